@@ -1,0 +1,37 @@
+"""restore: denoising autoencoders for damaged pictures.
+
+    import restore
+    denoise = restore.load("denoise")
+    clean = denoise(noisy)  # numpy (H,W,3), uint8
+
+Names are imported when they are first used, so that `import restore` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from restore.images import Image as Image
+    from restore.inference.restorer import Restorer as Restorer
+    from restore.inference.restorer import load as load
+    from restore.tasks import TASKS as TASKS
+
+__version__ = "0.1.0"
+__all__ = ["TASKS", "Image", "Restorer", "__version__", "load"]
+
+_WHERE = {
+    "Image": "restore.images",
+    "Restorer": "restore.inference.restorer",
+    "TASKS": "restore.tasks",
+    "load": "restore.inference.restorer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'restore' has no attribute '{name}'")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

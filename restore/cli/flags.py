@@ -1,0 +1,77 @@
+"""Dataclasses as command lines: every field made by `option` or `argument` becomes a flag or an argument."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, Field, field, fields
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
+
+import typer
+
+from restore.errors import UsageError
+
+
+def argument(help: str, metavar: str) -> Any:
+    """A dataclass field that becomes the command's list of positional arguments."""
+    return field(metadata={"help": help, "metavar": metavar, "argument": True})
+
+
+def command(body: Callable[..., None], *kinds: type) -> Callable[..., None]:
+    """`body`, which takes an instance of each of `kinds`, as a function whose parameters are all their fields.
+
+    Typer makes the flags from its signature. A value that a dataclass refuses is a UsageError.
+    """
+    parameters = [parameter for kind in kinds for parameter in _parameters(kind)]
+
+    def call(**values: Any) -> None:
+        body(*(kind(**{known.name: values[known.name] for known in fields(kind)}) for kind in kinds))
+
+    call.__doc__ = body.__doc__
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+def _parameters(kind: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind)
+    return [_parameter(known, hints[known.name]) for known in fields(kind)]
+
+
+def _parameter(known: Field[Any], hint: Any) -> inspect.Parameter:
+    about = known.metadata
+    extra = {name: about[name] for name in ("help", "metavar", "min", "max") if name in about}
+    default = known.default if known.default is not MISSING else inspect.Parameter.empty
+    if about.get("argument"):
+        kind: Any = typer.Argument(**extra)
+    else:
+        if "choices" in about:
+            extra["metavar"] = "|".join(map(str, about["choices"]))
+        if get_origin(hint) is tuple:
+            item = get_args(hint)[0]
+            pair = ... not in get_args(hint)
+            extra["parser"] = _numbers(known.name, item, pair)
+            default = ",".join(f"{number:g}" for number in cast(tuple[float, ...], known.default))
+            hint = str
+        name = "--" + known.name.replace("_", "-")
+        kind = typer.Option(*about.get("flags", ()), name, show_default=default not in (None, False, ""), **extra)
+    return inspect.Parameter(
+        known.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, kind]
+    )
+
+
+def _numbers(name: str, item: type, pair: bool) -> Callable[[str], tuple[Any, ...]]:
+    """A parser of `1,2,3`; where a range is wanted, one number stands for both of its ends."""
+
+    def parse(text: str) -> tuple[Any, ...]:
+        try:
+            numbers = tuple(item(part) for part in str(text).split(","))
+        except ValueError:
+            raise UsageError(f"--{name}: '{text}' is not a list of numbers such as 2,3") from None
+        if pair:
+            if len(numbers) > 2:
+                raise UsageError(f"--{name}: a range is one number or two, such as 15,25; got '{text}'")
+            numbers = (numbers[0], numbers[-1])
+        return numbers
+
+    return parse

@@ -1,0 +1,48 @@
+"""`restore models`: which weights there are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import typer
+
+from restore.cli.flags import command
+from restore.tasks.spec import option
+
+
+@dataclass(frozen=True)
+class ModelsFlags:
+    """Flags of `restore models`."""
+
+    file: list[str] | None = option(
+        None, "Describe these weights files instead of the shipped ones.", flags=("-m",), metavar="FILE"
+    )
+    json: bool = option(False, "Print JSON.")
+
+
+def add(app: typer.Typer) -> None:
+    """Adds `models`."""
+    app.command("models")(command(models, ModelsFlags))
+
+
+def models(flags: ModelsFlags) -> None:
+    """List the weights that come with the package, and what they score."""
+    from pathlib import Path
+
+    from restore import weights
+
+    paths = [Path(name) for name in flags.file or []] or weights.shipped()
+    headers = [(path, weights.read_header(path)) for path in paths]
+    if flags.json:
+        print(
+            json.dumps(
+                [{"file": str(path), "bytes": path.stat().st_size, **asdict(header)} for path, header in headers],
+                indent=1,
+            )
+        )
+        return
+    for path, header in headers:
+        scores = ", ".join(f"{label} {value:.2f} dB" for label, value in header.scores.items())
+        print(f"{header.task:14} {header.variant or 'default':10} {path.stat().st_size / 1e6:5.1f} MB  {header.arch}")
+        print(f"{'':14} {'':10} validation: {scores or 'no scores'}")

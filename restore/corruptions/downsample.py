@@ -1,0 +1,72 @@
+"""Bicubic downsampling, the standard degradation of super-resolution papers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from restore.corruptions.base import Corrupted
+from restore.errors import ImageError, UsageError
+from restore.pixels import to_dtype, to_float
+
+SCALES = (2, 3, 4)
+
+
+def resize_bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`image` at `size` (height, width) by bicubic interpolation, a = -0.5, antialiased when shrinking.
+
+    Near MATLAB's imresize, which the literature uses. Shape: (H,W,C) -> (h,w,C), same dtype;
+    floats are not clipped. Raises UsageError for an unsupported dtype.
+    """
+    planes = torch.from_numpy(np.ascontiguousarray(to_float(image).transpose(2, 0, 1)))[None]
+    out = F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
+    return to_dtype(np.ascontiguousarray(out[0].numpy().transpose(1, 2, 0)), image.dtype)
+
+
+def cut_to_multiple(image: np.ndarray, scale: int) -> np.ndarray:
+    """`image` (H,W,C) without the last rows and columns that `scale` does not divide."""
+    height, width = (side - side % scale for side in image.shape[:2])
+    return image[:height, :width]
+
+
+@dataclass(frozen=True)
+class DownsampleParams:
+    """scale: by how much each side shrinks."""
+
+    scale: int
+
+
+@dataclass(frozen=True)
+class Downsample:
+    """Bicubic downsampling by one of `scales`, after cutting the picture to a multiple of it.
+
+    Raises UsageError for a scale below 2.
+    """
+
+    scales: tuple[int, ...] = SCALES
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) < 2:
+            raise UsageError(f"scales must be whole numbers of at least 2; got {self.scales}")
+
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> DownsampleParams:
+        """Draws one of the scales; the shape plays no part."""
+        return DownsampleParams(scale=int(rng.choice(self.scales)))
+
+    def apply(self, image: np.ndarray, params: DownsampleParams) -> Corrupted:
+        """(H,W,C) -> (H // scale, W // scale, C), same dtype.
+
+        Raises ImageError for a picture smaller than one cell of the scale.
+        """
+        clean = self.target(image, params)
+        if 0 in clean.shape[:2]:
+            height, width = image.shape[:2]
+            raise ImageError(f"a picture of {width}x{height} is too small to shrink {params.scale} times")
+        return Corrupted(resize_bicubic(clean, (clean.shape[0] // params.scale, clean.shape[1] // params.scale)))
+
+    def target(self, image: np.ndarray, params: DownsampleParams) -> np.ndarray:
+        """The picture cut to a multiple of the scale."""
+        return cut_to_multiple(image, params.scale)

@@ -1,0 +1,68 @@
+"""Which device and which precision to compute with."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from restore.errors import DeviceError, UsageError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `mps`, `cuda` or `cuda:N`.
+
+    Raises DeviceError if it was named and is not there, UsageError if no such kind exists.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda:0")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
+        raise UsageError(f"unknown device '{name}'; use auto, cpu, mps, cuda or cuda:N")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("--device mps: this machine has no Metal GPU; use --device auto or cpu")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) >= count:
+            have = f"{count} of them" if count else "none that torch can use"
+            raise DeviceError(f"--device {name}: this machine has {have}; use --device auto or cpu")
+        return torch.device(f"cuda:{number or 0}")
+    return torch.device(kind)
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype for convolutions: `fp32`, `bf16`, `fp16`, or `auto`, the quickest that keeps the picture.
+
+    auto is bf16 where the hardware computes in it, else fp16 on CUDA, else fp32.
+    Raises UsageError for an unknown name.
+    """
+    if name in PRECISIONS:
+        return PRECISIONS[name]
+    if name != "auto":
+        raise UsageError(f"unknown precision '{name}'; use auto, fp32, bf16 or fp16")
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 natively (AVX-512 BF16, AMX, or Arm's BF16)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:  # not Linux
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags)) or ("bf16" in flags and platform.machine() == "aarch64")
+
+
+def describe(device: torch.device, dtype: torch.dtype) -> str:
+    """One phrase for people: `cuda:0 (NVIDIA H200), bf16`."""
+    precision = next(name for name, kind in PRECISIONS.items() if kind == dtype)
+    what = (
+        f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    )
+    return f"{device}{what if device.type != 'mps' else ''}, {precision}"

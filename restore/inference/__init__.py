@@ -1,0 +1,1 @@
+"""Inference: tiles, one image, folders."""

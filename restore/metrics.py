@@ -1,0 +1,109 @@
+"""Scores of a picture against the clean one. Images are (H,W,C), integers or floats with white at 1."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from restore.errors import UsageError
+from restore.pixels import BT601, to_dtype, to_float
+
+
+def psnr(image: np.ndarray, clean: np.ndarray, *, luma: bool = False, border: int = 0) -> float:
+    """Peak signal-to-noise ratio in dB; infinite for equal pictures.
+
+    Both pictures are clipped and rounded to 8 bits first. With `luma` the error is that of BT.601
+    luma at full precision, as super-resolution papers score it (their Y is a shift of the 16-235 range:
+    the peak stays 255, so errors shrink by 219/255, which is kept here to compare with them). `border`
+    pixels are cut from each side. Shape: (H,W,1 or 3) -> number.
+    Raises UsageError if shapes differ or nothing is left after the cut.
+    """
+    first, second = _pair(image, clean, border)
+    first, second = _eight_bit(first), _eight_bit(second)
+    if luma:
+        first, second = _video_luma(first), _video_luma(second)
+    error = float(np.mean((first - second) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255.0**2 / error)
+
+
+def masked_psnr(image: np.ndarray, clean: np.ndarray, mask: np.ndarray) -> float:
+    """PSNR in dB over the pixels where `mask` (H,W) is True; NaN where it is True nowhere.
+
+    Rounded to 8 bits as in `psnr`. Raises UsageError if shapes differ.
+    """
+    first, second = _pair(image, clean, 0)
+    if mask.shape != first.shape[:2]:
+        raise UsageError(f"a mask of {mask.shape} does not fit a picture of {first.shape[:2]}")
+    if not mask.any():
+        return math.nan
+    error = float(np.mean((_eight_bit(first)[mask] - _eight_bit(second)[mask]) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255.0**2 / error)
+
+
+def ssim(image: np.ndarray, clean: np.ndarray, *, border: int = 0) -> float:
+    """Structural similarity (Wang et al. 2004): Gaussian window of 11x11, sigma 1.5, mean over channels.
+
+    On 8-bit rounded pictures; shape (H,W,1 or 3), both sides at least 11 after the cut, else NaN.
+    """
+    from skimage.metrics import structural_similarity
+
+    first, second = (_eight_bit(x) for x in _pair(image, clean, border))
+    if min(first.shape[:2]) < 11:
+        return math.nan
+    return float(
+        structural_similarity(
+            first,
+            second,
+            data_range=255,
+            channel_axis=-1,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+    )
+
+
+def ciede2000(image: np.ndarray, clean: np.ndarray) -> float:
+    """Mean CIEDE2000 colour difference (Sharma et al. 2005) of two sRGB pictures (H,W,3); 1 is just visible."""
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    first, second = _pair(image, clean, 0)
+    return float(np.mean(deltaE_ciede2000(rgb2lab(to_float(first)), rgb2lab(to_float(second)))))
+
+
+def colorfulness(image: np.ndarray) -> float:
+    """How colourful an sRGB picture (H,W,3) looks, on the 0-255 scale (Hasler and Suesstrunk 2003); 0 for gray."""
+    red, green, blue = np.moveaxis(to_float(image) * 255.0, -1, 0)
+    first, second = red - green, (red + green) / 2 - blue
+    spread = math.hypot(float(first.std()), float(second.std()))
+    return spread + 0.3 * math.hypot(float(first.mean()), float(second.mean()))
+
+
+def mask_iou(found: np.ndarray, true: np.ndarray) -> float:
+    """Intersection over union of two boolean masks (H,W); 1 where both are empty."""
+    if found.shape != true.shape:
+        raise UsageError(f"masks of {found.shape} and {true.shape} cannot be compared")
+    union = int(np.count_nonzero(found | true))
+    return 1.0 if union == 0 else int(np.count_nonzero(found & true)) / union
+
+
+def _pair(image: np.ndarray, clean: np.ndarray, border: int) -> tuple[np.ndarray, np.ndarray]:
+    if image.shape != clean.shape or image.ndim != 3:
+        raise UsageError(f"pictures of {image.shape} and {clean.shape} cannot be compared")
+    height, width = image.shape[:2]
+    if min(height, width) <= 2 * border:
+        raise UsageError(f"a picture of {width}x{height} has nothing left after cutting {border} pixels a side")
+    inner = slice(border, height - border), slice(border, width - border)
+    return image[inner], clean[inner]
+
+
+def _eight_bit(image: np.ndarray) -> np.ndarray:
+    """Clipped and rounded to 8 bits, as float64."""
+    return to_dtype(to_float(image), np.uint8).astype(np.float64)
+
+
+def _video_luma(image: np.ndarray) -> np.ndarray:
+    """BT.601 luma scaled to the 219 steps of video range, as MATLAB's rgb2ycbcr gives it (less its offset)."""
+    full: np.ndarray = image[..., 0] if image.shape[-1] == 1 else image @ np.asarray(BT601)
+    return full * (219.0 / 255.0)

@@ -1,0 +1,143 @@
+"""A convolutional autoencoder with symmetric skips and a global residual.
+
+After RED-Net (Mao et al. 2016: symmetric skips), DRUNet (Zhang et al. 2021: residual convolution
+blocks in a U) and FFDNet (Zhang et al. 2018: work on a folded picture, the cheapest way to a large
+receptive field). With one level it is the flat residual trunk of EDSR (Lim et al. 2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from restore.errors import UsageError
+from restore.models.blocks import ResidualBlock, conv3x3, pad_to_multiple, residual_blocks
+from restore.models.registry import Architecture, register
+
+
+@dataclass(frozen=True)
+class ConvAutoencoderConfig:
+    """All it takes to build a `ConvAutoencoder`.
+
+    widths: channels of each level, from the finest to the bottleneck. blocks: residual blocks of
+    each level; the encoder and the decoder have as many each, the bottleneck once. fold: the input
+    is rearranged to 1/fold of its size before the first convolution. scales: by how much the output
+    is larger than the input, an upsampling head for each. residual: the network predicts what to
+    add to its input (enlarged by bicubic interpolation where scale > 1).
+    Raises UsageError for values that make no network.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    widths: tuple[int, ...] = (64, 128, 256)
+    blocks: tuple[int, ...] = (2, 2, 2)
+    fold: int = 2
+    scales: tuple[int, ...] = (1,)
+    residual: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(self.blocks) or not self.widths:
+            raise UsageError(f"widths {self.widths} and blocks {self.blocks} need one entry a level each")
+        numbers = (self.in_channels, self.out_channels, self.fold, *self.widths, *self.blocks)
+        if min(numbers) < 1 or not self.scales or min(self.scales) < 1:
+            raise UsageError(f"an autoencoder needs whole numbers of at least 1; got {self}")
+        if self.residual and self.in_channels != self.out_channels:
+            raise UsageError("a global residual needs as many output channels as input channels")
+
+
+@register("conv-autoencoder", ConvAutoencoderConfig)
+class ConvAutoencoder(Architecture):
+    """Residual convolution blocks, strided-convolution encoder, bottleneck, transposed-convolution decoder.
+
+    Shape: (N,in_channels,H,W) -> (N,out_channels,H*scale,W*scale), any H and W from 1. The input may
+    have any float dtype; the convolutions run in the dtype of the weights (or of autocast), the
+    global residual is added in float32, and float32 is returned.
+    """
+
+    def __init__(self, config: ConvAutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        levels = len(config.widths)
+        self.stride = config.fold * 2 ** (levels - 1)
+        self.scales = config.scales
+        self.radius = _radius(config)
+        self.stem = conv3x3(config.in_channels * config.fold**2, config.widths[0])
+        self.encoder = nn.ModuleList(
+            residual_blocks(width, count) for width, count in zip(config.widths[:-1], config.blocks[:-1], strict=True)
+        )
+        pairs = list(zip(config.widths[:-1], config.widths[1:], strict=True))
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.bottleneck = residual_blocks(config.widths[-1], config.blocks[-1])
+        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
+        self.decoder = nn.ModuleList(
+            residual_blocks(width, count) for width, count in zip(config.widths[:-1], config.blocks[:-1], strict=True)
+        )
+        # The heads start small: at first the output is the input, and the loss that of doing nothing.
+        self.heads = nn.ModuleDict(
+            {
+                str(scale): conv3x3(
+                    config.widths[0],
+                    config.out_channels * (config.fold * scale) ** 2,
+                    gain=0.1 if config.residual else 1.0,
+                )
+                for scale in config.scales
+            }
+        )
+
+    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+        scale = self.scales[0] if scale is None else scale
+        height, width = planes.shape[-2:]
+        padded = pad_to_multiple(planes, self.stride)
+        folded = F.pixel_unshuffle(padded, self.config.fold).to(self.stem.weight.dtype)
+        stem = self.stem(folded)
+        features = self._decode(self._encode(stem)) + stem
+        details = F.pixel_shuffle(self.heads[str(scale)](features), self.config.fold * scale)
+        details = details[..., : height * scale, : width * scale].float()
+        if not self.config.residual:
+            return details
+        return _enlarged(planes.float(), scale) + details
+
+    def values_a_pixel(self, scale: int) -> float:
+        """The skips of all levels, a block at work on the finest one, and the head's output."""
+        config = self.config
+        skips: float = sum(width / (config.fold * 2**level) ** 2 for level, width in enumerate(config.widths))
+        return skips + 5 * config.widths[0] / config.fold**2 + 6 * config.out_channels * scale**2
+
+    def _encode(self, features: torch.Tensor) -> list[torch.Tensor]:
+        """The features of every level, finest first; the last is the bottleneck's."""
+        levels = []
+        for blocks, down in zip(self.encoder, self.down, strict=True):
+            levels.append(blocks(features))
+            features = down(levels[-1])
+        return [*levels, self.bottleneck(features)]
+
+    def _decode(self, levels: list[torch.Tensor]) -> torch.Tensor:
+        features = levels.pop()
+        for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
+            features = blocks(up(features) + levels.pop())
+        return features
+
+
+def _enlarged(planes: torch.Tensor, scale: int) -> torch.Tensor:
+    """(N,C,H,W) in float32, `scale` times larger by bicubic interpolation with a = -0.5."""
+    if scale == 1:
+        return planes
+    size = (planes.shape[-2] * scale, planes.shape[-1] * scale)
+    # autocast would run this in half precision, where a smooth sky shows steps.
+    with torch.autocast(planes.device.type, enabled=False):
+        return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def _radius(config: ConvAutoencoderConfig) -> int:
+    """How far an input pixel can reach, counted along the longest way through the network."""
+    reach = 2 * config.fold  # the stem and the head, a 3x3 convolution each
+    for level, blocks in enumerate(config.blocks):
+        unit = config.fold * 2**level  # input pixels in a cell of this level
+        last = level == len(config.blocks) - 1
+        reach += ResidualBlock.RADIUS * blocks * unit * (1 if last else 2)
+        reach += 0 if last else 2 * unit  # down and up
+    stride: int = config.fold * 2 ** (len(config.blocks) - 1)
+    return max(reach + stride - 1, 2)  # where in its cell a pixel lies; bicubic reaches 2

@@ -1,0 +1,88 @@
+"""Architectures by the name that a weights file carries in its header."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from restore.errors import UsageError, unknown_name
+
+
+class Architecture(nn.Module):
+    """A network with the numbers that tiling needs.
+
+    stride: sides of the input are padded to a multiple of it, and tiles start at multiples of it.
+    radius: how far, in input pixels, an input can influence an output (half the receptive field).
+    scales: by how much the output may be larger than the input.
+    """
+
+    stride: int
+    radius: int
+    scales: tuple[int, ...]
+
+    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+        """(N,C,H,W) -> (N,C',H*scale,W*scale); scale None is the only, or the first, of `scales`."""
+        raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def values_a_pixel(self, scale: int) -> float:
+        """About how many numbers are kept at once for each input pixel when nothing is learnt."""
+        raise TypeError(f"{type(self).__name__} does not define values_a_pixel")
+
+
+# Name -> (module, config class, network class); imported when asked for.
+ARCHITECTURES: dict[str, tuple[type[Any], Callable[[Any], Architecture]]] = {}
+_BUILT_IN = ("restore.models.autoencoder",)
+
+
+def register(arch: str, config: type[Any]) -> Callable[[type[Architecture]], type[Architecture]]:
+    """Class decorator that adds a network under `arch`, built from the dataclass `config`.
+
+    Raises ValueError if the name is taken: a header would then mean two things.
+    """
+
+    def add(network: type[Architecture]) -> type[Architecture]:
+        if arch in ARCHITECTURES:
+            raise ValueError(f"the architecture name '{arch}' is taken by {ARCHITECTURES[arch][1]}")
+        ARCHITECTURES[arch] = (config, network)
+        return network
+
+    return add
+
+
+def _entry(arch: str) -> tuple[type[Any], Callable[[Any], Architecture]]:
+    for module in _BUILT_IN:
+        import_module(module)
+    if arch not in ARCHITECTURES:
+        raise unknown_name("architecture", arch, ARCHITECTURES)
+    return ARCHITECTURES[arch]
+
+
+def config_from_dict(arch: str, values: Mapping[str, Any]) -> Any:
+    """The config dataclass of `arch` from plain values, as JSON gives them (lists become tuples).
+
+    Raises UsageError for an unknown architecture, an unknown field or a value that does not fit.
+    """
+    kind = _entry(arch)[0]
+    known = {field.name for field in dataclasses.fields(kind)}
+    for name in values:
+        if name not in known:
+            raise unknown_name(f"setting of {arch}", name, known)
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def build(arch: str, config: Any) -> Architecture:
+    """The network `arch` with fresh weights; `config` is its dataclass, or a mapping of its fields.
+
+    Raises UsageError for an unknown architecture or a config that does not fit it.
+    """
+    kind, network = _entry(arch)
+    if isinstance(config, Mapping):
+        config = config_from_dict(arch, config)
+    if not isinstance(config, kind):
+        raise UsageError(f"{arch} is built from a {kind.__name__}, not a {type(config).__name__}")
+    return network(config)

@@ -1,0 +1,56 @@
+"""denoise: white Gaussian noise of unknown level, and the head that takes it off.
+
+Blind, as DnCNN-B (Zhang et al. 2017): one network for all levels, not told which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from restore.corruptions.gaussian_noise import GaussianNoise
+from restore.metrics import psnr
+from restore.models.autoencoder import ConvAutoencoderConfig
+from restore.pixels import luma, to_dtype, to_float
+from restore.tasks.base import Case, Head, Variant
+from restore.tasks.spec import TASKS, NoiseOptions, Options
+
+REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
+
+
+class Denoise:
+    """Gaussian noise, clipped and not, paired with an RGB-to-RGB head."""
+
+    spec = TASKS["denoise"]
+    arch = "conv-autoencoder"
+    config = ConvAutoencoderConfig(widths=(64, 128, 192), blocks=(2, 2, 2), fold=2)
+    patch = 128
+
+    def head(self, options: Options) -> Head:
+        return Head()
+
+    def operator(self, damage: NoiseOptions) -> GaussianNoise:
+        return GaussianNoise(damage.sigma, damage.clip, gray_equal=0.5)
+
+    def variants(self, damage: NoiseOptions) -> list[Variant]:
+        return [Variant(self.operator(damage), Head())]
+
+    def cases(self, damage: NoiseOptions) -> list[Case]:
+        """Unclipped noise at the reported levels, or at the middle of a range that holds none of them."""
+        low, high = damage.sigma
+        levels = [sigma for sigma in REPORTED_SIGMAS if low <= sigma <= high] or [(low + high) / 2]
+        return [Case(f"sigma {sigma:g}", Variant(GaussianNoise((sigma, sigma)), Head()), psnr) for sigma in levels]
+
+    def prepare(self, clean: np.ndarray, damage: NoiseOptions, rng: np.random.Generator) -> np.ndarray:
+        """Turns a share of the patches gray, in colour form: gray scans are denoised by the same network."""
+        if rng.random() >= damage.gray:
+            return clean
+        return np.repeat(to_dtype(luma(to_float(clean)), clean.dtype)[..., None], 3, axis=-1)
+
+    def config_for(self, config: Any, damage: NoiseOptions) -> Any:
+        return replace(config, scales=(1,))
+
+
+TASK = Denoise()

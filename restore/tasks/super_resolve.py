@@ -1,0 +1,67 @@
+"""super-resolve: bicubic downsampling, and the head that enlarges.
+
+One trunk at low resolution with an upsampling head for each scale, as MDSR (Lim et al. 2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from restore.corruptions.downsample import Downsample, resize_bicubic
+from restore.errors import UsageError
+from restore.metrics import psnr
+from restore.models.autoencoder import ConvAutoencoderConfig
+from restore.tasks.base import Case, Head, Variant
+from restore.tasks.spec import TASKS, DownsampleOptions, ScaleOptions
+
+
+class SuperResolveHead(Head):
+    """RGB to RGB, `scale` times larger."""
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+
+    def untouched(self, pixels: np.ndarray) -> np.ndarray:
+        """Bicubic interpolation of the tile."""
+        height, width = pixels.shape[:2]
+        return resize_bicubic(pixels, (height * self.scale, width * self.scale))
+
+
+class SuperResolve:
+    """Bicubic downsampling by 2, 3 and 4, paired with a head for each."""
+
+    spec = TASKS["super-resolve"]
+    arch = "conv-autoencoder"
+    config = ConvAutoencoderConfig(widths=(64, 128), blocks=(3, 3), fold=1, scales=(2, 3, 4))
+    patch = 48
+
+    def head(self, options: ScaleOptions) -> Head:
+        return SuperResolveHead(options.scale)
+
+    def operator(self, damage: DownsampleOptions) -> Downsample:
+        return Downsample(damage.scales)
+
+    def variants(self, damage: DownsampleOptions) -> list[Variant]:
+        return [Variant(Downsample((scale,)), SuperResolveHead(scale)) for scale in damage.scales]
+
+    def cases(self, damage: DownsampleOptions) -> list[Case]:
+        """Luma PSNR with `scale` border pixels cut, a case for each scale."""
+        return [
+            Case(f"x{variant.head.scale}", variant, partial(psnr, luma=True, border=variant.head.scale))
+            for variant in self.variants(damage)
+        ]
+
+    def prepare(self, clean: np.ndarray, damage: DownsampleOptions, rng: np.random.Generator) -> np.ndarray:
+        return clean
+
+    def config_for(self, config: Any, damage: DownsampleOptions) -> Any:
+        if len(set(damage.scales)) != len(damage.scales) or not set(damage.scales) <= {2, 3, 4}:
+            raise UsageError(f"scales must be some of 2, 3, 4, each once; got {damage.scales}")
+        return replace(config, scales=tuple(damage.scales))
+
+
+TASK = SuperResolve()

@@ -1,0 +1,1 @@
+"""Training: pictures, patches, the loop, its checkpoints. Needs albumentations; restoring does not."""

@@ -1,0 +1,118 @@
+"""Checkpoints: a folder that is whole or not there, in files small enough to carry one at a time."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from restore.errors import RestoreError, TrainingError
+from restore.weights import save_tensors
+
+MAX_BYTES = 14_000_000  # of tensors in a file; with the header it stays under 15 MB
+Tensors = dict[str, torch.Tensor]
+_STEP = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All a run needs to go on: named groups of tensors, and a state that JSON can hold."""
+
+    groups: dict[str, Tensors]
+    state: dict[str, Any]
+
+
+def save(folder: Path, step: int, checkpoint: Checkpoint) -> None:
+    """Writes `folder`/step-N and then removes the older ones.
+
+    Raises RestoreError, naming the file, if something cannot be written; the older ones are then kept.
+    """
+    final = folder / f"step-{step:08d}"
+    temporary = folder / f".{final.name}.restore-tmp"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for group, tensors in checkpoint.groups.items():
+            for number, shard in enumerate(_shards(tensors)):
+                save_tensors(temporary / f"{group}-{number:03d}.safetensors", shard)
+        (temporary / "state.json").write_text(json.dumps(checkpoint.state, indent=1), encoding="utf-8")
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+    except OSError as error:
+        raise RestoreError(f"{folder}: the checkpoint cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for old in _steps(folder):
+        if old != final:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint in `folder`, tensors on the CPU; None if there is none.
+
+    Raises TrainingError, naming the folder, if it is damaged.
+    """
+    steps = _steps(folder)
+    if not steps:
+        return None
+    try:
+        state = json.loads((steps[-1] / "state.json").read_text(encoding="utf-8"))
+        groups: dict[str, Tensors] = {}
+        for file in sorted(steps[-1].glob("*.safetensors")):
+            groups.setdefault(file.name.rpartition("-")[0], {}).update(load_file(file))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TrainingError(f"{steps[-1]}: damaged checkpoint ({error}); train anew with --overwrite") from error
+    return Checkpoint({group: _joined(parts) for group, parts in groups.items()}, state)
+
+
+def exists(folder: Path) -> bool:
+    """Whether `folder` holds a checkpoint."""
+    return bool(_steps(folder))
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if _STEP.fullmatch(path.name))
+
+
+def _shards(tensors: Mapping[str, torch.Tensor]) -> list[Tensors]:
+    """`tensors` in parts under MAX_BYTES; a larger tensor is cut into `name@0`, `name@1`, with its shape in the name."""
+    shards: list[Tensors] = [{}]
+    room = MAX_BYTES
+    for name, tensor in tensors.items():
+        flat = tensor.detach().to("cpu").contiguous()
+        pieces = {name: flat}
+        count = -(-flat.nbytes // MAX_BYTES)
+        if count > 1:
+            shape = "x".join(map(str, flat.shape))
+            pieces = {f"{name}@{shape}@{n:04d}": piece.clone() for n, piece in enumerate(flat.flatten().chunk(count))}
+        for key, piece in pieces.items():
+            if piece.nbytes > room:
+                shards.append({})
+                room = MAX_BYTES
+            shards[-1][key] = piece
+            room -= piece.nbytes
+    return shards
+
+
+def _joined(parts: Tensors) -> Tensors:
+    """The inverse of the cutting in `_shards`."""
+    whole: Tensors = {}
+    cut: dict[tuple[str, str], list[torch.Tensor]] = {}
+    for key in sorted(parts):
+        name, _, rest = key.partition("@")
+        if rest:
+            cut.setdefault((name, rest.partition("@")[0]), []).append(parts[key])
+        else:
+            whole[name] = parts[key]
+    for (name, shape), pieces in cut.items():
+        whole[name] = torch.cat(pieces).reshape([int(side) for side in shape.split("x")])
+    return whole

@@ -1,0 +1,48 @@
+"""TensorBoard logs with preview grids, if TensorBoard is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.utils import make_grid
+
+from restore.pixels import to_float
+
+
+class Log:
+    """Curves and pictures of a run below `folder`; does nothing where TensorBoard is missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._writer: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._writer = SummaryWriter(str(folder))
+
+    def numbers(self, step: int, values: dict[str, float]) -> None:
+        """A point on each curve."""
+        if self._writer:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def pictures(self, step: int, rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
+        """A grid with a row for each (corrupted, restored, clean), enlarged to the size of the clean picture."""
+        if self._writer and rows:
+            side = max(max(picture.shape[:2]) for row in rows for picture in row)
+            tiles = [_square(picture, row[2].shape[:2], side) for row in rows for picture in row]
+            self._writer.add_image("corrupted, restored, clean", make_grid(torch.stack(tiles), nrow=3), step)
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if self._writer:
+            self._writer.close()
+
+
+def _square(picture: np.ndarray, shape: tuple[int, ...], side: int) -> torch.Tensor:
+    planes = torch.from_numpy(np.ascontiguousarray(np.clip(to_float(picture), 0, 1).transpose(2, 0, 1)))
+    planes = torch.nn.functional.interpolate(planes[None], size=tuple(shape), mode="nearest")[0]
+    return torch.nn.functional.pad(planes, (0, side - shape[1], 0, side - shape[0]))

@@ -1,0 +1,58 @@
+"""What a training run is made of, apart from its pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from restore.errors import UsageError
+
+BETAS = (0.9, 0.99)
+WEIGHT_DECAY = 1e-4
+MAX_NORM = 1.0
+WARM_UP = 200  # steps, or a tenth of a short run
+LAST_LR = 0.01  # of the peak, at the last step
+
+
+@dataclass(frozen=True)
+class Settings:
+    """steps: optimiser steps of the whole run, over which the learning rate rises and falls.
+
+    lr: its peak. ema: decay of the averaged weights, which are the ones kept. precision: fp32 or bf16.
+    validate_every: steps between validations. All of these shape the weights: a resumed run keeps them.
+    Raises UsageError for numbers that make no run.
+    """
+
+    steps: int
+    batch_size: int = 16
+    lr: float = 5e-4
+    seed: int = 0
+    ema: float = 0.999
+    precision: str = "fp32"
+    validate_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name.replace('_', '-')} must be at least 1; got {getattr(self, name)}")
+        if not 0 < self.lr < math.inf:
+            raise UsageError(f"the learning rate must be above 0; got {self.lr}")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema must be from 0 to below 1; got {self.ema}")
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of step `step` (from 0): linear warm-up, then half a cosine down to 1 %."""
+        warm = min(WARM_UP, max(1, self.steps // 10))
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        progress = (step - warm) / max(1, self.steps - warm)
+        return self.lr * (LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def ema_at(self, step: int) -> float:
+        """The decay of the average after step `step`: shorter at first, when the weights change most."""
+        return min(self.ema, (step + 1) / (step + 10))
+
+    def values(self) -> dict[str, Any]:
+        """The settings as JSON holds them."""
+        return asdict(self)

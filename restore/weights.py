@@ -1,0 +1,180 @@
+"""Weights files: safetensors whose header says all it takes to use them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from restore.errors import RestoreError, UsageError, WeightsError, unknown_name
+from restore.models import Architecture, build, config_from_dict
+
+FORMAT = "1"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a weights file says of itself.
+
+    config: the fields of the architecture's config. scores: label -> number, on validation pictures.
+    provenance: how it was made. data_terms: under which terms the training pictures stand.
+    """
+
+    task: str
+    arch: str
+    config: dict[str, Any]
+    variant: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    data_terms: str = ""
+
+
+def default_folder() -> Path:
+    """Where the weights that come with the package are: in the wheel, or in the source tree it runs from."""
+    here = Path(__file__).parent
+    installed = here / "_data" / "weights"
+    return installed if installed.is_dir() else here.parent / "weights"
+
+
+def shipped() -> list[Path]:
+    """The weights files that come with the package, by name."""
+    return sorted(default_folder().glob(f"*{SUFFIX}"))
+
+
+def find(task: str, model: str | None = None) -> Path:
+    """The weights for `task`: the default, a shipped variant by its name, or a file.
+
+    Raises WeightsError if there is no such file or variant; the text lists the variants.
+    """
+    if model and (model.endswith(SUFFIX) or os.sep in model or Path(model).is_file()):
+        path = Path(model)
+        if not path.is_file():
+            raise WeightsError(f"{model}: no such weights file")
+        return path
+    path = default_folder() / f"{task}{'-' + model if model and model != 'default' else ''}{SUFFIX}"
+    if path.is_file():
+        return path
+    if not model:
+        raise WeightsError(f"no weights for '{task}' come with this installation; name a file with -m")
+    variants = [
+        p.stem[len(task) + 1 :] or "default" for p in shipped() if p.stem == task or p.stem.startswith(f"{task}-")
+    ]
+    raise WeightsError(f"{unknown_name(f'model of {task}', model, variants)}, or a {SUFFIX} file")
+
+
+def read_header(path: Path) -> Header:
+    """The header of a weights file, without its tensors.
+
+    Raises WeightsError, naming the file, if it cannot be read, is no weights file of this package,
+    or was written by a later version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({_first_line(error)})") from error
+    found = metadata.get("restore.format")
+    if found is None:
+        raise WeightsError(
+            f"{path}: these weights were not made by `restore train`; their header says nothing of a task"
+        )
+    if found != FORMAT:
+        raise WeightsError(f"{path}: weights of format {found}, this version reads format {FORMAT}; upgrade restore")
+    try:
+        return Header(
+            task=metadata["task"],
+            variant=metadata["variant"],
+            arch=metadata["arch"],
+            config=json.loads(metadata["config"]),
+            scores=json.loads(metadata["scores"]),
+            provenance=json.loads(metadata["provenance"]),
+            data_terms=metadata["data_terms"],
+        )
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{path}: damaged header ({_first_line(error)})") from error
+
+
+def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
+    """The header and the network of a weights file, in float32 on the CPU, in evaluation mode.
+
+    Raises WeightsError, naming the file, if it is not weights of `task`, does not fit the
+    architecture it names, or holds numbers that are not finite.
+    """
+    header = read_header(path)
+    if task is not None and header.task != task:
+        raise WeightsError(f"{path}: weights for {header.task}, not for {task}")
+    try:
+        network = build(header.arch, config_from_dict(header.arch, header.config))
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+        network.load_state_dict(tensors)
+    except (SafetensorError, OSError, RuntimeError, TypeError, UsageError) as error:
+        raise WeightsError(f"{path}: the tensors do not fit the header ({_first_line(error)})") from error
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise WeightsError(f"{path}: damaged weights (some are not finite)")
+    return header, network.eval()
+
+
+def save(path: Path, header: Header, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Writes `tensors` in half precision with `header`; the file appears whole or not at all.
+
+    Raises RestoreError, naming the file, if it cannot be written.
+    """
+    metadata = {
+        "restore.format": FORMAT,
+        "task": header.task,
+        "variant": header.variant,
+        "arch": header.arch,
+        "config": json.dumps(header.config),
+        "scores": json.dumps(header.scores),
+        "provenance": json.dumps(header.provenance),
+        "data_terms": header.data_terms,
+    }
+    halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
+    save_tensors(path, halves, metadata)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """A safetensors file that appears under its name only when it is whole.
+
+    Raises RestoreError, naming the file, if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.restore-tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(tensors), temporary, metadata=dict(metadata or {}))
+        temporary.chmod(0o666 & ~_umask())  # safetensors creates files for the owner alone
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise RestoreError(f"{path}: cannot be written ({_first_line(error)})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def config_values(config: Any) -> dict[str, Any]:
+    """The fields of an architecture's config, ready for `Header.config`."""
+    return dataclasses.asdict(config)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _first_line(error: Exception) -> str:
+    """The gist of an error in one line: torch lists every tensor that does not fit on lines of its own."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = next(
+        (line for line in lines[1:] if "state_dict" in line or "size mismatch" in line), lines[0] if lines else ""
+    )
+    return text[:200] or type(error).__name__
