@@ -11,7 +11,8 @@ import numpy as np
 import psutil
 
 from restore.errors import ImageError, TrainingError, UsageError
-from restore.images import find_images, image_size, read_image
+from restore.images import find_images, read_image
+from restore.images.sizes import image_size
 from restore.pixels import to_dtype, to_float
 
 Report = Callable[[str], None]
@@ -53,7 +54,7 @@ class Pictures:
         self._report = report
         self._lock = threading.Lock()
         budget = default_budget() if budget is None else budget
-        entries: list[tuple[Path, tuple[int, int], np.ndarray | None]] = []
+        entries: list[tuple[Path, tuple[int, ...], np.ndarray | None]] = []
         plan: list[tuple[Path, tuple[int, int], bool]] = []
         for path, size in zip(paths, self._each(self._size, paths), strict=True):
             if size is not None:
