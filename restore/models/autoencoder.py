@@ -75,7 +75,7 @@ class ConvAutoencoder(Architecture):
         self.decoder = nn.ModuleList(
             residual_blocks(width, count) for width, count in zip(config.widths[:-1], config.blocks[:-1], strict=True)
         )
-        # The heads start small: at first the output is the input, and the loss that of doing nothing.
+        # The heads start small, beside the residual that is the input: there is less to unlearn.
         self.heads = nn.ModuleDict(
             {
                 str(scale): conv3x3(

@@ -84,7 +84,7 @@ def _steps(folder: Path) -> list[Path]:
 
 
 def _shards(tensors: Mapping[str, torch.Tensor]) -> list[Tensors]:
-    """`tensors` in parts under MAX_BYTES; a larger tensor is cut into `name@0`, `name@1`, with its shape in the name."""
+    """`tensors` in parts under MAX_BYTES; a larger one is cut into `name@shape@0`, `name@shape@1`, ..."""
     shards: list[Tensors] = [{}]
     room = MAX_BYTES
     for name, tensor in tensors.items():
@@ -100,7 +100,7 @@ def _shards(tensors: Mapping[str, torch.Tensor]) -> list[Tensors]:
                 room = MAX_BYTES
             shards[-1][key] = piece
             room -= piece.nbytes
-    return shards
+    return [shard for shard in shards if shard]  # safetensors cannot read back a file without tensors
 
 
 def _joined(parts: Tensors) -> Tensors:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +25,7 @@ from restore.training.logs import Log
 from restore.training.objective import Objective
 from restore.training.pictures import Pictures
 from restore.training.settings import BETAS, MAX_NORM, WEIGHT_DECAY, Settings
+from restore.training.signals import interruptible
 
 CHECK_EVERY = 10  # steps between looks at the loss: a look waits for the GPU
 PREVIEWS = 4
@@ -34,7 +33,7 @@ PREVIEWS = 4
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: `finished`, `paused` (--stop-after) or `interrupted` (Ctrl-C); scores of the best weights so far."""
+    """How a run ended: `finished`, `paused` (--stop-after) or `interrupted` (Ctrl-C), and the best scores so far."""
 
     status: str
     step: int
@@ -128,7 +127,7 @@ class Run:
             dynamic_ncols=True,
             smoothing=0.05,
         )
-        with _interruptible() as interrupted, steps:
+        with interruptible() as interrupted, steps:
             for step, batch in enumerate(self._batches(self.progress.step, self.settings.steps), self.progress.step):
                 loss = self._step(step, batch)
                 now = time.monotonic()
@@ -288,24 +287,3 @@ class Run:
             provenance={**provenance, **done},
             data_terms=data_terms,
         )
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C (or SIGTERM) into a question that can be asked; the second one interrupts at once."""
-    seen: list[int] = []
-    previous: dict[int, Any] = {}
-
-    def remember(number: int, _: Any) -> None:
-        seen.append(number)
-        for known, handler in previous.items():
-            signal.signal(known, handler)
-
-    with contextlib.suppress(ValueError):  # not the main thread: signals are somebody else's
-        for name in (signal.SIGINT, signal.SIGTERM):
-            previous[name] = signal.signal(name, remember)
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,6 +84,15 @@ class Pictures:
         """Picture `number`, or None if it turns out not to be readable."""
         kept = self._pixels[number]
         return self._decode(self.paths[number]) if kept is None else kept
+
+    def without(self, numbers: Collection[int]) -> Pictures:
+        """The same pictures but for those with these numbers."""
+        rest = copy.copy(self)
+        kept = [number for number in range(len(self)) if number not in numbers]
+        rest.paths = [self.paths[number] for number in kept]
+        rest.sizes = [self.sizes[number] for number in kept]
+        rest._pixels = [self._pixels[number] for number in kept]
+        return rest
 
     def _each(self, function: Callable, items: Sequence) -> list:
         """`function` of all items in threads: codecs release the interpreter's lock."""

@@ -9,14 +9,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
 
 from restore import weights
-from restore.devices import describe, pick_device, pick_precision
+from restore.devices import PRECISIONS, describe, pick_device, pick_precision
 from restore.errors import TrainingError, UsageError
 from restore.training import checkpoint
 from restore.training.data import fitting_patch
@@ -29,6 +29,7 @@ MAX_VALIDATION = 32  # pictures: a validation has to stay short beside the train
 SAVE_EVERY = 180.0  # seconds between checkpoints
 VALIDATIONS = 24  # in a run, unless it is short
 DEFAULT_MINUTES = 60.0
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,7 @@ def train(
     past = checkpoint.load(folder) if request.resume else None
     if request.resume and past is None:
         raise UsageError(f"{folder}: no checkpoint to resume; leave out --resume")
-    paths, held_out = _split(request, report)
-    pictures = Pictures(paths, request.cache, report)
-    validation = _validation_pictures(held_out or paths[:1], report)
+    pictures, validation = _pictures(request, report)
     _fit_patch(objective, pictures, report)
     device = pick_device(request.device)
     precision = "bf16" if pick_precision(request.precision, device) == torch.bfloat16 else "fp32"
@@ -86,9 +85,10 @@ def train(
     hardware = Hardware(device.type == "cpu", _workers(request.workers, device), request.compile)
     cv2.setNumThreads(0)  # OpenCV's threads and torch's would fight for the same cores
     settings, past = _settings(objective, pictures, request, precision, hardware, past)
+    where = describe(device, PRECISIONS[precision])
     report(
-        f"training {objective.name} on {len(pictures)} pictures, choosing by {len(validation)}; patches of {objective.patch}, "
-        f"{settings.steps} steps of {settings.batch_size}; {describe(device, getattr(torch, _DTYPES[precision]))}"
+        f"training {objective.name} on {len(pictures)} pictures, choosing by {len(validation)}; "
+        f"patches of {objective.patch}, {settings.steps} steps of {settings.batch_size}; {where}"
     )
     run = Run(
         objective, pictures, validation, settings, hardware, init=_initial(objective, request), past=past, report=report
@@ -111,9 +111,6 @@ def train(
     return result
 
 
-_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
-
-
 def _silent(text: str) -> None:
     """A report nobody reads: of several processes one speaks."""
 
@@ -128,31 +125,33 @@ def _refuse_to_overwrite(request: Request, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _split(request: Request, report: Callable[[str], None]) -> tuple[list[Path], list[Path]]:
-    """Training and validation pictures; without --val every twentieth is held out."""
-    paths = list_pictures(request.folders)
-    if request.val:
-        held_out = list_pictures(request.val)
-        return paths, _spread(held_out, MAX_VALIDATION)
-    held_out = _spread(paths[::20], MAX_VALIDATION) if len(paths) > 1 else []
-    if held_out:
-        report(f"no --val: {len(held_out)} of the {len(paths)} pictures are held out to choose by")
-    else:
+def _pictures(request: Request, report: Callable[[str], None]) -> tuple[Pictures, list[np.ndarray]]:
+    """Pictures to learn from and to choose by; without --val every twentieth is held out."""
+    chosen = _spread(list_pictures(request.val), MAX_VALIDATION) if request.val else []
+    pictures = Pictures(list_pictures(request.folders), request.cache, report)
+    if chosen:
+        return pictures, _all(Pictures(chosen, budget=1 << 62, report=report))
+    if len(pictures) == 1:
         report("a single picture: the weights are chosen by the picture they learn from")
-    taken = set(held_out)
-    return [path for path in paths if path not in taken], held_out
+        return pictures, _all(pictures)
+    held_out = _spread(range(0, len(pictures), 20), MAX_VALIDATION)
+    report(f"no --val: {len(held_out)} of the {len(pictures)} pictures are held out to choose by")
+    return pictures.without(held_out), _all(pictures.without(set(range(len(pictures))) - set(held_out)))
 
 
-def _spread(paths: list[Path], count: int) -> list[Path]:
-    """At most `count` of `paths`, evenly spread."""
-    if len(paths) <= count:
-        return paths
-    return [paths[round(i * (len(paths) - 1) / (count - 1))] for i in range(count)]
+def _spread(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of `items`, evenly spread."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def _validation_pictures(paths: list[Path], report: Callable[[str], None]) -> list[np.ndarray]:
-    pictures = Pictures(paths, budget=1 << 62, report=report)
-    return [picture for number in range(len(pictures)) if (picture := pictures[number]) is not None]
+def _all(pictures: Pictures) -> list[np.ndarray]:
+    """The pixels of all that can be read. Raises TrainingError if none can."""
+    readable = [picture for number in range(len(pictures)) if (picture := pictures[number]) is not None]
+    if not readable:
+        raise TrainingError("none of the pictures to choose by can be read; name others with --val")
+    return readable
 
 
 def _fit_patch(objective: Objective, pictures: Pictures, report: Callable[[str], None]) -> None:

@@ -1,0 +1,70 @@
+"""Real pictures, tiny networks, and the command line as a person runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from restore import weights
+from restore.models import build
+from restore.tasks import TASKS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A cat, (300,451,3) uint8."""
+    return skimage.data.chelsea()
+
+
+@pytest.fixture(scope="session")
+def bench() -> Path:
+    """The standard test sets, where RESTORE_DATA names them."""
+    if "RESTORE_DATA" not in os.environ:
+        pytest.skip("RESTORE_DATA is not set")
+    return Path(os.environ["RESTORE_DATA"]) / "bench"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Weights of a small network for a task, random but far from the identity: contracts hold for any weights."""
+    folder = tmp_path_factory.mktemp("tiny")
+
+    def make(name: str) -> Path:
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            task = TASKS[name].load()
+            config = replace(task.config, widths=(8, 12), blocks=(1, 2))
+            torch.manual_seed(0)
+            network = build(task.arch, config)
+            for head in network.heads.values():  # type: ignore[operator]
+                torch.nn.init.normal_(head.weight, std=0.02)
+            values = asdict(config)
+            weights.save(path, weights.Header(name, task.arch, values), network.state_dict())
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def restore() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line in a process of its own; `expect` is the exit code."""
+
+    def run(*arguments: object, expect: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "restore", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd or ROOT, timeout=300)
+        assert done.returncode == expect, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run

@@ -1,0 +1,127 @@
+"""Networks: any size, the declared numbers are true, a config is all it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from restore import weights
+from restore.errors import UsageError
+from restore.models import ARCHITECTURES, build, config_from_dict, register
+from restore.models.autoencoder import ConvAutoencoderConfig
+from restore.models.blocks import pad_to_multiple
+from restore.models.registry import Architecture
+from restore.tasks import TASKS
+
+CONFIGS = [
+    ConvAutoencoderConfig(widths=(6, 8, 10), blocks=(1, 1, 1)),
+    ConvAutoencoderConfig(widths=(8,), blocks=(2,), fold=1, scales=(2, 3, 4)),
+    ConvAutoencoderConfig(widths=(6, 8), blocks=(1, 2), fold=2, scales=(1, 4)),
+    ConvAutoencoderConfig(in_channels=1, out_channels=2, widths=(6, 8), blocks=(1, 1), fold=1, residual=False),
+]
+configs = pytest.mark.parametrize("config", CONFIGS)
+
+
+def lively(config: ConvAutoencoderConfig) -> Architecture:
+    """A network whose every weight matters: residual branches and heads do not start small here."""
+    torch.manual_seed(1)
+    network = build("conv-autoencoder", config).double().eval()
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, std=0.3)
+    return network
+
+
+@configs
+@given(height=st.integers(1, 40), width=st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+def test_any_size(config, height, width):
+    network = build("conv-autoencoder", config)
+    for scale in config.scales:
+        with torch.inference_mode():
+            output = network(torch.rand(2, config.in_channels, height, width), scale)
+        assert output.shape == (2, config.out_channels, height * scale, width * scale)
+        assert output.dtype == torch.float32
+
+
+@configs
+def test_radius_and_stride_are_true(config):
+    """A changed pixel changes nothing farther away than `radius`; a shift by `stride` shifts the output."""
+    network, scale = lively(config), config.scales[-1]
+    side = 2 * network.radius + 8 * network.stride
+    picture = torch.rand(1, config.in_channels, side, side, dtype=torch.float64)
+    place = side // 2 // network.stride * network.stride + 1
+    changed = picture.clone()
+    changed[..., place, place] += 1.0
+    with torch.inference_mode():
+        difference = (network(changed, scale) - network(picture, scale)).abs().amax(dim=(0, 1))
+        shifted = network(picture[..., network.stride :, network.stride :], scale)
+        original = network(picture, scale)[..., network.stride * scale :, network.stride * scale :]
+    touched = difference.nonzero() // scale
+    assert len(touched) > 0
+    assert (touched - place).abs().max() <= network.radius
+    inner = slice(network.radius * scale, (side - network.radius - network.stride) * scale)
+    torch.testing.assert_close(shifted[..., inner, inner], original[..., inner, inner])
+
+
+@configs
+def test_round_trip_through_a_file(config, tmp_path):
+    """Header and tensors are all it takes: the network read back computes the same, to half precision."""
+    network = build("conv-autoencoder", config)
+    path = tmp_path / "weights.safetensors"
+    weights.save(path, weights.Header("denoise", "conv-autoencoder", dataclasses.asdict(config)), network.state_dict())
+    header, again = weights.load(path)
+    assert config_from_dict(header.arch, header.config) == config
+    planes = torch.rand(1, config.in_channels, 20, 17)
+    with torch.inference_mode():
+        torch.testing.assert_close(again(planes), network.eval().half().float()(planes), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_default_networks_are_light(task):
+    """At most 0.8 MFLOP a pixel for denoise; super-resolve is held to 1.5 million parameters."""
+    built = TASKS[task].load()
+    network = build(built.arch, built.config)
+    parameters = sum(p.numel() for p in network.parameters())
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.rand(1, 3, 256, 256), network.scales[0])
+    flops = counter.get_total_flops() / 256**2 / 1e6
+    limits = {"denoise": (0.8, 8e6), "super-resolve": (2.5, 1.5e6)}
+    assert flops <= limits.get(task, (3.0, 1e7))[0]
+    assert parameters <= limits.get(task, (3.0, 1e7))[1]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 9), (8, 8), (9, 1), (5, 13)])
+def test_padding_reflects_or_replicates_and_keeps_the_picture(height, width):
+    planes = torch.rand(1, 2, height, width)
+    padded = pad_to_multiple(planes, 8)
+    assert padded.shape[-1] % 8 == 0
+    assert padded.shape[-2] % 8 == 0
+    assert torch.equal(padded[..., :height, :width], planes)
+    if width == 13:
+        assert torch.equal(padded[..., :height, 13], planes[..., 11]), "reflection leaves out the edge itself"
+    if (height, width) == (1, 1):
+        assert torch.equal(padded, planes.expand_as(padded))
+
+
+def test_a_name_means_one_architecture():
+    known = dict(ARCHITECTURES)
+    with pytest.raises(ValueError, match="taken"):
+        register("conv-autoencoder", ConvAutoencoderConfig)(Architecture)
+    assert known == ARCHITECTURES
+
+
+def test_what_cannot_be_built():
+    with pytest.raises(UsageError, match="unknown architecture 'conv-autoencode'; did you mean 'conv-autoencoder'"):
+        build("conv-autoencode", {})
+    with pytest.raises(UsageError, match="unknown setting of conv-autoencoder 'width'"):
+        build("conv-autoencoder", {"width": 3})
+    for wrong in ({"widths": (8,), "blocks": (1, 1)}, {"widths": ()}, {"fold": 0}, {"scales": ()}, {"out_channels": 2}):
+        with pytest.raises(UsageError):
+            build("conv-autoencoder", wrong)

@@ -1,0 +1,317 @@
+"""Training: the same samples for any number of workers, a resumed run is an uninterrupted one, bad news in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from safetensors.torch import load_file
+
+from restore import weights
+from restore.errors import RestoreError, TrainingError, UsageError
+from restore.tasks import TASKS
+from restore.tasks.objective import RestorationObjective
+from restore.training import checkpoint
+from restore.training.data import Batches, Patches, fitting_patch, loader, variant_of
+from restore.training.loop import checkpoint_folder
+from restore.training.pictures import Pictures, list_pictures
+from restore.training.settings import Settings
+from restore.training.train import Request, train
+
+TINY = {"widths": (8, 12), "blocks": (1, 1)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Nested, of mixed formats and sizes, colour and gray, with a broken one and a text file among them."""
+    root = tmp_path_factory.mktemp("pictures")
+    (root / "deep" / "er").mkdir(parents=True)
+    cat, coffee = skimage.data.chelsea()[..., ::-1], skimage.data.coffee()[..., ::-1]
+    cv2.imwrite(str(root / "cat.png"), cat)
+    cv2.imwrite(str(root / "deep" / "coffee.jpg"), coffee)
+    cv2.imwrite(str(root / "deep" / "er" / "camera.tif"), skimage.data.camera()[:200, :300])
+    cv2.imwrite(str(root / "deep" / "sixteen.png"), cat[:120, :130].astype(np.uint16) * 257)
+    (root / "broken.jpg").write_bytes((root / "deep" / "coffee.jpg").read_bytes()[:5000])
+    (root / "notes.txt").write_text("no picture")
+    return root
+
+
+def objective(name: str = "denoise", patch: int = 32) -> RestorationObjective:
+    task = TASKS[name].load()
+    return RestorationObjective(task, task.spec.damage(), replace(task.config, **TINY), patch)
+
+
+def request(folder: Path, out: Path, **changes) -> Request:
+    settings = {"steps": 12, "batch_size": 4, "lr": 2e-3, "precision": "fp32", "device": "cpu", "workers": 0}
+    return Request(folders=[folder], out=out, **{**settings, **changes})
+
+
+def quietly(text: str) -> None:
+    """A report nobody reads."""
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_samples_do_not_depend_on_workers_or_the_start(name, folder):
+    """Batch b is the same made here, made by two workers, or made by a run that starts at b; processes share it out."""
+    pictures = Pictures(list_pictures([folder]), report=quietly)
+    made = objective(name)
+    patches = Patches(pictures, made, seed=5)
+
+    def batches(workers: int, start: int = 0, stop: int = 4, process: int = 0, processes: int = 1) -> list[dict]:
+        keys = Batches(len(pictures), 4, len(made.variants), 5, start, stop, process, processes)
+        return list(loader(patches, keys, workers, pin=False))
+
+    alone, together, later = batches(0), batches(2), batches(0, start=2)
+    for first, second in zip(alone, together, strict=True):
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    assert torch.equal(alone[2]["corrupted"], later[0]["corrupted"])
+    assert not torch.equal(alone[0]["clean"], alone[len(made.variants)]["clean"])
+    halves = [batches(0, stop=1, process=p, processes=2)[0]["clean"] for p in (0, 1)]
+    assert torch.equal(torch.stack(halves, 1).flatten(0, 1), alone[0]["clean"])
+
+
+def test_every_kind_of_batch_comes_equally_often():
+    kinds = [variant_of(batch, 3, seed=0) for batch in range(300)]
+    assert [kinds.count(kind) for kind in range(3)] == [100, 100, 100]
+    assert kinds[:9] != sorted(kinds[:9])
+
+
+def test_pictures(folder):
+    """Alpha is dropped, gray becomes RGB, deeper ones 8 bit; what cannot be read is named; the budget is kept."""
+    said: list[str] = []
+    cached = Pictures(list_pictures([folder]), report=said.append)
+    assert [path.name for path in cached.paths] == ["cat.png", "coffee.jpg", "camera.tif", "sixteen.png"]
+    assert len(said) == 1
+    assert "broken.jpg" in said[0]
+    assert all(cached[n].dtype == np.uint8 and cached[n].shape[-1] == 3 for n in range(4))
+    assert np.array_equal(cached[0], skimage.data.chelsea())
+    assert np.array_equal(cached[3], skimage.data.chelsea()[:120, :130])
+    uncached = Pictures(list_pictures([folder]), budget=0, report=said.append)
+    assert any("decoded as needed" in text for text in said)
+    names = [path.name for path in uncached.paths]
+    assert np.array_equal(uncached[names.index("cat.png")], cached[0])
+    assert uncached[names.index("broken.jpg")] is None, "a header alone does not show the damage: it is found later"
+
+
+def test_shrunk_and_small_pictures(tmp_path):
+    big, small = tmp_path / "big", tmp_path / "small"
+    for folder, side in ((big, 1200), (small, 20)):
+        folder.mkdir()
+        stripes = np.zeros((side, side, 3), np.uint8)
+        stripes[:, ::2] = 255
+        cv2.imwrite(str(folder / "a.png"), stripes)
+    made = objective(patch=64)
+    made.task = type("Plain", (), {"prepare": lambda self, clean, damage, rng: clean})()
+    patches = Patches(Pictures(list_pictures([big]), report=quietly), made, seed=0)
+    keys = [key for batch in Batches(1, 64, 1, 0, 0, 1) for key in batch]
+    grays = sum(float(patches[key]["clean"].std()) < 0.4 for key in keys)
+    assert 16 <= grays <= 48, "about half of the patches are shrunk, and stripes blur"
+    tiny = Pictures(list_pictures([small]), report=quietly)
+    assert fitting_patch(tiny, 64) == 20
+    assert Patches(tiny, made, seed=0)[keys[0]]["clean"].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_resume_is_no_interruption(name, folder, tmp_path):
+    """Stopped after each of two steps and resumed: the weights of a run that was never stopped, to the bit."""
+    straight, stopped = tmp_path / "straight.safetensors", tmp_path / "stopped.safetensors"
+    train(objective(name), request(folder, straight), report=quietly, bar=True)
+    first = train(objective(name), request(folder, stopped, stop_after=1e-9), report=quietly, bar=True)
+    assert (first.status, first.step) == ("paused", 1)
+    assert not stopped.exists()
+    second = train(objective(name), request(folder, stopped, stop_after=1e-9, resume=True), report=quietly, bar=True)
+    assert second.step == 2
+    last = train(objective(name), request(folder, stopped, resume=True), report=quietly, bar=True)
+    assert last.status == "finished"
+    one, other = load_file(straight), load_file(stopped)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    files = [path for path in checkpoint_folder(stopped).rglob("*.safetensors")]
+    assert files
+    assert max(path.stat().st_size for path in files) < 15e6
+
+
+def test_training_learns_and_keeps_the_best(folder, tmp_path):
+    out = tmp_path / "out.safetensors"
+    result = train(objective(), request(folder, out, steps=80, batch_size=4, lr=8e-3), report=quietly, bar=True)
+    start = objective()
+    torch.manual_seed(0)
+    pictures = Pictures(list_pictures([folder]), report=quietly)
+    noisy = start.validate(weights.build(start.arch, start.config).eval(), [pictures[0]])
+    header, network = weights.load(out, "denoise")
+    learnt = start.validate(network, [pictures[0]])
+    assert learnt["sigma 50"] > noisy["sigma 50"] + 3
+    assert header.scores == {label: round(score, 3) for label, score in result.scores.items()}
+    assert header.provenance["steps"] == 80
+    history = checkpoint.load(checkpoint_folder(out)).state["progress"]["history"]
+    best = max(np.mean([point[label] for label in header.scores]) for point in history)
+    assert np.mean(list(result.scores.values())) == pytest.approx(best)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_weights(folder, tmp_path, monkeypatch):
+    made, out = objective(), tmp_path / "out.safetensors"
+    loss = made.loss
+    calls = iter(range(1000))
+    monkeypatch.setattr(made, "loss", lambda *a: loss(*a) * (torch.nan if next(calls) >= 15 else 1))
+    with pytest.raises(TrainingError, match=r"no number any more.*lower --lr.*out\.safetensors"):
+        train(made, request(folder, out, steps=100), report=quietly, bar=True)
+    weights.load(out, "denoise")  # refuses what is not finite
+
+
+def test_init_starts_from_weights(folder, tmp_path):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    train(objective(), request(folder, first), report=quietly, bar=True)
+    train(objective(), request(folder, second, steps=1, lr=1e-9, init=first), report=quietly, bar=True)
+    one, other = load_file(first), load_file(second)
+    assert all(torch.allclose(one[key], other[key], atol=1e-3) for key in one)
+    wider = RestorationObjective(TASKS["denoise"].load(), TASKS["denoise"].damage(), None, 32)
+    with pytest.raises(UsageError, match="another architecture or config"):
+        train(wider, request(folder, tmp_path / "third.safetensors", init=first), report=quietly, bar=True)
+
+
+def test_minutes_become_steps_once(folder, tmp_path):
+    out = tmp_path / "out.safetensors"
+    paused = request(folder, out, steps=None, minutes=0.05, stop_after=1e-9)
+    train(objective(), paused, report=quietly, bar=True)
+    steps = checkpoint.load(checkpoint_folder(out)).state["settings"]["steps"]
+    assert 5 < steps < 3000
+    train(objective(), replace(paused, stop_after=None, resume=True), report=quietly, bar=True)
+    assert weights.read_header(out).provenance["steps"] == steps
+
+
+def test_patches_shrink_to_fit_and_say_so(tmp_path):
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), skimage.data.camera()[:28, :28])
+    said: list[str] = []
+    made = objective("super-resolve", patch=48)
+    train(made, request(tmp_path, tmp_path / "out.safetensors", steps=2), report=said.append, bar=True)
+    assert made.patch == 7
+    assert any("patches shrink from 48 to 7" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"resume": True}, "no checkpoint to resume"),
+        ({"folders": [Path("/nowhere")]}, "no such folder"),
+        ({"val": [Path("/nowhere")]}, "no such folder"),
+        ({"steps": None, "minutes": -1.0}, "minutes must be above 0"),
+        ({"lr": 0.0}, "learning rate"),
+        ({"device": "cuda:99"}, "this machine has"),
+        ({"precision": "fp16"}, "overflows"),
+    ],
+)
+def test_requests_that_cannot_be(changes, reason, folder, tmp_path):
+    with pytest.raises(UsageError, match=reason):
+        train(objective(), replace(request(folder, tmp_path / "out.safetensors"), **changes), report=quietly, bar=True)
+
+
+def test_outputs_are_not_overwritten_and_settings_are_kept(folder, tmp_path):
+    out = tmp_path / "out.safetensors"
+    train(objective(), request(folder, out, stop_after=1e-9), report=quietly, bar=True)
+    with pytest.raises(UsageError, match="--resume goes on"):
+        train(objective(), request(folder, out), report=quietly, bar=True)
+    with pytest.raises(UsageError, match="--lr was 0.002"):
+        train(objective(), request(folder, out, resume=True, lr=1.0), report=quietly, bar=True)
+    train(objective(), request(folder, out, resume=True), report=quietly, bar=True)
+    before = out.read_bytes()
+    with pytest.raises(UsageError, match="exists"):
+        train(objective(), request(folder, out), report=quietly, bar=True)
+    assert out.read_bytes() == before
+    train(objective(), request(folder, out, overwrite=True, seed=1), report=quietly, bar=True)
+    assert out.read_bytes() != before
+
+
+def test_folders_without_a_readable_picture(tmp_path):
+    empty, broken = tmp_path / "empty", tmp_path / "broken"
+    for folder in (empty, broken):
+        folder.mkdir()
+    (broken / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
+    (broken / "b.png").write_bytes(b"")
+    with pytest.raises(UsageError, match="no pictures in this folder"):
+        train(objective(), request(empty, tmp_path / "out.safetensors"), report=quietly, bar=True)
+    with pytest.raises(TrainingError, match="none of the training pictures can be read"):
+        train(objective(), request(broken, tmp_path / "out.safetensors"), report=quietly, bar=True)
+
+
+def test_checkpoints_are_whole_and_in_small_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "MAX_BYTES", 1000)
+    torch.manual_seed(0)
+    groups = {"model": {"large": torch.rand(20, 30), "small": torch.rand(3)}, "best": {"a.b": torch.rand(7, 7).half()}}
+    checkpoint.save(tmp_path, 1, checkpoint.Checkpoint(groups, {"step": 1}))
+    checkpoint.save(tmp_path, 12, checkpoint.Checkpoint(groups, {"step": 12}))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000012"]
+    assert max(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) < 1500
+    again = checkpoint.load(tmp_path)
+    assert again.state == {"step": 12}
+    for group, tensors in groups.items():
+        assert again.groups[group].keys() == tensors.keys()
+        assert all(torch.equal(again.groups[group][name], tensors[name]) for name in tensors)
+    monkeypatch.setattr(checkpoint, "save_tensors", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(RestoreError, match="No space left"):
+        checkpoint.save(tmp_path, 20, checkpoint.Checkpoint(groups, {}))
+    assert checkpoint.load(tmp_path).state == {"step": 12}
+    (tmp_path / "step-00000012" / "state.json").write_text("{")
+    with pytest.raises(TrainingError, match="damaged checkpoint"):
+        checkpoint.load(tmp_path)
+
+
+def test_schedule():
+    settings = Settings(steps=1000, lr=1.0)
+    rates = [settings.lr_at(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == pytest.approx(1.0)
+    assert np.argmax(rates) in (99, 100)
+    assert rates[-1] == pytest.approx(0.01, abs=1e-4)
+    assert all(a > b for a, b in zip(rates[100:], rates[101:], strict=False))
+
+
+def test_the_command_trains_pauses_at_ctrl_c_and_resumes(folder, tmp_path, restore):
+    """As a person does it; the file it makes restores a picture."""
+    out = tmp_path / "mine.safetensors"
+    command = ["train", "denoise", folder, "-o", out, "--steps", 2000, "--batch-size", 2, "--patch", 32, "--workers", 1]
+    command += ["--net", "widths=8,12", "--net", "blocks=1,1", "--device", "cpu", "--sigma", "10,30"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "restore", *map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert running.stderr is not None
+    lines = []
+    for line in running.stderr:
+        lines.append(line)
+        if line.startswith("step "):
+            break
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    stopped = time.monotonic()
+    rest = running.communicate(timeout=60)[1]
+    assert running.returncode == 130, "".join(lines) + rest
+    assert time.monotonic() - stopped < 30
+    assert "Traceback" not in rest
+    assert "interrupted at step" in rest
+    assert any("broken.jpg" in line for line in lines), "the unreadable picture is named"
+    assert not out.exists()
+    state = checkpoint.load(checkpoint_folder(out)).state
+    assert state["progress"]["step"] >= 100
+    done = restore(*command, "--resume", "--stop-after", 0.0001)
+    assert "paused at step" in done.stderr
+    listed = json.loads(restore("models", "-m", make_finished(out, folder), "--json").stdout)
+    assert listed[0]["task"] == "denoise"
+    assert listed[0]["provenance"]["pictures"] >= 3
+
+
+def make_finished(out: Path, folder: Path) -> Path:
+    """A short run of the same command, to its end."""
+    finished = out.with_name("finished.safetensors")
+    train(objective(), request(folder, finished), report=quietly, bar=True)
+    return finished
