@@ -41,16 +41,19 @@ def masked_psnr(image: np.ndarray, clean: np.ndarray, mask: np.ndarray) -> float
     return math.inf if error == 0 else 10 * math.log10(255.0**2 / error)
 
 
-def ssim(image: np.ndarray, clean: np.ndarray, *, border: int = 0) -> float:
+def ssim(image: np.ndarray, clean: np.ndarray, *, luma: bool = False, border: int = 0) -> float:
     """Structural similarity (Wang et al. 2004): Gaussian window of 11x11, sigma 1.5, mean over channels.
 
-    On 8-bit rounded pictures; shape (H,W,1 or 3), both sides at least 11 after the cut, else NaN.
+    On 8-bit rounded pictures, with `luma` on their BT.601 luma as `psnr` has it; shape (H,W,1 or 3), both
+    sides at least 11 after the cut, else NaN.
     """
     from skimage.metrics import structural_similarity
 
     first, second = (_eight_bit(x) for x in _pair(image, clean, border))
     if min(first.shape[:2]) < 11:
         return math.nan
+    if luma:
+        first, second = (16 + _video_luma(x)[..., None] for x in (first, second))  # SSIM is not blind to an offset
     return float(
         structural_similarity(
             first,

@@ -43,8 +43,11 @@ def to_dtype(image: Array, dtype: np.dtype | type) -> Array:
     """Float pixels with white at 1 as `dtype`: rounded to nearest and clipped for integers.
 
     Shape: any -> the same. Floating point targets are neither rounded nor clipped.
+    Raises UsageError if `image` is not floating point: its white would not be at 1.
     """
     scale = white(dtype)
+    if image.dtype.kind != "f":
+        raise UsageError(f"pixels of type {image.dtype} have to go through to_float first")
     if scale == 1.0:
         return image.astype(dtype, copy=False)
     return np.clip(np.rint(image * np.float32(scale)), 0, scale).astype(dtype)

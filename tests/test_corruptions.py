@@ -21,7 +21,9 @@ operators = pytest.mark.parametrize("operator", OPERATORS, ids=lambda o: type(o)
 
 
 @operators
-@given(seed=st.integers(0, 2**32), channels=st.sampled_from([1, 3]), dtype=st.sampled_from(["uint8", "uint16", "float32"]))
+@given(
+    seed=st.integers(0, 2**32), channels=st.sampled_from([1, 3]), dtype=st.sampled_from(["uint8", "uint16", "float32"])
+)
 @settings(max_examples=20, deadline=None)
 def test_replay(operator, seed, channels, dtype):
     """Equal parameters give equal bytes, the input stays as it was, and the global generator is not touched."""
@@ -73,7 +75,10 @@ def test_clipped_noise_is_what_a_file_holds(dtype, photo):
     assert free.dtype == np.float32
     assert free.min() < 0
     assert free.max() > 1
-    assert np.abs(to_float(clipped) - np.clip(free, 0, 1)).max() <= 0.5 / min(white(dtype), 255) + 1e-6 or dtype == "float32"
+    assert (
+        np.abs(to_float(clipped) - np.clip(free, 0, 1)).max() <= 0.5 / min(white(dtype), 255) + 1e-6
+        or dtype == "float32"
+    )
 
 
 def test_gray_pictures_may_get_equal_noise_and_coloured_ones_never(photo):
@@ -81,7 +86,9 @@ def test_gray_pictures_may_get_equal_noise_and_coloured_ones_never(photo):
     params = GaussianNoiseParams(25.0, seed=3, clip=False, gray_equal=True)
     equal = GaussianNoise().apply(gray, params).image
     assert np.array_equal(equal[..., 0], equal[..., 2])
-    assert not np.array_equal(*GaussianNoise().apply(gray, replace(params, gray_equal=False)).image.transpose(2, 0, 1)[:2])
+    assert not np.array_equal(
+        *GaussianNoise().apply(gray, replace(params, gray_equal=False)).image.transpose(2, 0, 1)[:2]
+    )
     coloured = GaussianNoise().apply(photo, params).image - to_float(photo)
     assert not np.allclose(coloured[..., 0], coloured[..., 1])
 

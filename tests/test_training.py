@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from restore.tasks import TASKS
 from restore.tasks.objective import RestorationObjective
 from restore.training import checkpoint
 from restore.training.data import Batches, Patches, fitting_patch, loader, variant_of
-from restore.training.loop import checkpoint_folder
+from restore.training.loop import Run, checkpoint_folder
 from restore.training.pictures import Pictures, list_pictures
 from restore.training.settings import Settings
 from restore.training.train import Request, train
@@ -49,7 +50,7 @@ def folder(tmp_path_factory) -> Path:
 
 def objective(name: str = "denoise", patch: int = 32) -> RestorationObjective:
     task = TASKS[name].load()
-    return RestorationObjective(task, task.spec.damage(), replace(task.config, **TINY), patch)
+    return RestorationObjective(task, task.spec.training_options(), replace(task.config, **TINY), patch)
 
 
 def request(folder: Path, out: Path, **changes) -> Request:
@@ -138,15 +139,16 @@ def test_resume_is_no_interruption(name, folder, tmp_path):
     one, other = load_file(straight), load_file(stopped)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
-    files = [path for path in checkpoint_folder(stopped).rglob("*.safetensors")]
+    files = list(checkpoint_folder(stopped).rglob("*.safetensors"))
     assert files
     assert max(path.stat().st_size for path in files) < 15e6
 
 
 def test_training_learns_and_keeps_the_best(folder, tmp_path):
     out = tmp_path / "out.safetensors"
-    result = train(objective(), request(folder, out, steps=80, batch_size=4, lr=8e-3), report=quietly, bar=True)
-    start = objective()
+    loud = replace(TASKS["denoise"].training_options(), sigma=(50.0, 50.0))
+    start = RestorationObjective(TASKS["denoise"].load(), loud, replace(TASKS["denoise"].load().config, **TINY), 32)
+    result = train(start, request(folder, out, steps=120, lr=8e-3), report=quietly, bar=True)
     torch.manual_seed(0)
     pictures = Pictures(list_pictures([folder]), report=quietly)
     noisy = start.validate(weights.build(start.arch, start.config).eval(), [pictures[0]])
@@ -154,7 +156,7 @@ def test_training_learns_and_keeps_the_best(folder, tmp_path):
     learnt = start.validate(network, [pictures[0]])
     assert learnt["sigma 50"] > noisy["sigma 50"] + 3
     assert header.scores == {label: round(score, 3) for label, score in result.scores.items()}
-    assert header.provenance["steps"] == 80
+    assert header.provenance["steps"] == 120
     history = checkpoint.load(checkpoint_folder(out)).state["progress"]["history"]
     best = max(np.mean([point[label] for label in header.scores]) for point in history)
     assert np.mean(list(result.scores.values())) == pytest.approx(best)
@@ -176,19 +178,31 @@ def test_init_starts_from_weights(folder, tmp_path):
     train(objective(), request(folder, second, steps=1, lr=1e-9, init=first), report=quietly, bar=True)
     one, other = load_file(first), load_file(second)
     assert all(torch.allclose(one[key], other[key], atol=1e-3) for key in one)
-    wider = RestorationObjective(TASKS["denoise"].load(), TASKS["denoise"].damage(), None, 32)
+    wider = RestorationObjective(TASKS["denoise"].load(), TASKS["denoise"].training_options(), None, 32)
     with pytest.raises(UsageError, match="another architecture or config"):
         train(wider, request(folder, tmp_path / "third.safetensors", init=first), report=quietly, bar=True)
 
 
-def test_minutes_become_steps_once(folder, tmp_path):
-    out = tmp_path / "out.safetensors"
+def test_minutes_become_steps_once(folder, tmp_path, monkeypatch):
+    """By the time a step takes; a resumed run does not measure again."""
+    timed: list[float] = []
+    measure = Run.seconds_a_step
+
+    def half_a_second(run: Run) -> float:
+        timed.append(measure(run, count=2))
+        return 0.5
+
+    monkeypatch.setattr(Run, "seconds_a_step", half_a_second)
+    out, same = tmp_path / "out.safetensors", tmp_path / "same.safetensors"
     paused = request(folder, out, steps=None, minutes=0.05, stop_after=1e-9)
     train(objective(), paused, report=quietly, bar=True)
-    steps = checkpoint.load(checkpoint_folder(out)).state["settings"]["steps"]
-    assert 5 < steps < 3000
     train(objective(), replace(paused, stop_after=None, resume=True), report=quietly, bar=True)
-    assert weights.read_header(out).provenance["steps"] == steps
+    assert weights.read_header(out).provenance["steps"] == 6
+    assert len(timed) == 1
+    assert timed[0] > 0
+    train(objective(), request(folder, same, steps=6), report=quietly, bar=True)
+    one, other = load_file(out), load_file(same)
+    assert all(torch.equal(one[key], other[key]) for key in one), "the timing left a trace"
 
 
 def test_patches_shrink_to_fit_and_say_so(tmp_path):
@@ -259,7 +273,9 @@ def test_checkpoints_are_whole_and_in_small_files(tmp_path, monkeypatch):
     for group, tensors in groups.items():
         assert again.groups[group].keys() == tensors.keys()
         assert all(torch.equal(again.groups[group][name], tensors[name]) for name in tensors)
-    monkeypatch.setattr(checkpoint, "save_tensors", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        checkpoint, "save_tensors", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(RestoreError, match="No space left"):
         checkpoint.save(tmp_path, 20, checkpoint.Checkpoint(groups, {}))
     assert checkpoint.load(tmp_path).state == {"step": 12}
@@ -315,3 +331,29 @@ def make_finished(out: Path, folder: Path) -> Path:
     finished = out.with_name("finished.safetensors")
     train(objective(), request(folder, finished), report=quietly, bar=True)
     return finished
+
+
+def test_logs_hold_curves_and_previews(folder, tmp_path, monkeypatch):
+    """Where TensorBoard is installed: the loss, the validation scores, and a grid of corrupted, restored, clean."""
+    written: dict[str, list] = {}
+
+    class Writer:
+        def __init__(self, where: str) -> None:
+            assert where.endswith("tensorboard")
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.setdefault(name, []).append((step, value))
+
+        def add_image(self, name: str, grid: torch.Tensor, step: int) -> None:
+            written.setdefault(name, []).append(tuple(grid.shape))
+
+        def close(self) -> None:
+            written["closed"] = []
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    train(objective(), request(folder, tmp_path / "out.safetensors"), report=quietly, bar=True)
+    assert [step for step, _ in written["loss"]] == [0, 10, 11]
+    assert written["validation/sigma 25"][0][0] == 12
+    height, width = written["corrupted, restored, clean"][0][1:]
+    assert width > 3 * 200 > height
+    assert "closed" in written

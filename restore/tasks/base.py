@@ -118,11 +118,11 @@ class Task(Protocol):
         ...
 
     def variants(self, damage: Any) -> list[Variant]:
-        """What to train on (an instance of `spec.damage`)."""
+        """What to train on (an instance of `spec.training_options`)."""
         ...
 
     def cases(self, damage: Any) -> list[Case]:
-        """What to choose weights by, and to report."""
+        """What to choose weights by, and to report (an instance of `training_options` or `trial_options`)."""
         ...
 
     def prepare(self, clean: np.ndarray, damage: Any, rng: np.random.Generator) -> np.ndarray:

@@ -8,16 +8,34 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
+import torch
 
 from restore.corruptions.gaussian_noise import GaussianNoise
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.pixels import luma, to_dtype, to_float
-from restore.tasks.base import Case, Head, Variant
-from restore.tasks.spec import TASKS, NoiseOptions, Options
+from restore.tasks.base import Case, Head, Variant, Window
+from restore.tasks.spec import TASKS, NoiseOptions, NoiseTraining, NoiseTrial, Options
 
+FLAT = 5  # side of the neighbourhood without any variation, in pixels
 REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
+
+
+class DenoiseHead(Head):
+    """RGB to RGB. Where nothing varies there is no noise: such places stay as they are.
+
+    Noise changes every pixel, so this touches no noisy picture; it keeps the white of a scan's border
+    white, and the flat areas of drawings flat.
+    """
+
+    def finish(self, output: torch.Tensor, pixels: np.ndarray, context: Any, window: Window) -> np.ndarray:
+        restored = super().finish(output, pixels, context, window)
+        around = np.ones((FLAT, FLAT), np.uint8)
+        centres = (cv2.dilate(pixels, around) == cv2.erode(pixels, around)).all(axis=-1)
+        flat = cv2.dilate(centres.astype(np.uint8), around)  # all pixels of a flat neighbourhood, not only its centre
+        return np.where(flat[..., None] > 0, pixels, restored)
 
 
 class Denoise:
@@ -29,21 +47,30 @@ class Denoise:
     patch = 128
 
     def head(self, options: Options) -> Head:
-        return Head()
+        return DenoiseHead()
 
     def operator(self, damage: NoiseOptions) -> GaussianNoise:
-        return GaussianNoise(damage.sigma, damage.clip, gray_equal=0.5)
+        """Clipped noise, since it goes into a file; gray pictures keep equal channels half of the time."""
+        return GaussianNoise(damage.sigma, clip=1.0, gray_equal=0.5)
 
-    def variants(self, damage: NoiseOptions) -> list[Variant]:
-        return [Variant(self.operator(damage), Head())]
+    def variants(self, damage: NoiseTraining) -> list[Variant]:
+        return [Variant(GaussianNoise(damage.sigma, damage.clip, gray_equal=0.5), DenoiseHead())]
 
     def cases(self, damage: NoiseOptions) -> list[Case]:
-        """Unclipped noise at the reported levels, or at the middle of a range that holds none of them."""
+        """Noise at the reported levels, or at the middle of a range that holds none; unclipped unless asked."""
+        clipped = isinstance(damage, NoiseTrial) and damage.clipped
         low, high = damage.sigma
         levels = [sigma for sigma in REPORTED_SIGMAS if low <= sigma <= high] or [(low + high) / 2]
-        return [Case(f"sigma {sigma:g}", Variant(GaussianNoise((sigma, sigma)), Head()), psnr) for sigma in levels]
+        return [
+            Case(
+                f"sigma {sigma:g}{' clipped' if clipped else ''}",
+                Variant(GaussianNoise((sigma, sigma), clip=float(clipped)), DenoiseHead()),
+                psnr,
+            )
+            for sigma in levels
+        ]
 
-    def prepare(self, clean: np.ndarray, damage: NoiseOptions, rng: np.random.Generator) -> np.ndarray:
+    def prepare(self, clean: np.ndarray, damage: NoiseTraining, rng: np.random.Generator) -> np.ndarray:
         """Turns a share of the patches gray, in colour form: gray scans are denoised by the same network."""
         if rng.random() >= damage.gray:
             return clean

@@ -42,17 +42,30 @@ class NoOptions(Options):
 
 @dataclass(frozen=True)
 class NoiseOptions(Options):
-    """The Gaussian noise that a denoiser is trained against."""
+    """The level of Gaussian noise."""
 
     sigma: tuple[float, float] = option(
         (0.0, 55.0), "Noise level on the 0-255 scale: one number, or the lowest and highest.", metavar="LOW[,HIGH]"
     )
+
+
+@dataclass(frozen=True)
+class NoiseTraining(NoiseOptions):
+    """The Gaussian noise that a denoiser is trained against."""
+
     clip: float = option(
-        0.5, "Share of pictures whose noise is clipped and rounded, as files hold it.", min=0.0, max=1.0
+        0.5, "Share of patches whose noise is clipped and rounded, as files hold it.", min=0.0, max=1.0
     )
     gray: float = option(
-        0.1, "Share of pictures turned gray, half of them with equal noise in all channels.", min=0.0, max=1.0
+        0.1, "Share of patches turned gray, half of them with equal noise in all channels.", min=0.0, max=1.0
     )
+
+
+@dataclass(frozen=True)
+class NoiseTrial(NoiseOptions):
+    """The Gaussian noise that a denoiser is measured against."""
+
+    clipped: bool = option(False, "Clip and round the noise, as files hold it; papers do not.")
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,8 @@ class TaskSpec:
     """One task: a corruption paired with its matching head, under one name.
 
     suffix: what is put into the names of restored files; may name options in braces.
-    options: flags of restoring. damage: flags of the corruption, in training and in `restore corrupt`.
+    options: flags of restoring. damage: flags of the corruption in `restore corrupt`. training, trial:
+    the same and more, for `restore train` and `restore evaluate` (None: just the same).
     module: where the task itself lives, imported when it is needed.
     """
 
@@ -84,6 +98,18 @@ class TaskSpec:
     module: str
     options: type[Options] = NoOptions
     damage: type[Options] = NoOptions
+    training: type[Options] | None = None
+    trial: type[Options] | None = None
+
+    @property
+    def training_options(self) -> type[Options]:
+        """The dataclass of what to train on."""
+        return self.training or self.damage
+
+    @property
+    def trial_options(self) -> type[Options]:
+        """The dataclass of what to be measured on."""
+        return self.trial or self.damage
 
     def load(self) -> Task:
         """The task itself; imports torch."""
@@ -103,6 +129,8 @@ TASKS: dict[str, TaskSpec] = {
             suffix="denoised",
             module="restore.tasks.denoise",
             damage=NoiseOptions,
+            training=NoiseTraining,
+            trial=NoiseTrial,
         ),
         TaskSpec(
             name="super-resolve",

@@ -12,8 +12,7 @@ import numpy as np
 import psutil
 
 from restore.errors import ImageError, TrainingError, UsageError
-from restore.images import find_images, read_image
-from restore.images.sizes import image_size
+from restore.images import find_images, image_size, read_image
 from restore.pixels import to_dtype, to_float
 
 Report = Callable[[str], None]

@@ -1,0 +1,182 @@
+"""What people would use instead, each through its own library; nothing here has learnt from pictures.
+
+Every method is told what the damage was (the true noise level, say), which real pictures do not tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+
+import numpy as np
+
+from restore.corruptions.downsample import resize_bicubic
+from restore.errors import RestoreError, UsageError, unknown_name
+from restore.evaluation.trials import Contender, Trial
+from restore.images.failures import CODEC_ERRORS, reason
+from restore.pixels import to_dtype, to_float
+
+LEAST_NOISE = 1e-3  # on the 0-255 scale
+
+# Chosen on pictures of the validation folders, at sigma 15, 25 and 50, from factors of sigma between 0.5 and 1.4:
+# the best, or within 0.5 dB of the best, at each.
+NLM_LUMA, NLM_COLOUR, NLM_PATCH, NLM_SEARCH = 0.6, 0.8, 7, 21
+TV_WEIGHT = 0.75
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A method that needs no learning.
+
+    about: library and parameters. run: a trial -> (H,W,C), any dtype. package: what has to be
+    installed beyond this one's own dependencies. slow: far slower than the others.
+    """
+
+    name: str
+    about: str
+    run: Callable[[Trial], np.ndarray]
+    package: str | None = None
+    slow: bool = False
+
+    @property
+    def there(self) -> bool:
+        """Whether its library is installed."""
+        return self.package is None or find_spec(self.package) is not None
+
+    def contender(self) -> Contender:
+        """This baseline as one who takes part; whatever its library raises becomes a RestoreError."""
+
+        def restore(trial: Trial) -> np.ndarray:
+            try:
+                restored = self.run(trial)
+            except CODEC_ERRORS as error:
+                raise RestoreError(f"{self.name}: {reason(error)}") from error
+            if not np.isfinite(restored).all():
+                raise RestoreError(f"{self.name}: gave values that are no numbers")
+            return restored
+
+        return Contender(self.name, "baseline", self.about, restore)
+
+
+def choose(task: str, names: Sequence[str] | None = None) -> tuple[list[Baseline], list[str]]:
+    """The baselines of `task` (only those in `names`), and a line for each that had to be left out.
+
+    Raises UsageError for a name that `task` does not have, and for one asked for that is not installed.
+    """
+    known = {baseline.name: baseline for baseline in BASELINES.get(task, ())}
+    for name in names or ():
+        if name not in known:
+            raise unknown_name(f"baseline of {task}", name, known)
+        if not known[name].there:
+            raise UsageError(f"baseline {name} needs the package {known[name].package}: {_install(known[name])}")
+    wanted = [known[name] for name in dict.fromkeys(known if names is None else names)]
+    missing = [f"{b.name} left out: {b.package} is not installed ({_install(b)})" for b in wanted if not b.there]
+    return [baseline for baseline in wanted if baseline.there], missing
+
+
+def _install(baseline: Baseline) -> str:
+    return f"pip install {baseline.package}, or this package with its extra `baselines`"
+
+
+def noise_level(trial: Trial) -> float:
+    """Sigma on the 0-255 scale: the true one, or for pictures from files scikit-image's estimate from wavelets.
+
+    Never quite 0, by which the methods would divide.
+    """
+    sigma = getattr(trial.params, "sigma", None)
+    if sigma is None:
+        from skimage.restoration import estimate_sigma
+
+        sigma = 255.0 * estimate_sigma(to_float(trial.damage.image), channel_axis=-1, average_sigmas=True)
+    return max(float(np.nan_to_num(sigma)), LEAST_NOISE)
+
+
+def _non_local_means(trial: Trial) -> np.ndarray:
+    import cv2
+
+    sigma, image = noise_level(trial), to_dtype(to_float(trial.damage.image), np.uint8)
+    if image.shape[-1] == 1:
+        return np.asarray(cv2.fastNlMeansDenoising(image, None, NLM_LUMA * sigma, NLM_PATCH, NLM_SEARCH))[..., None]
+    # OpenCV takes the channels as BGR; of an RGB picture it would weigh red as blue.
+    swapped = np.ascontiguousarray(image[..., ::-1])
+    restored = cv2.fastNlMeansDenoisingColored(
+        swapped, None, NLM_LUMA * sigma, NLM_COLOUR * sigma, NLM_PATCH, NLM_SEARCH
+    )
+    return np.asarray(restored)[..., ::-1]
+
+
+def _wavelets(trial: Trial) -> np.ndarray:
+    from skimage.restoration import denoise_wavelet
+
+    image = to_float(trial.damage.image)
+    restored = denoise_wavelet(
+        image,
+        sigma=noise_level(trial) / 255.0,
+        method="BayesShrink",
+        mode="soft",
+        rescale_sigma=True,
+        convert2ycbcr=image.shape[-1] == 3,
+        channel_axis=-1,
+    )
+    return np.asarray(restored, np.float32)
+
+
+def _total_variation(trial: Trial) -> np.ndarray:
+    from skimage.restoration import denoise_tv_chambolle
+
+    weight = TV_WEIGHT * noise_level(trial) / 255.0
+    return np.asarray(denoise_tv_chambolle(to_float(trial.damage.image), weight=weight, channel_axis=-1), np.float32)
+
+
+def _bm3d(trial: Trial) -> np.ndarray:
+    bm3d = import_module("bm3d")  # has no annotations, and is not always there
+    image, sigma = to_float(trial.damage.image), noise_level(trial) / 255.0
+    if image.shape[-1] == 1:
+        return np.asarray(bm3d.bm3d(image[..., 0], sigma), np.float32)[..., None]
+    return np.asarray(bm3d.bm3d_rgb(image, sigma), np.float32)
+
+
+def _bicubic(trial: Trial) -> np.ndarray:
+    return resize_bicubic(trial.damage.image, trial.clean.shape[:2])
+
+
+def _lanczos(trial: Trial) -> np.ndarray:
+    import PIL.Image
+
+    height, width = trial.clean.shape[:2]
+    planes = np.moveaxis(to_float(trial.damage.image), -1, 0)
+    enlarged = [
+        np.asarray(PIL.Image.fromarray(plane).resize((width, height), PIL.Image.Resampling.LANCZOS)) for plane in planes
+    ]
+    return np.stack(enlarged, axis=-1)
+
+
+BASELINES: dict[str, tuple[Baseline, ...]] = {
+    "denoise": (
+        Baseline(
+            "nl-means",
+            f"OpenCV fastNlMeansDenoisingColored, true sigma, h = {NLM_LUMA} sigma, hColor = {NLM_COLOUR} sigma, patch "
+            f"{NLM_PATCH}, search {NLM_SEARCH}, on the picture rounded to 8 bits as it wants it (Buades et al. 2005)",
+            _non_local_means,
+        ),
+        Baseline(
+            "wavelets",
+            "scikit-image denoise_wavelet, true sigma, BayesShrink, soft, in YCbCr (Chang et al. 2000)",
+            _wavelets,
+        ),
+        Baseline(
+            "total-variation",
+            f"scikit-image denoise_tv_chambolle, weight = {TV_WEIGHT} true sigma / 255 (Chambolle 2004)",
+            _total_variation,
+        ),
+        Baseline(
+            "cbm3d", "bm3d.bm3d_rgb, true sigma, profile np (Dabov et al. 2007)", _bm3d, package="bm3d", slow=True
+        ),
+    ),
+    "super-resolve": (
+        Baseline("bicubic", "torch bicubic interpolation, a = -0.5 (Keys 1981)", _bicubic),
+        Baseline("lanczos", "Pillow LANCZOS, 3 lobes, in float", _lanczos),
+    ),
+}

@@ -1,0 +1,104 @@
+"""Pages that need nothing but themselves: styles, the slider, pictures as data URIs, files written whole."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from html import escape
+from pathlib import Path
+
+from restore.errors import RestoreError, UsageError
+from restore.images import TEMPORARY_SUFFIX, Image, encode_image
+from restore.images.failures import printable, reason
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8885; --soft: #888; --accent: #c2410c; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { margin-top: 2.2rem; font-size: 1.2rem; } h3 { font-size: 1rem; }
+pre { padding: .7rem 1rem; border: 1px solid var(--line); border-radius: .4rem; white-space: pre-wrap; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+tr.first td { border-top: 2px solid var(--soft); } tr.model td { font-weight: 600; }
+.scroll { overflow-x: auto; } .row { display: flex; flex-wrap: wrap; gap: 1.2rem; align-items: flex-start; }
+figure { margin: 0; } figcaption, .note { color: var(--soft); font-size: .87rem; }
+.slider { position: relative; display: inline-block; line-height: 0; --cut: 50%; overflow: hidden; max-width: none; }
+.slider .after { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--cut)); }
+.slider .edge { position: absolute; top: 0; bottom: 0; left: var(--cut); width: 2px; margin-left: -1px;
+  background: #fff; box-shadow: 0 0 3px #000; pointer-events: none; }
+.slider input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize; }
+.slider:focus-within { outline: 2px solid var(--accent); }
+.slider b { position: absolute; bottom: .4rem; padding: .15rem .45rem; font: 12px/1.3 system-ui, sans-serif;
+  color: #fff; background: #000a; border-radius: .2rem; pointer-events: none; }
+.slider b.left { left: .4rem; } .slider b.right { right: .4rem; }
+img { image-rendering: pixelated; } svg { max-width: 100%; height: auto; } svg text { fill: currentColor; }
+svg circle:hover { stroke: currentColor; stroke-width: 2; }
+"""
+
+# `data-ready` tells a test that the script ran to its end.
+SCRIPT = """
+for (const slider of document.querySelectorAll('.slider')) {
+  const handle = slider.querySelector('input');
+  const move = () => slider.style.setProperty('--cut', handle.value + '%');
+  handle.addEventListener('input', move);
+  move();
+}
+document.documentElement.dataset.ready = 'yes';
+"""
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML document around `body`; its own content policy forbids anything from elsewhere."""
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n"
+        f"<script>{SCRIPT}</script>\n</body></html>\n"
+    )
+
+
+def picture(image: Image, alt: str, kind: str = "") -> str:
+    """An `img` of `image` at one screen pixel a pixel, as a lossless data URI."""
+    width, height = image.size
+    data = base64.b64encode(encode_image(image, "png", metadata=False)).decode("ascii")
+    css = f' class="{kind}"' if kind else ""
+    return f'<img{css} width="{width}" height="{height}" alt="{escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def slider(before: Image, after: Image, left: str, right: str) -> str:
+    """Two pictures of one size over each other, and a handle that says how much of each is seen."""
+    return (
+        f'<div class="slider">{picture(before, left)}{picture(after, right, "after")}'
+        f'<span class="edge"></span><b class="left">{escape(left)}</b><b class="right">{escape(right)}</b>'
+        f'<input type="range" min="0" max="100" step="0.5" value="50" aria-label="{escape(left)} or {escape(right)}">'
+        "</div>"
+    )
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raises UsageError for a file that cannot be written; asked before hours of work, not after."""
+    if path.is_dir():
+        raise UsageError(f"{printable(path)}: is a folder, where a file would have to go")
+    if os.path.lexists(path) and not overwrite:
+        raise UsageError(f"{printable(path)} exists; --overwrite replaces what is there")
+
+
+def write_text(path: Path, text: str) -> None:
+    """`text` in UTF-8 under `path`, where it appears only when it is whole.
+
+    Raises RestoreError, naming the file, if it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RestoreError(f"{printable(path)}: cannot be written: {reason(error)}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,181 @@
+"""`--report`: one self-contained page with the table, a scatter, and the best, median and worst pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from restore import __version__
+from restore.evaluation.evaluate import Row
+from restore.evaluation.page import page, picture, slider
+from restore.evaluation.protocols import eight_bit
+from restore.evaluation.results import Results, columns, lines, mean, notes, show
+from restore.evaluation.trials import Contender, Entry, Trial, trials
+from restore.images import Image
+from restore.tasks.base import Task
+from restore.tasks.spec import Options
+
+CROP = 288  # pixels a side
+COLOURS = ("#c2410c", "#2563eb", "#15803d", "#9333ea", "#0891b2", "#b91c1c")
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The window of one picture in which the restored one is furthest from the clean one, 8-bit (h,w,3) each."""
+
+    corrupted: np.ndarray
+    restored: np.ndarray
+    clean: np.ndarray
+
+
+def report(results: Results, entries: Sequence[Entry], task: Task, damage: Options) -> str:
+    """The page. The pictures it shows are damaged and restored once more: the same seed gives the same again."""
+    body = [
+        f"<h1>{escape(results.task)}: measured</h1>",
+        f'<p class="note">restore {escape(__version__)}</p><pre>{escape(results.command)}</pre>',
+        _table(results),
+        "".join(f'<p class="note">{escape(note)}</p>' for note in notes(results)),
+        _methods(results),
+        _failures(results),
+    ]
+    shown = _champion(results)
+    by_name = {entry.name: entry for entry in entries}
+    for case in results.cases:
+        body.append(f"<section><h2>{escape(case)}</h2>{_scatter(results, case, shown)}")
+        body.append(f"<h3>Best, median and worst of {escape(shown.name)}, at 1:1 where it errs most</h3>")
+        for title, row in _ranked(results.of(case, shown.name)):
+            trial = next(t for t in trials(by_name[row.picture], task, damage, results.seed) if t.case.label == case)
+            body.append(_picture(title, row, _crops(trial, shown), results))
+        body.append("</section>")
+    return page(f"{results.task}: measured", "\n".join(body))
+
+
+def _champion(results: Results) -> Contender:
+    """Whose pictures are shown: the first model, or whatever there is."""
+    return next((method for method in results.methods if method.kind == "model"), results.methods[-1])
+
+
+def _table(results: Results) -> str:
+    shown = columns(results)
+    kinds = {method.name: method.kind for method in results.methods}
+    head = "".join(f"<th>{escape(title)}</th>" for title in ("case", "method", *(title for _, title, _ in shown)))
+    rows, last = [], None
+    for line in lines(results):
+        cells = [line.case, line.method, *(show(line.scores.get(key, math.nan), form) for key, _, form in shown)]
+        css = f"{kinds[line.method]}{' first' if line.case != last else ''}"
+        rows.append(f'<tr class="{css}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
+        last = line.case
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _methods(results: Results) -> str:
+    items = "".join(f"<li><b>{escape(m.name)}</b>: {escape(m.about)}</li>" for m in results.methods)
+    return f'<ul class="note">{items}</ul>'
+
+
+def _failures(results: Results) -> str:
+    items = "".join(f"<li>{escape(reason)}</li>" for reason in results.failed.values())
+    return f"<h2>Not scored</h2><ul>{items}</ul>" if items else ""
+
+
+def _ranked(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+    """The best, the median and the worst by PSNR; a picture is shown once."""
+    order = sorted(rows, key=lambda row: row.scores["psnr"], reverse=True)
+    chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    names: dict[str, str] = {}
+    for title, row in chosen.items():
+        names[row.picture] = f"{names[row.picture]} and {title}" if row.picture in names else title
+    return [(title, next(row for row in order if row.picture == name)) for name, title in names.items()]
+
+
+def _crops(trial: Trial, method: Contender) -> Crops:
+    clean, restored = eight_bit(trial.clean), eight_bit(method.restore(trial))
+    top, left = _worst_window(((clean.astype(np.float64) - restored) ** 2).sum(axis=-1), CROP)
+    window = slice(top, top + CROP), slice(left, left + CROP)
+    return Crops(eight_bit(trial.untouched)[window], restored[window], clean[window])
+
+
+def _worst_window(error: np.ndarray, side: int) -> tuple[int, int]:
+    """(top, left) of the window of `side` with the largest sum of `error` (H,W), on a grid of 16 pixels."""
+    height, width = error.shape
+    h, w = min(side, height), min(side, width)
+    total = np.pad(error, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    sums = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
+    coarse = sums[::16, ::16]
+    top, left = np.unravel_index(int(coarse.argmax()), coarse.shape)
+    return int(top) * 16, int(left) * 16
+
+
+def _picture(title: str, row: Row, crops: Crops, results: Results) -> str:
+    scores = ", ".join(
+        f"{name} {show(row.scores.get(key, math.nan), form)}" for key, name, form in columns(results)[:3]
+    )
+    pair = slider(Image(crops.corrupted), Image(crops.restored), "corrupted", "restored")
+    truth = picture(Image(crops.clean), "clean")
+    return (
+        f"<h4>{escape(title)}: {escape(row.picture)} <span class=note>({escape(scores)})</span></h4>"
+        f'<div class="row"><figure>{pair}<figcaption>corrupted | restored: drag, or arrow keys</figcaption></figure>'
+        f"<figure>{truth}<figcaption>clean</figcaption></figure></div>"
+    )
+
+
+def _scatter(results: Results, case: str, shown: Contender) -> str:
+    """A dot for each picture and model: the best rival's PSNR across, the model's up; above the line is better."""
+    rivals = [method for method in results.methods if method.kind != "model" and method is not shown]
+    if not rivals:
+        return ""
+    psnr = {m.name: {row.picture: row.scores["psnr"] for row in results.of(case, m.name)} for m in results.methods}
+    rival = max(rivals, key=lambda method: mean(list(psnr[method.name].values())))
+    models = [method for method in results.methods if method.kind == "model"] or [shown]
+    points = [
+        (number, method.name, name, psnr[rival.name][name], value)
+        for number, method in enumerate(models)
+        for name, value in psnr[method.name].items()
+        if math.isfinite(value) and math.isfinite(psnr[rival.name][name])
+    ]
+    if not points:
+        return ""
+    values = [value for point in points for value in point[3:]]
+    low, high = math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)
+    return _plot(points, low, high, rival.name, models)
+
+
+def _plot(
+    points: list[tuple[int, str, str, float, float]], low: int, high: int, rival: str, models: Sequence[Contender]
+) -> str:
+    side, edge = 380, 44
+
+    def place(value: float) -> float:
+        return round((value - low) / (high - low) * (side - 2 * edge), 1)
+
+    def x(value: float) -> float:
+        return edge + place(value)
+
+    def y(value: float) -> float:
+        return side - edge - place(value)
+
+    step = max(1, math.ceil((high - low) / 8))
+    parts = [f'<line x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}" stroke="#888" stroke-dasharray="4 4"/>']
+    for tick in range(low, high + 1, step):
+        parts.append(f'<text x="{x(tick)}" y="{side - edge + 16}" text-anchor="middle">{tick}</text>')
+        parts.append(f'<text x="{edge - 8}" y="{y(tick) + 4}" text-anchor="end">{tick}</text>')
+        parts.append(f'<path d="M{x(tick)} {edge}V{side - edge}M{edge} {y(tick)}H{side - edge}" stroke="#8883"/>')
+    for number, method, name, across, up in points:
+        label = escape(f"{name}: {method} {up:.2f} dB, {rival} {across:.2f} dB")
+        dot = f'<circle cx="{x(across)}" cy="{y(up)}" r="4" fill="{COLOURS[number % len(COLOURS)]}" fill-opacity=".7">'
+        parts.append(f"{dot}<title>{label}</title></circle>")
+    for number, model in enumerate(models):
+        parts.append(
+            f'<text x="{edge}" y="{16 + 14 * number}" style="fill:{COLOURS[number % len(COLOURS)]}">'
+            f"{escape(model.name)}, PSNR in dB (up)</text>"
+        )
+    parts.append(f'<text x="{side / 2}" y="{side - 8}" text-anchor="middle">{escape(rival)}, PSNR in dB</text>')
+    return (
+        f'<svg class="scatter" width="{side}" height="{side}" viewBox="0 0 {side} {side}" font-size="12" role="img" '
+        f'aria-label="PSNR of each picture">{"".join(parts)}</svg>'
+        '<p class="note">A dot is a picture; above the dashed line the model is better.</p>'
+    )

@@ -1,0 +1,181 @@
+"""Rows of scores as means, as a table for the terminal, as JSON and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from statistics import median
+from typing import Any
+
+from restore.evaluation.evaluate import Row, Scored
+from restore.evaluation.protocols import MEASURES
+from restore.evaluation.trials import Contender
+
+SPEED = "seconds_a_megapixel"
+
+
+@dataclass
+class Results:
+    """What an evaluation found. command: what a person would type to have it again. failed: reasons, by picture."""
+
+    task: str
+    seed: int
+    command: str
+    methods: Sequence[Contender]
+    rows: list[Row] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, scored: Scored) -> None:
+        """Takes in what became of a picture."""
+        self.rows.extend(scored.rows)
+        if scored.error is not None:
+            self.failed[scored.name] = scored.error
+
+    @property
+    def cases(self) -> list[str]:
+        """The labels of the cases, in their order."""
+        return list(dict.fromkeys(row.case for row in self.rows))
+
+    def of(self, case: str, method: str) -> list[Row]:
+        """The rows of one line of the table, a picture each."""
+        return [row for row in self.rows if row.case == case and row.method == method]
+
+    def protocols(self, case: str) -> list[str]:
+        """How the rows of a case were measured: one line, unless pictures of several kinds came together."""
+        return list(dict.fromkeys(row.protocol for row in self.rows if row.case == case))
+
+
+@dataclass(frozen=True)
+class Line:
+    """Means over the pictures of a case for one method; NaN where nothing is defined."""
+
+    case: str
+    method: str
+    pictures: int
+    scores: dict[str, float]
+
+
+def lines(results: Results) -> list[Line]:
+    """The table: per-picture scores averaged (undefined ones left out), the median of seconds a megapixel of output."""
+    found = []
+    for case in results.cases:
+        for method in results.methods:
+            rows = results.of(case, method.name)
+            keys = dict.fromkeys(key for row in rows for key in row.scores)
+            scores = {key: mean([row.scores.get(key, math.nan) for row in rows]) for key in keys}
+            scores[SPEED] = median(row.seconds / row.megapixels for row in rows)  # the first call imports and warms up
+            found.append(Line(case, method.name, len(rows), scores))
+    return found
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of those that are numbers; infinite if one is (a perfect picture), NaN if there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def columns(results: Results) -> list[tuple[str, str, str]]:
+    """(key, title, form) of the columns that the table needs."""
+    present = {key for row in results.rows for key in row.scores}
+    known = [(m.key, m.title, m.form) for m in MEASURES if m.key in present]
+    return [*known, (SPEED, "s/MP", ".3g")]
+
+
+def show(value: float, form: str) -> str:
+    """A score as people read it; a dash where it is not defined."""
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def table(results: Results) -> str:
+    """The means for a terminal, with the protocol under them."""
+    if not results.rows:
+        return "no picture could be scored"
+    shown = columns(results)
+    cells = [["case", "method", *(title for _, title, _ in shown)]]
+    for line in lines(results):
+        cells.append([line.case, line.method, *(show(line.scores.get(key, math.nan), form) for key, _, form in shown)])
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    text = []
+    for number, row in enumerate(cells):
+        if number and row[0] != cells[number - 1][0]:
+            text.append("")
+        left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        text.append("  ".join([*left, *right]).rstrip())
+    return "\n".join([*text, "", *notes(results)])
+
+
+def notes(results: Results) -> list[str]:
+    """What has to be known to read the figures: how they were measured, and what the columns mean."""
+    by_protocol: dict[str, list[str]] = {}
+    for case in results.cases:
+        for how in results.protocols(case):
+            by_protocol.setdefault(how, []).append(case)
+    pictures = len({row.picture for row in results.rows})
+    text = [f"{', '.join(cases)}: {how}." for how, cases in by_protocol.items()]
+    shown = {key for key, _, _ in columns(results)}
+    about = "; ".join(f"{m.title}: {m.about}" for m in MEASURES if m.key in shown)
+    text.append(f"Means of per-picture values over {pictures} pictures, seed {results.seed}. {about}.")
+    text.append("s/MP: seconds a megapixel of output (median), on this machine, with whatever else it was doing.")
+    return text + results.notes
+
+
+def to_json(results: Results) -> str:
+    """All of it: means, every picture's scores with the parameters of its damage, failures.
+
+    Numbers that JSON does not have (NaN, infinity) are null.
+    """
+    return json.dumps(
+        {
+            "task": results.task,
+            "command": results.command,
+            "seed": results.seed,
+            "protocol": {case: "; ".join(results.protocols(case)) for case in results.cases},
+            "methods": [{"name": m.name, "kind": m.kind, "about": m.about} for m in results.methods],
+            "summary": [
+                {"case": line.case, "method": line.method, "pictures": line.pictures, **_finite(line.scores)}
+                for line in lines(results)
+            ],
+            "pictures": [
+                {
+                    "picture": row.picture,
+                    "case": row.case,
+                    "method": row.method,
+                    **_finite({**row.scores, "seconds": row.seconds}),
+                    "params": _params(row),
+                }
+                for row in results.rows
+            ],
+            "failed": [{"picture": name, "reason": reason} for name, reason in results.failed.items()],
+            "notes": results.notes,
+        },
+        indent=1,
+        allow_nan=False,
+    )
+
+
+def to_csv(results: Results) -> str:
+    """A line for each picture, case and method (RFC 4180), with the protocol beside the figures."""
+    keys = [key for key, _, _ in columns(results) if key != SPEED]
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(["picture", "case", "method", *keys, "seconds", "megapixels", "seed", "params", "protocol"])
+    for row in results.rows:
+        scores = [f"{row.scores.get(key, math.nan):.6g}" for key in keys]
+        times = [f"{row.seconds:.6g}", f"{row.megapixels:.6g}"]
+        params = json.dumps(_params(row))
+        writer.writerow([row.picture, row.case, row.method, *scores, *times, results.seed, params, row.protocol])
+    return file.getvalue()
+
+
+def _params(row: Row) -> Any:
+    return asdict(row.params) if is_dataclass(row.params) and not isinstance(row.params, type) else None
+
+
+def _finite(scores: dict[str, float]) -> dict[str, float | None]:
+    return {key: round(value, 6) if math.isfinite(value) else None for key, value in scores.items()}

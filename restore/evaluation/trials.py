@@ -1,0 +1,210 @@
+"""What is restored and scored: clean pictures damaged here, or pairs of files."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from restore.corruptions.base import Corrupted
+from restore.errors import ImageError, UsageError
+from restore.images import find_images, read_image
+from restore.pixels import to_float
+from restore.tasks.base import Case, Head, Task, Variant
+from restore.tasks.spec import Options
+
+OPAQUE = 127.5 / 255  # a pixel of a mask file counts as lost above this
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture to be scored.
+
+    name: its path below the folder, with forward slashes. corrupted, mask: the files that belong to
+    it, where they are given. problem: why it cannot be scored, or None.
+    """
+
+    name: str
+    clean: Path
+    corrupted: Path | None = None
+    mask: Path | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One damaged picture, with everything that is known of it.
+
+    clean: the target, (H,W,1 or 3). damage: what the methods are given. params: of the corruption;
+    None where the damage came from a file. options: of the task, as its head wants them.
+    """
+
+    case: Case
+    clean: np.ndarray
+    damage: Corrupted
+    params: Any
+    options: Options
+
+    @property
+    def head(self) -> Head:
+        """The head that undoes this damage."""
+        return self.case.variant.head
+
+    @property
+    def untouched(self) -> np.ndarray:
+        """The damaged picture at the size of the clean one, (H,W,C)."""
+        return self.head.untouched(self.damage.image)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method that takes part. kind: `input` (no restoration at all), `baseline` or `model`.
+
+    about: its settings, for the notes under a table. restore: a trial -> (H,W,C) in the dtype of the
+    damaged picture, or in another one that the method computes in.
+    """
+
+    name: str
+    kind: str
+    about: str
+    restore: Callable[[Trial], np.ndarray]
+
+
+def find_entries(
+    folder: Path, corrupted: Path | None = None, masks: Path | None = None, limit: int | None = None
+) -> list[Entry]:
+    """The clean pictures below `folder` (or the one it is), by path, at most `limit`, with what belongs to each.
+
+    Files of one picture have the same relative path and stem; the order of files never matters. A
+    picture without a partner, or with several, is an entry with a `problem`.
+    Raises UsageError for folders that are missing or empty, and for masks without corrupted pictures.
+    """
+    if masks and not corrupted:
+        raise UsageError("--masks says where given pictures are damaged; it needs --corrupted")
+    if not folder.exists():
+        raise UsageError(f"{folder}: no such file or folder")
+    root, paths = (folder, find_images(folder)) if folder.is_dir() else (folder.parent, [folder])
+    for other in (corrupted, masks):
+        if other and not other.is_dir():
+            raise UsageError(f"{other}: no such folder")
+        if other and root.resolve() in other.resolve().parents:  # else the clean pictures would be their own partners
+            paths = [path for path in paths if not _inside(path, other)]
+    if not paths:
+        raise UsageError(f"{folder}: no pictures in this folder")
+    names = [path.relative_to(root) for path in paths]
+    shared = Counter(name.with_suffix("") for name in names)
+    files = [(place, _by_stem(place)) if place else None for place in (corrupted, masks)]
+    entries = []
+    for path, name in list(zip(paths, names, strict=True))[:limit]:
+        alone = shared[name.with_suffix("")] == 1
+        (given, lost), problems = _partners(name, alone, files)
+        entries.append(Entry(name.as_posix(), path, given, lost, problem=problems[0] if problems else None))
+    return entries
+
+
+def trials(entry: Entry, task: Task, damage: Options, seed: int) -> Iterator[Trial]:
+    """The trials of a picture: one for each case of the task, or the one that its files make.
+
+    A seed and the pixels fix the damage: neither the name of a picture nor its place in a folder
+    matters, and the cases of one picture share their noise, scaled.
+    Raises ImageError for files that cannot be read or do not fit together.
+    """
+    if entry.problem:
+        raise ImageError(entry.problem)
+    clean = read_image(entry.clean).pixels
+    if entry.corrupted is not None:
+        yield _pair(entry, clean, task, damage)
+        return
+    for case in task.cases(damage):
+        corruption = case.variant.corruption
+        rng = np.random.default_rng((seed, zlib.crc32(np.ascontiguousarray(clean))))
+        params = corruption.sample(clean.shape, rng)
+        damaged = corruption.apply(clean, params)
+        yield Trial(case, corruption.target(clean, params), damaged, params, task.spec.options())
+
+
+def _pair(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Trial:
+    assert entry.corrupted is not None
+    corrupted = read_image(entry.corrupted).pixels
+    (height, width), (h, w) = clean.shape[:2], corrupted.shape[:2]
+    variants = {variant.head.scale: variant for variant in task.variants(damage)}
+    scale = next((scale for scale in variants if (height // scale, width // scale) == (h, w)), None)
+    if scale is None:
+        raise ImageError(
+            f"{entry.corrupted.name}: {w}x{h} does not belong to a clean picture of {width}x{height}"
+            f" (enlarged by {', '.join(map(str, variants))})"
+        )
+    clean = clean[: h * scale, : w * scale]
+    if variants[scale].head.colours:
+        clean = _three(clean)
+    elif clean.shape[-1] != corrupted.shape[-1]:
+        clean, corrupted = _three(clean), _three(corrupted)
+    mask = None if entry.mask is None else _read_mask(entry.mask, (h, w))
+    case = _pair_case(task, damage, variants[scale], many=len(variants) > 1)
+    return Trial(case, clean, Corrupted(corrupted, mask=mask), None, task.spec.options())
+
+
+def _pair_case(task: Task, damage: Options, variant: Variant, many: bool) -> Case:
+    """Files are scored as the task scores damage of its own at the same scale."""
+    scale = variant.head.scale
+    score = next(case.score for case in task.cases(damage) if case.variant.head.scale == scale)
+    return Case(f"pairs x{scale}" if many else "pairs", variant, score)
+
+
+def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """(H,W) bool; True where the file is over 127."""
+    pixels = read_image(path).pixels
+    if pixels.shape[:2] != size:
+        (height, width), (h, w) = size, pixels.shape[:2]
+        raise ImageError(f"{path.name}: a mask of {w}x{h} does not fit a picture of {width}x{height}")
+    mask: np.ndarray = to_float(pixels).max(axis=-1) > OPAQUE
+    return mask
+
+
+def _three(image: np.ndarray) -> np.ndarray:
+    """(H,W,1 or 3) -> (H,W,3)."""
+    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+
+
+def _by_stem(folder: Path) -> dict[Path, list[Path]]:
+    found: dict[Path, list[Path]] = {}
+    for path in find_images(folder):
+        found.setdefault(path.relative_to(folder).with_suffix(""), []).append(path)
+    return found
+
+
+def _partners(
+    name: Path, alone: bool, folders: list[tuple[Path, dict[Path, list[Path]]] | None]
+) -> tuple[list[Path | None], list[str]]:
+    """The file of each folder that belongs to the clean picture `name`, and what is wrong.
+
+    alone: no other clean picture has its stem.
+    """
+    found: list[Path | None] = []
+    problems = []
+    for given in folders:
+        if given is None:
+            found.append(None)
+            continue
+        folder, files = given
+        candidates = files.get(name.with_suffix(""), [])
+        if folder / name in candidates:
+            candidates, alone_here = [folder / name], True
+        else:
+            alone_here = alone
+        if not candidates:
+            problems.append(f"no picture of this name in {folder.name}")
+        elif len(candidates) > 1 or not alone_here:
+            which = ", ".join(path.name for path in candidates)
+            problems.append(f"it is not clear whether {which} in {folder.name} belongs to it")
+        found.append(candidates[0] if candidates else None)
+    return found, problems
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.resolve().parents

@@ -1,0 +1,27 @@
+"""Image files <-> `Image`: pixels in their own dtype, alpha, EXIF, ICC, XMP, format.
+
+Reads PNG, JPEG, WebP, TIFF, BMP, AVIF (and HEIC with the `heic` extra); writes all but HEIC. A file that is
+damaged, incomplete, animated or has several pages is an `ImageError` of one line, never half a picture.
+
+    image = read_image("photo.jpg")
+    write_image(image.with_array(restored), Path("photo.denoised.jpg"))
+"""
+
+from restore.images.finding import SUFFIXES, find_images
+from restore.images.picture import Image, JpegCoding
+from restore.images.reading import read_image
+from restore.images.sizes import image_size
+from restore.images.writing import TEMPORARY_SUFFIX, encode_image, writable_suffix, write_image
+
+__all__ = [
+    "SUFFIXES",
+    "TEMPORARY_SUFFIX",
+    "Image",
+    "JpegCoding",
+    "encode_image",
+    "find_images",
+    "image_size",
+    "read_image",
+    "writable_suffix",
+    "write_image",
+]

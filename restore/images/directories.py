@@ -1,0 +1,121 @@
+"""TIFF directories (TIFF 6.0, section 2), the skeleton of EXIF blocks and of TIFF files alike.
+
+Values are copied as raw bytes, so no type, text encoding or maker note is lost on the way.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+EXIF_POINTER, GPS_POINTER, INTEROP_POINTER = 0x8769, 0x8825, 0xA005
+# Where other directories hang: those in the first one, then those in the EXIF directory.
+_POINTERS = ((EXIF_POINTER, GPS_POINTER), (INTEROP_POINTER,), ())
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tag: its raw value in the byte order of the block, and where the entry itself lies."""
+
+    tag: int
+    kind: int
+    count: int
+    data: bytes
+    position: int = 0
+
+
+def byte_order(block: bytes) -> str:
+    """'<' or '>', as struct writes it. Raises ValueError where `block` starts no classic TIFF structure."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[:4]))
+    if order is None:
+        raise ValueError("not a TIFF structure")
+    return order
+
+
+def integer(entry: Entry, order: str) -> int:
+    """The first value of a SHORT or LONG entry."""
+    return int(struct.unpack_from(order + ("H" if entry.kind == SHORT else "I"), entry.data)[0])
+
+
+def first_directory(block: bytes) -> int:
+    """Where the first directory starts."""
+    return int(struct.unpack_from(byte_order(block) + "I", block, 4)[0])
+
+
+def read_directory(
+    block: bytes, offset: int, wanted: Callable[[int], bool] = lambda _: True
+) -> tuple[list[Entry], int]:
+    """The wanted entries of the directory at `offset`, and where its link to the next directory lies.
+
+    Entries of an unknown type or with a value outside the block are left out.
+    Raises ValueError or struct.error when the directory itself is not inside the block.
+    """
+    order = byte_order(block)
+    (count,) = struct.unpack_from(order + "H", block, offset)
+    link = offset + 2 + 12 * count
+    if offset < 8 or link + 4 > len(block):
+        raise ValueError("a TIFF directory lies outside its block")
+    entries = []
+    for position in range(offset + 2, link, 12):
+        tag, kind, number = struct.unpack_from(order + "HHI", block, position)
+        size = _SIZES.get(kind, 0) * number
+        start = position + 8 if size <= 4 else struct.unpack_from(order + "I", block, position + 8)[0]
+        if size and start + size <= len(block) and wanted(tag):
+            entries.append(Entry(tag, kind, number, bytes(block[start : start + size]), position))
+    return entries, link
+
+
+def pack_directory(entries: Iterable[Entry], position: int, order: str) -> bytes:
+    """A directory and its values, to be placed at `position` (even); it links to no other."""
+    rows = sorted(entries, key=lambda entry: entry.tag)
+    directory = bytearray(struct.pack(order + "H", len(rows)))
+    values = bytearray()
+    after = position + 2 + 12 * len(rows) + 4
+    for entry in rows:
+        directory += struct.pack(order + "HHI", entry.tag, entry.kind, entry.count)
+        if len(entry.data) <= 4:
+            directory += entry.data.ljust(4, b"\0")
+        else:
+            directory += struct.pack(order + "I", after + len(values))
+            values += entry.data + b"\0" * (len(entry.data) % 2)
+    return bytes(directory + b"\0\0\0\0" + values)
+
+
+def compact(
+    block: bytes,
+    *,
+    first: int | None = None,
+    keep: Callable[[int], bool] = lambda _: True,
+    drop: frozenset[int] = frozenset(),
+) -> bytes:
+    """A new block with the first directory (or the one at `first`) and its EXIF, GPS and interoperability
+    ones.
+
+    `keep` chooses tags of the first directory, `drop` names tags left out everywhere. What no entry refers to
+    (thumbnails, gaps) stays behind. Raises ValueError or struct.error for a broken block.
+    """
+    order = byte_order(block)
+    out = bytearray(block[:4] + b"\0\0\0\0")
+
+    def add(offset: int, level: int) -> int:
+        def wanted(tag: int) -> bool:
+            return tag not in drop and (level > 0 or keep(tag) or tag in _POINTERS[0])
+
+        entries = []
+        for entry in read_directory(block, offset, wanted)[0]:
+            if entry.tag in _POINTERS[level]:
+                child = struct.pack(order + "I", add(integer(entry, order), level + 1))
+                entry = Entry(entry.tag, LONG, 1, child)
+            entries.append(entry)
+        out.extend(b"\0" * (len(out) % 2))
+        position = len(out)
+        out.extend(pack_directory(entries, position, order))
+        return position
+
+    start = add(first_directory(block) if first is None else first, 0)
+    struct.pack_into(order + "I", out, 4, start)
+    return bytes(out)

@@ -1,0 +1,172 @@
+"""JPEG (ITU-T T.81): reading strictly, and writing the way the input was coded."""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+
+import numpy as np
+import PIL.Image
+from PIL import JpegImagePlugin
+
+from restore.errors import ImageError
+from restore.images.metadata import exif_block, exif_orientation, fitting_exif
+from restore.images.picture import Array, Image, JpegCoding, SizeCheck
+from restore.images.pil import picture_of, split
+
+# T.81, table K.1: the luma table of quality 50 in libjpeg's scale.
+# fmt: off
+_LUMA_50 = np.array([
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+])
+# fmt: on
+_SEGMENT_ROOM = 65533
+_XMP_ROOM = _SEGMENT_ROOM - 29
+_EXIF_ROOM = _SEGMENT_ROOM - 6
+LARGEST_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
+DEFAULT_QUALITY = 95
+
+
+def read_jpeg(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """A JPEG file and the orientation that is still to be applied.
+
+    Phones append previews, depth and gain maps after the photograph (MPO, CIPA DC-007; Ultra HDR): the first
+    picture is the photograph and the only one read. Raises what Pillow raises for damage.
+    """
+    # The class itself, not PIL.Image.open: it skips the switch to MPO and the global size limit.
+    picture = JpegImagePlugin.JpegImageFile(BytesIO(data))
+    check_size(*picture.size)
+    picture.load()
+    if _tail_is_missing(data, np.asarray(picture)):
+        raise ValueError("the end of the picture is missing")
+    icc = picture.info.get("icc_profile")
+    pixels, alpha = split(picture, icc)
+    exif = exif_block(picture.info.get("exif"))
+    tables = picture.quantization
+    image = Image(
+        pixels,
+        alpha,
+        "jpeg",
+        exif=exif,
+        icc=icc,
+        xmp=picture.info.get("xmp"),
+        quality=_quality(tables[min(tables)]) if tables else None,
+        jpeg=_coding(picture),
+        lossless=False,
+        dpi=picture.info.get("dpi"),
+    )
+    return image, exif_orientation(exif)
+
+
+def _coding(picture: JpegImagePlugin.JpegImageFile) -> JpegCoding | None:
+    if picture.mode not in ("L", "RGB"):
+        return None  # the tables of CMYK say nothing about RGB
+    components = picture.layer[: 1 if picture.mode == "L" else 2]
+    tables = tuple(tuple(picture.quantization[component[3]]) for component in components)
+    return JpegCoding(
+        tables,
+        max(JpegImagePlugin.get_sampling(picture), 0),  # -1: rarer than 4:2:0, so none of its detail is lost
+        bool(picture.info.get("progressive")),
+    )
+
+
+def _quality(table: list[int]) -> int:
+    """The quality on libjpeg's scale whose luma table is nearest to `table`."""
+    quality = np.arange(1, 101)[:, None]
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    standard = np.clip((_LUMA_50 * scale + 50) // 100, 1, 255)
+    return int(np.abs(standard - np.array(table)).sum(axis=1).argmin()) + 1
+
+
+# Anything but zeros: what a decoder reads for pixels that are missing.
+_FILLER = bytes((89 * i + 41) % 251 for i in range(512))
+
+
+def _tail_is_missing(data: bytes, pixels: Array) -> bool:
+    """Whether a file that was cut, and then closed by an end marker, has left its last pixels mid-gray.
+
+    libjpeg only warns. Where the last pixel is that gray, the file is decoded again with filler before the
+    end marker: if the pixels change, they were filler. Progressive files are not checked (they lose detail,
+    no rows).
+    """
+    if np.abs(pixels[-1, -1].astype(int) - 128).max() > 1:
+        return False
+    scan = _only_scan(data)
+    end = data.find(b"\xff\xd9", scan) if scan else -1
+    if end < 0:
+        return False
+    again = JpegImagePlugin.JpegImageFile(BytesIO(data[:end] + _FILLER + b"\xff\xd9"))
+    return not np.array_equal(np.asarray(again), pixels)
+
+
+def _only_scan(data: bytes) -> int:
+    """Where the coded data of a sequential JPEG in one scan starts; 0 for other kinds."""
+    at, sequential = 2, False
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return 0
+        marker, length = struct.unpack_from(">BH", data, at + 1)
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        at += 2 + length
+        sequential |= marker in (0xC0, 0xC1)
+        if marker == 0xDA:
+            return at if sequential and data.find(b"\xff\xda", at, data.find(b"\xff\xd9", at)) < 0 else 0
+    return 0
+
+
+def encode_jpeg(
+    array: Array,
+    image: Image,
+    quality: int | None,
+    *,
+    exif: bytes | None,
+    icc: bytes | None,
+    xmp: bytes | None,
+    dpi: tuple[float, float] | None,
+) -> bytes:
+    """A JPEG of (H,W,1) or (H,W,3) uint8.
+
+    Without `quality`: by the tables, subsampling and scans of the JPEG `image` came from, else at 95 in
+    4:4:4. With it: the standard tables, the subsampling of the input, or 4:4:4 from 90 on and 4:2:0 below.
+    Metadata that does not fit a JPEG segment (64 KB) is shortened or left out.
+    """
+    options: dict[str, object] = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
+    coding = image.jpeg
+    if coding is not None and len(coding.tables) >= min(array.shape[2], 2):
+        options["subsampling"] = coding.subsampling
+        options["progressive"] = coding.progressive
+        if quality is None:
+            options["qtables"] = [list(table) for table in coding.tables[: array.shape[2]]]
+            del options["quality"]
+    elif quality is None and image.quality is not None:
+        options["quality"] = image.quality  # a gray or CMYK JPEG that has become colour
+    elif quality is not None and quality < 90:
+        options["subsampling"] = 2
+    if exif := fitting_exif(exif, _EXIF_ROOM):
+        options["exif"] = b"Exif\0\0" + exif
+    if icc and len(icc) < 255 * (_SEGMENT_ROOM - 14):
+        options["icc_profile"] = icc
+    if xmp and len(xmp) <= _XMP_ROOM:
+        options["xmp"] = xmp
+    if dpi and max(dpi) < 65535:
+        options["dpi"] = dpi
+    if max(array.shape[:2]) > LARGEST_SIDE:
+        raise ImageError(f"JPEG holds at most {LARGEST_SIDE} pixels a side; write PNG instead")
+    picture = picture_of(array)
+    try:
+        return _saved(picture, options)
+    except OSError:
+        if not options.pop("progressive", False):
+            raise
+        return _saved(picture, options)  # Pillow's buffer is too small for very detailed progressive pictures
+
+
+def _saved(picture: PIL.Image.Image, options: dict[str, object]) -> bytes:
+    out = BytesIO()
+    picture.save(out, "JPEG", **options)
+    return out.getvalue()

@@ -1,0 +1,89 @@
+"""Pillow pictures <-> arrays, without Pillow's global limits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import PIL.Image
+
+from restore.errors import ImageError
+from restore.images.picture import Array
+from restore.images.profiles import rgb_from_cmyk
+
+_T = TypeVar("_T")
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def _without_limit() -> Iterator[None]:
+    """Pillow's bomb check off: it is one global number, and our own check has been made or follows."""
+    with _LOCK:
+        limit = PIL.Image.MAX_IMAGE_PIXELS
+        PIL.Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = limit
+
+
+def unlimited(call: Callable[[], _T], pixels: int = 0) -> _T:
+    """`call()`, and where Pillow would call its picture of `pixels` a bomb, again without that check.
+
+    The plugins are called by their classes, which skips the check of PIL.Image.open; two of them check again.
+    """
+    if pixels <= (PIL.Image.MAX_IMAGE_PIXELS or pixels):
+        try:
+            return call()
+        except PIL.Image.DecompressionBombError:
+            pass
+    with _without_limit():
+        return call()
+
+
+def split(picture: PIL.Image.Image, icc: bytes | None) -> tuple[Array, Array | None]:
+    """An 8-bit Pillow picture as (H,W,1 or 3) pixels and (H,W) alpha or None, both writable uint8.
+
+    Palettes become RGB, or gray where all their entries are gray; CMYK becomes sRGB. Raises ImageError for
+    modes that have no such form (Lab, 32-bit integers).
+    """
+    mode = picture.mode
+    if mode in ("P", "PA"):
+        picture = _unfold(picture)
+    elif mode == "1":
+        picture = picture.convert("L")
+    elif mode == "CMYK":
+        picture = rgb_from_cmyk(picture, icc)
+    elif mode in ("YCbCr", "RGBX"):
+        picture = picture.convert("RGB")
+    elif mode in ("RGBa", "La"):
+        picture = picture.convert(mode.upper())
+    if picture.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise ImageError(f"pixels of the kind {mode} are not supported; convert it to RGB first")
+    return divide(np.array(picture))
+
+
+def _unfold(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """A palette picture as L, LA, RGB or RGBA."""
+    entries = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    gray = bool((entries == entries[:, :1]).all())
+    if picture.mode == "PA" or "transparency" in picture.info:
+        return picture.convert("RGBA").convert("LA" if gray else "RGBA")
+    return picture.convert("RGB").convert("L" if gray else "RGB")
+
+
+def divide(array: Array) -> tuple[Array, Array | None]:
+    """(H,W) or (H,W,1..4) as pixels and alpha, both contiguous."""
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.shape[2] in (2, 4):
+        return np.ascontiguousarray(array[..., :-1]), np.ascontiguousarray(array[..., -1])
+    return array, None
+
+
+def picture_of(array: Array) -> PIL.Image.Image:
+    """(H,W,1..4) uint8 as a Pillow picture of mode L, LA, RGB or RGBA."""
+    return PIL.Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))

@@ -1,0 +1,104 @@
+"""The floor under the shipped weights: on the samples always, on the standard sets where RESTORE_DATA names them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import restore as package
+from restore.corruptions.downsample import resize_bicubic
+from restore.images import find_images, read_image
+from restore.inference.restorer import Restorer
+from restore.metrics import psnr
+from restore.tasks import TASKS
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+# A little under what the shipped files score, so that a change for the worse shows. dB.
+SAMPLE_FLOORS = {"denoise": 31.0, "super-resolve": 30.0}
+BENCH_FLOORS = {
+    ("denoise", "CBSD68"): {"sigma 15": 33.2, "sigma 25": 30.5, "sigma 50": 27.2},
+    ("super-resolve", "Set5"): {"x2": 36.7, "x4": 30.5},
+}
+
+
+def pixels(path: Path) -> np.ndarray:
+    """(H,W,3) uint8; the standard sets hold a few gray pictures."""
+    found = read_image(path).pixels
+    return np.repeat(found, 3, axis=-1) if found.shape[-1] == 1 else found
+
+
+def score(task: str, folder: Path) -> dict[str, float]:
+    """Mean score of each case of `task` over the pictures in `folder`, with the shipped weights."""
+    built = TASKS[task].load()
+    loaded = package.load(task)
+    scores = {}
+    for number, case in enumerate(built.cases(TASKS[task].trial_options())):
+        restorer = Restorer(case.variant.head, loaded._network, loaded.options, loaded.device, loaded.dtype)
+        found = []
+        for index, path in enumerate(find_images(folder)):
+            image = pixels(path)
+            params = case.variant.corruption.sample(image.shape, np.random.default_rng((number, index)))
+            restored = restorer(case.variant.corruption.apply(image, params).image)
+            found.append(case.score(restored, case.variant.corruption.target(image, params)))
+        scores[case.label] = float(np.mean(found))
+    return scores
+
+
+def test_samples_come_back_clean():
+    """Every sample: far better than the damaged file, and than OpenCV's way of doing it without learning."""
+    import cv2
+
+    denoise = package.load("denoise")
+    found = []
+    for path in find_images(SAMPLES / "noisy"):
+        noisy, clean = pixels(path), pixels(SAMPLES / "clean" / path.name)
+        found.append(psnr(denoise(noisy), clean))
+        assert found[-1] > psnr(noisy, clean) + 8, path
+        assert found[-1] > psnr(cv2.fastNlMeansDenoisingColored(noisy, None, 12, 12, 7, 21), clean) + 0.5, path
+    assert len(found) == 4
+    assert np.mean(found) > SAMPLE_FLOORS["denoise"]
+
+
+def test_samples_come_back_large():
+    """Every sample: nearer to the original than bicubic enlargement."""
+    enlarge = package.load("super-resolve", scale=2)
+    found = []
+    for path in find_images(SAMPLES / "small"):
+        small, clean = pixels(path), pixels(SAMPLES / "clean" / path.name)
+        clean = clean[: small.shape[0] * 2, : small.shape[1] * 2]
+        found.append(psnr(enlarge(small), clean, luma=True, border=2))
+        assert found[-1] > psnr(resize_bicubic(small, clean.shape[:2]), clean, luma=True, border=2) + 1, path
+    assert len(found) == 4
+    assert np.mean(found) > SAMPLE_FLOORS["super-resolve"]
+
+
+@pytest.mark.parametrize(("task", "dataset"), sorted(BENCH_FLOORS))
+def test_standard_sets(task, dataset, bench, capsys):
+    scores = score(task, bench / dataset)
+    with capsys.disabled():
+        print(f"\n{task} on {dataset}: " + ", ".join(f"{label} {value:.2f} dB" for label, value in scores.items()))
+    for label, floor in BENCH_FLOORS[task, dataset].items():
+        assert scores[label] >= floor, label
+
+
+def test_flat_and_clean_pictures_are_left_alone():
+    """What needs nothing gets almost nothing: white stays white, black black, a photograph nearly itself."""
+    denoise = package.load("denoise")
+    for level in (0, 255):
+        flat = np.full((64, 64, 3), level, np.uint8)
+        assert np.abs(denoise(flat).astype(int) - level).max() <= 1
+    clean = pixels(SAMPLES / "clean" / "coffee.png")
+    assert psnr(denoise(clean), clean) > 36
+
+
+def test_the_floor_is_not_measured_on_training_pictures():
+    """Benchmark pictures are named nowhere in the weights' provenance."""
+    from restore import weights
+
+    for path in weights.shipped():
+        folders = weights.read_header(path).provenance["folders"]
+        assert "bench" not in folders
+    assert os.environ.get("RESTORE_DATA", "") == "" or (Path(os.environ["RESTORE_DATA"]) / "bench").is_dir()
