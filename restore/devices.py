@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+import psutil
 import torch
 
 from restore.errors import DeviceError, UsageError
@@ -57,6 +58,24 @@ def cpu_has_bf16() -> bool:
     except OSError:  # not Linux
         return False
     return bool({"avx512_bf16", "amx_bf16"} & set(flags)) or ("bf16" in flags and platform.machine() == "aarch64")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be taken on `device`; what torch keeps in reserve on a GPU counts as free."""
+    if device.type == "cuda":
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + reserve)
+    free: int = psutil.virtual_memory().available
+    limit = _container_limit()
+    return free if limit is None else max(0, min(free, limit - psutil.Process().memory_info().rss))
+
+
+def _container_limit() -> int | None:
+    """Bytes of memory that this container may use; None where there is no limit (or no Linux)."""
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # ValueError: "max"
+        return None
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 
 from restore.errors import RestoreError, UsageError, WeightsError, unknown_name
 from restore.models import Architecture, build, config_from_dict
+from restore.placing import place
 
 FORMAT = "1"
 SUFFIX = ".safetensors"
@@ -148,27 +149,16 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
 
     Raises RestoreError, naming the file, if it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.restore-tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(tensors), temporary, metadata=dict(metadata or {}))
-        temporary.chmod(0o666 & ~_umask())  # safetensors creates files for the owner alone
-        os.replace(temporary, path)
+        place(serialised(dict(tensors), metadata=dict(metadata or {})), path, overwrite=True)
     except (OSError, SafetensorError) as error:
         raise RestoreError(f"{path}: cannot be written ({_first_line(error)})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def config_values(config: Any) -> dict[str, Any]:
     """The fields of an architecture's config, ready for `Header.config`."""
     return dataclasses.asdict(config)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _first_line(error: Exception) -> str:

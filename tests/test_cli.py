@@ -114,7 +114,7 @@ def test_model_flags(task, picture, tiny, tmp_path, photo):
 
     def restored(*flags: object) -> np.ndarray:
         output = tmp_path / "out" / "photo.png"
-        call(task, picture, output, "-m", tiny(task), "--device", "cpu", "-q", "--overwrite", *flags)
+        call(task, picture, "-o", output, "-m", tiny(task), "--device", "cpu", "-q", "--overwrite", *flags)
         return read(output)
 
     plain = restored("--precision", "fp32")
@@ -128,6 +128,17 @@ def test_model_flags(task, picture, tiny, tmp_path, photo):
     if untouched.shape == read(picture).shape:
         assert np.array_equal(untouched, read(picture))
     assert not np.array_equal(plain, untouched)
+
+
+def test_two_paths_of_a_shells_glob_are_no_overwriting(picture, tiny, capsys, photo):
+    """`restore denoise *.png --overwrite` with two matches: the second is an original, not an output."""
+    other = picture.with_name("second.png")
+    cv2.imwrite(str(other), photo[:20, :20])
+    before = other.read_bytes()
+    assert "say so with -o" in refused(capsys, "denoise", picture, other, "--overwrite", "-m", tiny("denoise"))
+    assert other.read_bytes() == before
+    call("denoise", picture, "-o", other, "--overwrite", "-m", tiny("denoise"), "-q")
+    assert read(other).shape == (96, 120, 3)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -14,7 +14,7 @@ import restore
 PACKAGE = Path(restore.__file__).parent
 LAYERS = [
     {"errors"},
-    {"pixels"},
+    {"pixels", "placing"},
     {"images", "metrics", "models", "corruptions", "devices"},
     {"tasks"},
     {"weights"},

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 import typer
 
-from restore.cli import corrupting, models, restoring, training
+from restore.cli import benchmarking, corrupting, evaluating, models, restoring, training
 from restore.errors import RestoreError
 
 app = typer.Typer(
@@ -17,23 +18,31 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 restoring.add(app)
 training.add(app)
 corrupting.add(app)
+evaluating.add(app)
 models.add(app)
+benchmarking.add(app)
 
 
 def main() -> None:
     """Runs the command line and exits: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == 130 and threading.active_count() > 1:  # threads are at work on what nobody waits for any more
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """The exit code of `restore` with `arguments`; errors are one line on stderr."""
     try:
-        return int(app(arguments, prog_name="restore", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="restore", standalone_mode=False) or 0)
+        return _fail("interrupted", code) if code == 130 else code  # typer catches Ctrl-C itself
     except RestoreError as error:
         return _fail(str(error), error.exit_code)
     except typer.Exit as stop:

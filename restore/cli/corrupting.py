@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from restore.cli.files import FileFlags, plan_jobs
 from restore.cli.flags import command
-from restore.cli.restoring import FileFlags, plan_jobs, write_all
+from restore.cli.reporting import write_all
 from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
 
@@ -36,11 +37,12 @@ def add(app: typer.Typer) -> None:
 
 def _body(spec: TaskSpec) -> Any:
     def body(files: FileFlags, seed: SeedFlags, damage: Options) -> None:
-        jobs = plan_jobs(files, "corrupted")
+        errand = plan_jobs(files, "corrupted")
 
         import numpy as np
 
-        from restore.pixels import to_dtype
+        from restore.inference.batch import Pipeline
+        from restore.pixels import to_dtype, to_float
 
         corruption = spec.load().operator(damage)
 
@@ -50,9 +52,10 @@ def _body(spec: TaskSpec) -> Any:
             damaged = corruption.apply(image.pixels, corruption.sample(image.pixels.shape, rng)).image
             same_size = damaged.shape[:2] == image.pixels.shape[:2]
             return replace(
-                image, pixels=to_dtype(damaged, image.pixels.dtype), alpha=image.alpha if same_size else None
+                image, pixels=to_dtype(to_float(damaged), image.pixels.dtype), alpha=image.alpha if same_size else None
             )
 
-        write_all(jobs, corrupt, files)
+        with Pipeline(corrupt, files.writing(), files.workers) as pipeline:
+            write_all(errand, pipeline, done="corrupted")
 
     return body

@@ -12,9 +12,9 @@ import typer
 from restore.errors import UsageError
 
 
-def argument(help: str, metavar: str) -> Any:
-    """A dataclass field that becomes the command's list of positional arguments."""
-    return field(metadata={"help": help, "metavar": metavar, "argument": True})
+def argument(help: str, metavar: str, *, default: Any = MISSING) -> Any:
+    """A dataclass field that becomes the command's list of positional arguments; required if without `default`."""
+    return field(default=default, metadata={"help": help, "metavar": metavar, "argument": True})
 
 
 def command(body: Callable[..., None], *kinds: type) -> Callable[..., None]:

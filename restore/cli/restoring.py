@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.flags import argument, command
+from restore.cli.files import FileFlags, plan_jobs
+from restore.cli.flags import command
+from restore.cli.reporting import say as say
+from restore.cli.reporting import write_all
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
-    from restore.inference.batch import Outcome
-    from restore.inference.jobs import Job
-
-
-@dataclass(frozen=True)
-class FileFlags:
-    """Flags of every command that turns picture files into picture files."""
-
-    paths: list[str] | None = argument(
-        "A file, a folder, a quoted glob, or - for stdin; then where to write.", "INPUT [OUTPUT]"
-    )
-    input: list[str] | None = option(None, "The same as INPUT; may be repeated.", flags=("-i",), metavar="PATH")
-    output: str | None = option(
-        None, "The same as OUTPUT: a file, a folder, or - for stdout.", flags=("-o",), metavar="PATH"
-    )
-    recursive: bool = option(False, "Look into subfolders; the tree is mirrored.", flags=("-r",))
-    ext: str | None = option(None, "Format to write, such as png [default: the input's].", metavar="EXT")
-    suffix: str | None = option(None, "What is put into names of outputs beside their input.", metavar="TEXT")
-    quality: int | None = option(None, "Quality of lossy formats [default: the input's].", min=1, max=100)
-    strip_metadata: bool = option(False, "Leave out EXIF and XMP (the colour profile stays).")
-    overwrite: bool = option(False, "Replace outputs that exist.")
-    skip_existing: bool = option(False, "Skip inputs whose output exists: goes on where a run stopped.", flags=("-k",))
-    fail_fast: bool = option(False, "Stop at the first file that fails.")
-    workers: int = option(2, "Threads that decode and encode.", flags=("-j",), min=1)
-    quiet: bool = option(False, "Print failures only.", flags=("-q",))
-    json: bool = option(False, "Print a line of JSON for each file on stdout.")
+    from restore.inference.spread_worker import Ready
 
 
 @dataclass(frozen=True)
@@ -53,13 +30,18 @@ class ModelFlags:
     model: str | None = option(
         None, "A shipped variant, or a weights file [default: the task's].", flags=("-m",), metavar="VARIANT|FILE"
     )
-    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
+    device: str = option(
+        "auto",
+        "Where to compute; a list spreads a folder over several devices.",
+        metavar="auto|cpu|mps|cuda|cuda:N[,cuda:M...]",
+    )
     precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
     tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
     tile_overlap: int | None = option(
-        None, "What a tile sees beyond itself, in pixels [default: as far as the network looks].", min=0
+        None, "What a tile sees beyond itself, in pixels [default: as far as matters].", min=0
     )
     strength: float = option(1.0, "How much of the effect, from 0 (none) to 1.", min=0.0, max=1.0)
+    compile: bool = option(False, "Compile the network first (slow start, for many pictures of one size).")
     tta: bool = option(False, "Average over the eight symmetries: a little better, eight times slower.", flags=("-x",))
 
 
@@ -73,131 +55,64 @@ def add(app: typer.Typer) -> None:
 
 def _body(spec: TaskSpec) -> Any:
     def body(files: FileFlags, model: ModelFlags, options: Options) -> None:
-        jobs = plan_jobs(files, spec.file_suffix(options))  # what is wrong with the call is said before torch loads
+        devices = model.device.split(",")
+        if not all(devices):
+            raise UsageError(f"--device {model.device}: a list has a device between any two commas")
+        errand = plan_jobs(files, spec.file_suffix(options))  # what is wrong with the call is said before torch loads
+        preparing = partial(prepare, spec.name, model, options)
+        several = files.watch or (len(errand.jobs) > 1 and errand.jobs[0].output is not None)
+        if len(devices) > 1 and several:
+            from restore.inference.spread import Spread
 
-        import cv2
+            spread = Spread(devices, preparing, files.writing(), files.workers)
+            with spread:
+                if files.talkative:
+                    say(f"{spec.name} on {' and '.join(spread.about)}")
+                write_all(errand, spread)
+            return
 
-        from restore.devices import describe
-        from restore.inference import restorer
+        from restore.inference.batch import Pipeline
 
-        cv2.setNumThreads(1)  # codecs have threads of their own, and the network the cores
-        logging.basicConfig(format="restore: %(message)s", stream=sys.stderr)
-        restore = restorer.load(
-            spec.name,
-            model.model,
-            model.device,
-            model.precision,
-            model.tile,
-            overlap=model.tile_overlap,
-            strength=model.strength,
-            tta=model.tta,
-            **asdict(options),
-        )
-        if not files.quiet and not files.json:
-            say(f"{spec.name} on {describe(restore.device, restore.dtype)}")
-        write_all(jobs, restore.restore, files)
+        ready = preparing(devices[0], 1)
+        if files.talkative:
+            say(f"{spec.name} on {ready.about}")
+        with Pipeline(ready.transform, files.writing(), files.workers, scale=ready.scale) as pipeline:
+            write_all(errand, pipeline)
 
     return body
 
 
-def plan_jobs(files: FileFlags, suffix: str) -> list[Job]:
-    """The jobs that the flags ask for. Raises UsageError for a call that cannot be."""
-    from restore.inference.jobs import Naming, existing, plan
+def prepare(task: str, model: ModelFlags, options: Options, device: str, processes: int) -> Ready:
+    """The restorer that the flags ask for on `device`, in one of so many `processes` that share the cores.
 
-    inputs, output = _places(files)
-    naming = Naming(_checked_suffix(files.suffix or suffix), _extension(files.ext))
-    jobs = plan(inputs, output, naming, recursive=files.recursive)
-    if files.overwrite and files.skip_existing:
-        raise UsageError("--overwrite and --skip-existing contradict each other")
-    there = set(existing(jobs))
-    if there and files.skip_existing:
-        return [job for job in jobs if job.output not in there]
-    if there and not files.overwrite:
-        more = f" and {len(there) - 1} more outputs exist" if len(there) > 1 else " exists"
-        raise UsageError(f"{min(there)}{more}; --skip-existing leaves, --overwrite replaces what is there")
-    return jobs
+    Raises UsageError (also as WeightsError, DeviceError) for anything that is not there or does not fit.
+    """
+    import cv2
+    import torch
 
+    from restore.devices import describe
+    from restore.inference import restorer
+    from restore.inference.spread_worker import Ready
 
-def write_all(jobs: list[Job], transform: Any, files: FileFlags) -> None:
-    """Runs the jobs, shows progress, lists failures. Raises typer.Exit(1) if any failed."""
-    from restore.inference.batch import Writing, run
-
-    writing = Writing(files.overwrite, files.quality, not files.strip_metadata)
-    start, failed, pixels, count = time.perf_counter(), [], 0, 0
-    for outcome in _shown(
-        run(jobs, transform, writing, workers=files.workers, fail_fast=files.fail_fast), len(jobs), files
-    ):
-        count += outcome.error is None
-        pixels += outcome.size[0] * outcome.size[1] if outcome.size else 0
-        if outcome.error:
-            failed.append(outcome.error)
-        if outcome.note and not files.quiet:
-            say(outcome.note)
-        if files.json:
-            print(json.dumps(_record(outcome)), flush=True)
-    if not files.quiet and not files.json:
-        seconds = time.perf_counter() - start
-        say(
-            f"{count} of {len(jobs)} pictures written in {seconds:.1f} s ({pixels / 1e6 / max(seconds, 1e-9):.2f} megapixels/s)"
-        )
-    for reason in failed:
-        say(f"failed: {reason}")
-    if failed:
-        raise typer.Exit(1)
+    cv2.setNumThreads(1)  # codecs have threads of their own, and the network the cores
+    if processes > 1:
+        torch.set_num_threads(max(1, _cores() // processes))
+    logging.basicConfig(format="restore: %(message)s", stream=sys.stderr)
+    restore = restorer.load(
+        task,
+        model.model,
+        device,
+        model.precision,
+        model.tile,
+        overlap=model.tile_overlap,
+        strength=model.strength,
+        tta=model.tta,
+        compile=model.compile,
+        **asdict(options),
+    )
+    return Ready(restore.restore, describe(restore.device, restore.dtype), restore.head.scale)
 
 
-def say(text: str) -> None:
-    """A line for people, on stderr: stdout may carry a picture."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def _places(files: FileFlags) -> tuple[list[str], str | None]:
-    """Inputs and output. Without -o the second of two paths is the output, as in cp."""
-    paths, inputs = list(files.paths or []), list(files.input or [])
-    output = files.output
-    if output is None and not inputs and len(paths) == 2:
-        output = paths.pop()
-    elif output is None and inputs and len(paths) == 1:
-        output = paths.pop()
-    elif output is None and len(paths) > 2:
-        raise UsageError("several inputs need -o FOLDER (or quote the glob)")
-    if not (inputs := inputs + paths):
-        raise UsageError("no INPUT: name a picture, a folder, or - for stdin")
-    return inputs, output
-
-
-def _extension(ext: str | None) -> str | None:
-    from restore.images import SUFFIXES
-
-    if ext is None:
-        return None
-    suffix = "." + ext.lower().lstrip(".")
-    if suffix not in SUFFIXES:
-        raise UsageError(
-            f"--ext {ext}: unknown picture format; known: {' '.join(s.lstrip('.') for s in sorted(SUFFIXES))}"
-        )
-    return suffix
-
-
-def _checked_suffix(suffix: str) -> str:
-    if "/" in suffix or "\\" in suffix:
-        raise UsageError(f"--suffix {suffix}: part of a file name, so without slashes")
-    return suffix.strip(".")
-
-
-def _shown(outcomes: Iterator[Outcome], total: int, files: FileFlags) -> Iterator[Outcome]:
-    """The outcomes, under a progress bar where a person watches several."""
-    from tqdm import tqdm
-
-    hidden = True if files.quiet or files.json or total < 2 else None  # None: only on a terminal
-    return iter(tqdm(outcomes, total=total, disable=hidden, unit="picture", dynamic_ncols=True))
-
-
-def _record(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "input": str(outcome.job.input or "-"),
-        "output": None if outcome.error else str(outcome.output or "-"),
-        "seconds": round(outcome.seconds, 4),
-        "size": outcome.size,
-        "error": outcome.error,
-    }
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

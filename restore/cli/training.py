@@ -63,7 +63,7 @@ def add(app: typer.Typer) -> None:
     for spec in TASKS.values():
         body = _body(spec)
         body.__doc__ = f"Train weights for {spec.name} on folders of clean pictures, which are damaged on the fly."
-        group.command(spec.name)(command(body, TrainFlags, spec.damage))
+        group.command(spec.name)(command(body, TrainFlags, spec.training_options))
     app.add_typer(group, name="train")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
-import secrets
 from html import escape
 from pathlib import Path
 
 from restore.errors import RestoreError, UsageError
-from restore.images import TEMPORARY_SUFFIX, Image, encode_image
+from restore.images import Image, encode_image
 from restore.images.failures import printable, reason
+from restore.placing import place
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8885; --soft: #888; --accent: #c2410c; }
@@ -92,13 +92,8 @@ def write_text(path: Path, text: str) -> None:
 
     Raises RestoreError, naming the file, if it cannot be written.
     """
-    temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.replace(temporary, path)
+        place(text.encode("utf-8"), path, overwrite=True)
     except OSError as error:
         raise RestoreError(f"{printable(path)}: cannot be written: {reason(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

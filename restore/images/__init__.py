@@ -11,11 +11,10 @@ from restore.images.finding import SUFFIXES, find_images
 from restore.images.picture import Image, JpegCoding
 from restore.images.reading import read_image
 from restore.images.sizes import image_size
-from restore.images.writing import TEMPORARY_SUFFIX, encode_image, writable_suffix, write_image
+from restore.images.writing import encode_image, writable_suffix, write_image
 
 __all__ = [
     "SUFFIXES",
-    "TEMPORARY_SUFFIX",
     "Image",
     "JpegCoding",
     "encode_image",

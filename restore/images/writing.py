@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +18,10 @@ from restore.images.picture import Image
 from restore.images.png import encode_png
 from restore.images.profiles import true_profile
 from restore.images.tiff_writing import encode_tiff
-
-TEMPORARY_SUFFIX = ".restore-tmp"
+from restore.placing import place
 
 _TITLES = {"jpeg": "JPEG", "webp": "WebP", "heic": "HEIC"}
 _LARGEST_SIDES = {"jpeg": LARGEST_SIDE, "webp": WEBP_LARGEST_SIDE}
-_NO_LINKS = {
-    errno.EPERM,
-    errno.ENOSYS,
-    errno.EOPNOTSUPP,
-    errno.ENOTSUP,
-    errno.EMLINK,
-    errno.EACCES,
-    errno.EXDEV,
-}
 
 
 def writable_suffix(image: Image, suffix: str) -> tuple[str, str | None]:
@@ -161,55 +150,9 @@ def write_image(
         if not overwrite and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, "exists")
         data = encode_image(image, format or _format_of(path.suffix), quality=quality, metadata=metadata)
-        _place(data, path, overwrite)
+        place(data, path, overwrite=overwrite)
     except ImageError as error:
         raise ImageError(f"{printable(path)}: {error}") from error.__cause__
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise ImageError(f"{printable(path)}: cannot be written: {reason(error)}") from error
     return path
-
-
-def _place(data: bytes, path: Path, overwrite: bool) -> None:
-    # Cut by bytes as well: file systems count those, and a name in CJK has three to a letter.
-    stem = os.fsencode(path.name[:100])[:100].decode("utf-8", "ignore")
-    temporary = path.with_name(f".{stem}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
-    try:
-        # Not tempfile: its files are readable by their owner alone; this one gets what the umask allows.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _rename_to_new(temporary, path)
-    finally:  # also at KeyboardInterrupt
-        temporary.unlink(missing_ok=True)
-
-
-def _rename_to_new(temporary: Path, path: Path) -> None:
-    """Renames, and raises FileExistsError where `path` exists, in one step of the file system."""
-    if os.name == "nt":
-        os.rename(temporary, path)  # refuses there by itself
-        return
-    try:
-        os.link(temporary, path)
-    except OSError as error:
-        if isinstance(error, FileExistsError) or error.errno not in _NO_LINKS:
-            raise
-        _claim_and_replace(temporary, path)
-
-
-def _claim_and_replace(temporary: Path, path: Path) -> None:
-    """For file systems without hard links (FAT, some network shares): claim the name, then rename over the
-    claim.
-
-    For a moment the name shows an empty file, but a file of someone else's is never replaced.
-    """
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    try:
-        os.replace(temporary, path)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise

@@ -4,162 +4,229 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from restore.errors import UsageError
 from restore.images import SUFFIXES, find_images
+from restore.images.failures import printable
+from restore.inference.naming import Naming, clashing_instead, distinct, is_picture, known_suffixes, originals
 
 STREAM = "-"  # stdin as an input, stdout as an output
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture: where it comes from and where it goes; None is stdin or stdout."""
+    """One picture: where it comes from and where it goes; None is stdin or stdout.
+
+    whole_name: where the output's format cannot hold the picture, `a.jpg` becomes `a.jpg.png`, for `a.png`
+    is another's.
+    """
 
     input: Path | None
     output: Path | None
+    whole_name: bool = False
+
+    def instead(self, suffix: str) -> Path:
+        """The output under another `suffix`."""
+        assert self.output is not None
+        return self.output.with_name(self.output.name + suffix) if self.whole_name else self.output.with_suffix(suffix)
 
 
 @dataclass(frozen=True)
-class Naming:
-    """How outputs are called: `photo.<suffix>.png` beside an input; `extension` (`.png`) instead of the input's."""
+class Plan:
+    """The jobs in a fixed order; how many earlier outputs were not taken for inputs; which folders below the
+    inputs could not be looked into, with the reason."""
 
-    suffix: str
-    extension: str | None = None
-
-    def name(self, path: Path, *, beside: bool) -> str:
-        """The file name for the restored `path`; `beside` the input it needs the suffix to differ."""
-        extension = self.extension or path.suffix
-        return f"{path.stem}.{self.suffix}{extension}" if beside else f"{path.stem}{extension}"
-
-    def is_output(self, path: Path) -> bool:
-        """Whether `path` is named as an earlier output beside its input."""
-        return path.stem.endswith(f".{self.suffix}")
+    jobs: list[Job] = field(default_factory=list)
+    left_out: int = 0
+    unlisted: list[str] = field(default_factory=list)
 
 
-def plan(inputs: Sequence[str], output: str | None, naming: Naming, *, recursive: bool = False) -> list[Job]:
-    """The jobs for what a person typed, in a fixed order.
+def plan(
+    inputs: Sequence[str], output: str | None, naming: Naming, *, recursive: bool = False, empty: bool = False
+) -> Plan:
+    """The jobs for what a person typed; nothing is written.
 
     inputs: files, folders (with `recursive` all below them), globs, or `-`. output: a file, a folder
-    or `-`; None puts files beside their input and folders into `<folder>.<suffix>`.
-    Raises UsageError for inputs that are missing or hold no picture, and for an output that would
-    be an input, or cannot hold them all.
+    or `-`; None puts files beside their input and folders into `<folder>.<suffix>`. Folders are mirrored,
+    and globs from where they begin to vary. No two jobs have one output, and no output is an input.
+    Raises UsageError for inputs that are missing or hold no picture (`empty` allows folders without), and
+    for an output that would be an input, or cannot hold them all.
     """
-    expanded = [path for text in inputs for path in _expand(text)]
-    if STREAM in expanded or output == STREAM:
-        return [_stream_job(expanded, output)]
-    paths = [Path(text) for text in expanded]
-    if len(paths) == 1 and paths[0].is_file():
-        jobs = [_file_job(paths[0], output, naming)]
-    else:
-        jobs = _folder_jobs(paths, output, naming, recursive)
-    jobs = _distinct(jobs)
+    if STREAM in inputs or output == STREAM:
+        return Plan([_stream_job(inputs, output)])
+    if len(inputs) == 1 and os.path.lexists(inputs[0]) and not os.path.isdir(inputs[0]):
+        job = _file_job(Path(inputs[0]), output, naming)
+        _refuse_inputs_as_outputs([job])
+        return Plan([job])
+    with warnings.catch_warnings(record=True) as caught:  # a subfolder that cannot be listed
+        warnings.simplefilter("always")
+        wanted, left_out = _wanted(inputs, output, naming, recursive)
+    if not wanted and not empty:
+        hint = "" if recursive else "; -r looks into its subfolders too"
+        only = ", but earlier outputs" if left_out else ""
+        raise UsageError(f"{printable(inputs[0])}: no pictures here{only}{hint}")
+    outputs = distinct(wanted, naming)
+    clashing = clashing_instead(outputs)
+    jobs = [Job(path, to, to in clashing) for (path, _, _), to in zip(wanted, outputs, strict=True)]
     _refuse_inputs_as_outputs(jobs)
-    return jobs
+    return Plan(jobs, left_out, [str(warning.message) for warning in caught])
 
 
-def existing(jobs: Sequence[Job]) -> list[Path]:
+def existing(jobs: Iterable[Job]) -> list[Path]:
     """The outputs that are already there."""
     return [job.output for job in jobs if job.output is not None and os.path.lexists(job.output)]
 
 
-def _expand(text: str) -> list[str]:
-    if text == STREAM or os.path.lexists(text):
-        return [text]
-    found = sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) else []
-    if not found:
-        raise UsageError(f"{text}: no such file or folder")
-    return found
-
-
-def _stream_job(inputs: list[str], output: str | None) -> Job:
-    if len(inputs) != 1 or os.path.isdir(inputs[0]):
+def _stream_job(inputs: Sequence[str], output: str | None) -> Job:
+    names = [name for text in inputs for name in ([STREAM] if text == STREAM else _expand(text))]
+    if len(names) != 1 or os.path.isdir(names[0]):
         raise UsageError("'-' stands for one picture; give one file, or - for both")
-    source = None if inputs[0] == STREAM else Path(inputs[0])
+    source = None if names[0] == STREAM else Path(names[0])
     if output in (None, STREAM):
-        if source is not None and output is None:
-            raise UsageError("give an OUTPUT, or - for stdout")
         return Job(source, None)
-    return Job(source, Path(str(output)))
+    if os.path.isdir(str(output)) or str(output).endswith(("/", os.sep)):
+        raise UsageError(f"{output}: is a folder, and a picture from stdin has no name; give a file")
+    return Job(source, _picture_path(str(output)))
 
 
 def _file_job(path: Path, output: str | None, naming: Naming) -> Job:
     if output is None:
-        return Job(path, path.with_name(naming.name(path, beside=True)))
-    target = Path(output)
-    if target.is_dir() or output.endswith(("/", os.sep)):
-        return Job(path, target / naming.name(path, beside=False))
-    if target.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"{output}: no picture format goes by that name; end it in one of {' '.join(sorted(SUFFIXES))}"
-        )
-    if naming.extension and target.suffix.lower() != naming.extension.lower():
+        return Job(path, path.with_name(naming.name(_named(path, naming), beside=True)))
+    if os.path.isdir(output) or output.endswith(("/", os.sep)):
+        return Job(path, Path(output) / naming.name(_named(path, naming), beside=False))
+    target = _picture_path(output)
+    if naming.extension and SUFFIXES[target.suffix.lower()] != SUFFIXES[naming.extension]:
         raise UsageError(f"{output} and --ext {naming.extension.lstrip('.')} contradict each other")
     return Job(path, target)
 
 
-def _folder_jobs(paths: list[Path], output: str | None, naming: Naming, recursive: bool) -> list[Job]:
+def _picture_path(output: str) -> Path:
+    kind = SUFFIXES.get(os.path.splitext(output)[1].lower())
+    if kind is None or kind == "heic":
+        known = " ".join(suffix for suffix, known in SUFFIXES.items() if known != "heic")
+        raise UsageError(f"{printable(output)}: no format that can be written goes by that name; use one of {known}")
+    return Path(output)
+
+
+def _named(path: Path, naming: Naming) -> Path:
+    if not naming.extension and not is_picture(path):
+        raise UsageError(f"{printable(path)}: its name says no picture format; give --ext or an OUTPUT")
+    return path
+
+
+def _wanted(
+    inputs: Sequence[str], output: str | None, naming: Naming, recursive: bool
+) -> tuple[list[tuple[Path, Path, bool]], int]:
+    """For every picture: itself, the folder of its output, whether that is beside it. And how many were left out."""
     target = None if output is None else Path(output)
-    if target is not None and target.exists() and not target.is_dir():
-        raise UsageError(f"{output}: is a file; several pictures need a folder")
-    jobs = []
-    for path in paths:
-        if path.is_file():
-            folder, beside = (target, False) if target else (path.parent, True)
-            jobs.append(Job(path, folder / naming.name(path, beside=beside)))
-            continue
-        root = path.resolve().with_name(f"{path.resolve().name}.{naming.suffix}") if target is None else target
-        if root.exists() and os.path.samefile(root, path):
-            raise UsageError(f"{path}: input and output are the same folder; give another OUTPUT")
-        if target is not None and len(paths) > 1:
-            root = target / path.resolve().name
-        found = [p for p in find_images(path, recursive=recursive) if not naming.is_output(p) and not _inside(p, root)]
-        if not found:
-            hint = "" if recursive else "; -r looks into its subfolders too"
-            raise UsageError(f"{path}: no pictures in this folder{hint}")
-        for file in found:
-            jobs.append(Job(file, root / file.relative_to(path).parent / naming.name(file, beside=False)))
-    return jobs
+    if target is not None:
+        _refuse_file_as_folder(target)
+    suffixes = known_suffixes() | {naming.suffix}
+    wanted: dict[Path, tuple[Path, Path, bool]] = {}  # by input: one that is named twice is restored once
+    left_out = 0
+
+    def add(path: Path, folder: Path | None) -> None:
+        wanted.setdefault(path, (path, path.parent if folder is None else folder, folder is None))
+
+    for text in inputs:
+        if os.path.isdir(text):
+            folder = Path(text)
+            root = _root(folder, target, naming, named=len(inputs) > 1)
+            found = find_images(folder, recursive=recursive)
+            pictures = originals(_outside(found, folder, root), folder, suffixes)
+            left_out += len(found) - len(pictures)
+            for path in pictures:
+                add(path, root / path.relative_to(folder).parent)
+        elif os.path.lexists(text):
+            add(_named(Path(text), naming), target)
+        else:
+            names = _expand(text)
+            start = _fixed_part(text)
+            found = [path for path in map(Path, names) if is_picture(path) and os.path.isfile(path)]
+            pictures = originals(_outside(found, start, target) if target else found, start, suffixes)
+            left_out += len(found) - len(pictures)
+            for path in pictures:
+                add(path, target and target / path.relative_to(start).parent)
+    return list(wanted.values()), left_out
 
 
-def _inside(path: Path, folder: Path) -> bool:
-    """Whether `path` lies in `folder`, an output folder that may not exist yet."""
-    return folder.resolve() in path.resolve().parents
+def _expand(text: str) -> list[str]:
+    """The files and folders that a glob means, sorted; without hidden ones."""
+    if os.path.lexists(text):
+        return [text]
+    found = sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) else []
+    if not found:
+        raise UsageError(f"{printable(text)}: no such file or folder")
+    return found
 
 
-def _distinct(jobs: list[Job]) -> list[Job]:
-    """Jobs whose outputs would be one file (`a.jpg` and `a.png` as PNG) keep their whole name: `a.jpg.png`."""
-    counts = Counter(_key(job.output) for job in jobs)
-    distinct = []
+def _fixed_part(pattern: str) -> Path:
+    """The folder from which on a glob varies: `in` of `in/**/*.png`."""
+    parts = Path(pattern).parts
+    count = next((index for index, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return Path(*parts[:count])
+
+
+def _root(folder: Path, target: Path | None, naming: Naming, *, named: bool) -> Path:
+    """The output folder for a whole input folder; with several inputs one of its own, `named` after it."""
+    whole = Path(os.path.abspath(folder))
+    if not whole.name and (target is None or named):
+        raise UsageError(f"{folder}: has no name to make another from; give an OUTPUT")
+    if target is None:
+        typed = folder if folder.name not in ("", "..") else whole
+        root = typed.with_name(f"{typed.name}.{naming.suffix}")
+    else:
+        root = target / whole.name if named else target
+    if os.path.exists(root) and os.path.samefile(root, folder):
+        raise UsageError(f"{printable(folder)}: input and output are the same folder; give another OUTPUT")
+    _refuse_file_as_folder(root)
+    return root
+
+
+def _refuse_file_as_folder(folder: Path) -> None:
+    for part in (folder, *folder.parents):
+        if os.path.lexists(part):
+            if not os.path.isdir(part):
+                raise UsageError(f"{printable(part)}: is not a folder, and several pictures need one")
+            return
+
+
+def _outside(files: list[Path], top: Path, folder: Path) -> list[Path]:
+    """`files` below `top` without those in `folder`, an output folder inside of it, whatever links lead there."""
+    real = os.path.join(os.path.realpath(folder), "")
+
+    def within(path: Path) -> bool:
+        return os.path.join(os.path.realpath(path), "").startswith(real)
+
+    if within(top):  # the outputs go to a folder above
+        return files
+    inside = {parent for parent in {path.parent for path in files} if within(parent)}
+    return [path for path in files if path.parent not in inside]
+
+
+def _refuse_inputs_as_outputs(jobs: Iterable[Job]) -> None:
+    """By device and inode: sees through links, and through names that differ in case on a disk that ignores it."""
+    jobs = list(jobs)
+    inputs = {_identity(job.input): job.input for job in jobs if job.input is not None}
+    inputs.pop(None, None)
     for job in jobs:
-        if job.input is not None and job.output is not None and counts[_key(job.output)] > 1:
-            job = Job(job.input, job.output.with_name(f"{job.input.name}{job.output.suffix}"))
-        distinct.append(job)
-    again = Counter(_key(job.output) for job in distinct)
-    for job in distinct:
-        if again[_key(job.output)] > 1:
-            raise UsageError(
-                f"{job.output}: several inputs would be written to this file; restore them in separate calls"
-            )
-    return distinct
-
-
-def _key(path: Path | None) -> str:
-    """A path as a file system that ignores case sees it."""
-    return str(path).casefold()
-
-
-def _refuse_inputs_as_outputs(jobs: list[Job]) -> None:
-    inputs = {job.input.resolve() for job in jobs if job.input}
-    for job in jobs:
-        if job.output is None:
+        if job.output is None or (there := _identity(job.output)) is None:
             continue
-        if job.output.resolve() in inputs:
-            raise UsageError(f"{job.output}: is an input, and inputs are never written over; give another OUTPUT")
-        if job.output.exists() and job.input and os.path.samefile(job.output, job.input):
-            raise UsageError(f"{job.output}: is the input itself under another name; give another OUTPUT")
-        if job.output.is_dir():
-            raise UsageError(f"{job.output}: is a folder, where a file would have to go")
+        if there in inputs:
+            same = job.output == inputs[there]
+            what = "is an input" if same else f"is the input {printable(inputs[there])} under another name"
+            raise UsageError(f"{printable(job.output)}: {what}, and inputs are never written over; give another OUTPUT")
+        if os.path.isdir(job.output):
+            raise UsageError(f"{printable(job.output)}: is a folder, where a file would have to go")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return about.st_dev, about.st_ino

@@ -1,19 +1,11 @@
-"""How a picture is cut into tiles that a network can take one by one."""
+"""How a picture is cut into tiles that a network can take one by one, or several at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import psutil
-import torch
-
-from restore.models.registry import Architecture
 from restore.tasks.base import Window
-
-SMALLEST = 64  # pixels a side: below that a tile is mostly overlap
-LARGEST = 2048  # beyond that tiles only cost memory
-SHARE = 0.4  # of the memory that is free
 
 
 @dataclass(frozen=True)
@@ -24,37 +16,50 @@ class Tile:
     inner: Window
 
 
-def plan(height: int, width: int, tile: int, overlap: int, stride: int) -> Iterator[Tile]:
-    """Tiles of about `tile` pixels a side, with `overlap` pixels of their surroundings on every side.
+def plan(height: int, width: int, tile: int, overlap: int, stride: int) -> list[Tile]:
+    """Tiles of at most about `tile` pixels a side, with `overlap` pixels of their surroundings on every side.
 
-    Origins are multiples of `stride`, so that every tile is cut into the same cells as the whole
-    picture is; the last row and column end where the picture ends, and are padded as it is.
+    Both are rounded up to multiples of `stride`. Origins are multiples of it, so that every tile is cut into the
+    same cells as the whole picture is; the last row and column end where the picture ends, and are
+    padded as it is. A picture that needs several tiles is cut into parts of about one size.
     """
-    tile, overlap = _up(tile, stride), _up(overlap, stride)
-    rows, columns = _cuts(height, tile), _cuts(width, tile)
-    for top, bottom in rows:
-        for left, right in columns:
+    return cut(Window(0, 0, height, width), height, width, tile, overlap, stride)
+
+
+def cut(part: Window, height: int, width: int, tile: int, overlap: int, stride: int) -> list[Tile]:
+    """`plan` for a part of a picture of (height, width); the part begins at multiples of `stride`."""
+    overlap = _up(overlap, stride)
+    tiles = []
+    for top, bottom in _cuts(part.top, part.height, tile, stride):
+        for left, right in _cuts(part.left, part.width, tile, stride):
             upper, leftmost = max(0, top - overlap), max(0, left - overlap)
             lower, rightmost = min(height, bottom + overlap), min(width, right + overlap)
-            yield Tile(
-                outer=Window(upper, leftmost, lower - upper, rightmost - leftmost),
-                inner=Window(top, left, bottom - top, right - left),
+            tiles.append(
+                Tile(
+                    outer=Window(upper, leftmost, lower - upper, rightmost - leftmost),
+                    inner=Window(top, left, bottom - top, right - left),
+                )
             )
+    return tiles
 
 
-def automatic_tile(network: Architecture, scale: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Side of the largest tile whose features fit into a good part of the free memory of `device`, in pixels."""
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available
-    side = int((free * SHARE / (network.values_a_pixel(scale) * dtype.itemsize)) ** 0.5)
-    return max(SMALLEST, min(LARGEST, side))
+def batches(tiles: Iterable[Tile], pixels: int) -> Iterator[list[Tile]]:
+    """The tiles in groups of one outer shape, of at most `pixels` together (but at least one tile)."""
+    by_shape: dict[tuple[int, int], list[Tile]] = {}
+    for tile in tiles:
+        by_shape.setdefault((tile.outer.height, tile.outer.width), []).append(tile)
+    for (height, width), alike in by_shape.items():
+        count = max(1, pixels // (height * width))
+        for start in range(0, len(alike), count):
+            yield alike[start : start + count]
 
 
-def _cuts(length: int, tile: int) -> list[tuple[int, int]]:
-    """`length` cut into pieces of `tile`, the last one shorter."""
-    return [(start, min(start + tile, length)) for start in range(0, length, tile)]
+def _cuts(start: int, length: int, tile: int, stride: int) -> list[tuple[int, int]]:
+    """From `start` on, `length` pixels in equal pieces of at most `tile`; the last one may be shorter."""
+    pieces = -(-length // _up(tile, stride))
+    piece = _up(-(-length // pieces), stride)
+    end = start + length
+    return [(at, min(at + piece, end)) for at in range(start, end, piece)]
 
 
 def _up(number: int, multiple: int) -> int:

@@ -101,10 +101,15 @@ class ConvAutoencoder(Architecture):
         return _enlarged(planes.float(), scale) + details
 
     def values_a_pixel(self, scale: int) -> float:
-        """The skips of all levels, a block at work on the finest one, and the head's output."""
+        """The larger of two moments: a block at work on the finest level, beside the skips; and the head's end.
+
+        Within 15 % of the peaks that were measured, in fp32 and bf16, at scales of 1 to 4.
+        """
         config = self.config
+        finest = config.widths[0] / config.fold**2
         skips: float = sum(width / (config.fold * 2**level) ** 2 for level, width in enumerate(config.widths))
-        return skips + 5 * config.widths[0] / config.fold**2 + 6 * config.out_channels * scale**2
+        block = skips + 5 * finest + 6 * config.in_channels
+        return max(block, 2 * finest + 8 * config.out_channels * scale**2)
 
     def _encode(self, features: torch.Tensor) -> list[torch.Tensor]:
         """The features of every level, finest first; the last is the bottleneck's."""

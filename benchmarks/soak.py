@@ -1,0 +1,157 @@
+"""A folder of many small files, some of them broken, through the command line: is anything lost, does memory grow?
+
+    python benchmarks/soak.py --files 10000
+
+Makes the files (PNG, 48 to 80 pixels a side) in a temporary folder, breaks some in each of several ways, lets
+some vanish while the run goes on, and watches the process from outside. Exits with 1 if a file was lost, an
+original changed, or memory at the end is more than 10 % above that after the first 500 files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from restore.images import Image, write_image
+
+EARLY = 500  # files after which memory is taken as what a run needs
+GROWTH = 1.10
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    path.write_bytes(data)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def text(path: Path) -> None:
+    path.write_text("<html>404</html>")
+
+
+def huge(path: Path) -> None:
+    """A header that promises 60,000 x 60,000 pixels."""
+    data = bytearray(path.read_bytes())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    path.write_bytes(data)
+
+
+FAULTS = (truncated, flipped, emptied, text, huge)
+
+
+def make(folder: Path, count: int, share: float) -> dict[Path, str]:
+    """`count` pictures in folders of 1000; returns those that were broken, and how."""
+    rng = np.random.default_rng(0)
+    faults: dict[Path, str] = {}
+    for number in range(count):
+        path = folder / f"{number // 1000:02}" / f"{number:05}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (rng.integers(48, 81), rng.integers(48, 81), 3), np.uint8)
+        write_image(Image(pixels), path)
+        if rng.random() < share:
+            fault = FAULTS[int(rng.integers(len(FAULTS)))]
+            fault(path)
+            faults[path] = fault.__name__
+    return faults
+
+
+def tiny_weights(path: Path) -> Path:
+    """A network of a few weights: what is measured here is all that is around it."""
+    import torch
+
+    from restore import weights
+    from restore.models import build
+    from restore.models.autoencoder import ConvAutoencoderConfig
+
+    torch.manual_seed(0)
+    config = ConvAutoencoderConfig(widths=(8,), blocks=(1,), fold=1)
+    network = build("conv-autoencoder", config)
+    weights.save(path, weights.Header("denoise", "conv-autoencoder", asdict(config)), network.state_dict())
+    return path
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+def memory(process: psutil.Process) -> float:
+    """MiB of the process and its children."""
+    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--share", type=float, default=0.03, help="of files that are broken")
+    parser.add_argument("--device", default="cpu", help="as for restore; a list spreads the work")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        faults = make(top / "in", asked.files, asked.share)
+        files = sorted((top / "in").rglob("*.png"))
+        vanishing = [path for path in files[-asked.files // 100 :] if path not in faults]
+        before = digest(top / "in")
+        command = [sys.executable, "-m", "restore", "denoise", str(top / "in"), str(top / "out"), "-r", "--json"]
+        command += ["-m", str(tiny_weights(top / "tiny.safetensors")), "--device", asked.device]
+        start, told, used = time.perf_counter(), {}, []
+        with open(top / "log", "w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as run:
+            process = psutil.Process(run.pid)
+            for line in run.stdout or ():
+                outcome = json.loads(line)
+                told[Path(outcome["input"])] = outcome
+                if len(told) == EARLY:
+                    used.append(memory(process))
+                    for path in vanishing:
+                        path.unlink()
+                        faults[path] = "vanished"
+                elif len(told) % 100 == 0 and len(told) > EARLY:
+                    used.append(memory(process))
+        seconds = time.perf_counter() - start
+        after = digest(top / "in")
+        written = {path.relative_to(top / "out") for path in (top / "out").rglob("*") if path.is_file()}
+        listed = [path for path, outcome in told.items() if outcome["error"] is not None]
+        lost = [path for path in files if path not in listed and path.relative_to(top / "in") not in written]
+        changed = [path for path, known in after.items() if before[path] != known]
+        log_lines = (top / "log").read_text().count("failed: ")
+    growth = used[-1] / used[0] if used else 0.0
+    good = (
+        not lost and not changed and set(listed) == set(faults) and growth <= GROWTH and run.returncode == bool(faults)
+    )
+    print(f"files             {len(files)}")
+    kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(Counter(faults.values()).items()))
+    print(f"faults injected   {len(faults)} ({kinds})")
+    print(f"restored          {len(written)}")
+    print(f"listed            {len(listed)} as JSON, {log_lines} in words; exit code {run.returncode}")
+    print(f"lost              {len(lost)}")
+    print(f"originals changed {len(changed)}")
+    print(
+        f"memory            {used[0]:.0f} MiB after {EARLY} files, {used[-1]:.0f} at the end, {max(used):.0f} at most"
+    )
+    print(
+        f"time              {seconds:.0f} s, {len(files) / seconds:.0f} files/s on {asked.device}, {platform.machine()}"
+    )
+    print("good" if good else "NOT GOOD")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

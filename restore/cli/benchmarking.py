@@ -1,0 +1,127 @@
+"""`restore benchmark [TASK]`: how quick this machine is, and how much memory it takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from restore.cli.flags import argument, command
+from restore.errors import UsageError
+from restore.tasks import task_spec
+from restore.tasks.spec import option
+
+if TYPE_CHECKING:
+    from restore.inference.measuring import Measured
+    from restore.inference.restorer import Restorer
+
+
+@dataclass(frozen=True)
+class BenchmarkFlags:
+    """Flags of `restore benchmark`."""
+
+    task: str = argument("What to restore.", "TASK", default="denoise")
+    size: str = option("1024x1024", "Size of the picture that is made up for it, in pixels.", metavar="WIDTHxHEIGHT")
+    folder: Path | None = option(None, "Take the pictures in this folder instead.", metavar="FOLDER")
+    model: str | None = option(
+        None, "A shipped variant, or a weights file [default: the task's].", flags=("-m",), metavar="VARIANT|FILE"
+    )
+    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
+    precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
+    tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
+    compile: bool = option(False, "Compile the network first (slow start).")
+    repeat: int = option(5, "How often to measure; the median counts.", min=1)
+    json: bool = option(False, "Print JSON instead of the table.")
+
+
+def add(app: typer.Typer) -> None:
+    """Adds `benchmark`."""
+    app.command("benchmark")(command(benchmark, BenchmarkFlags))
+
+
+def benchmark(flags: BenchmarkFlags) -> None:
+    """Measure speed, memory, and the share of decoding, computing and encoding, on this device."""
+    task_spec(flags.task)
+    width, height = _size(flags.size)
+    if flags.folder is not None and not flags.folder.is_dir():
+        raise UsageError(f"{flags.folder}: no such folder")
+
+    import cv2
+
+    from restore.images import find_images
+    from restore.inference import measuring, restorer
+
+    cv2.setNumThreads(1)  # as when restoring
+    restore = restorer.load(flags.task, flags.model, flags.device, flags.precision, flags.tile, compile=flags.compile)
+    sources: list[Path | bytes]
+    if flags.folder is None:
+        sources = [measuring.synthetic(width, height)]
+    else:
+        sources = [*find_images(flags.folder)]
+        if not sources:
+            raise UsageError(f"{flags.folder}: no pictures here")
+    measured = measuring.measure(restore, sources, flags.repeat)
+    record = _record(flags, restore, measured)
+    print(json.dumps(record, indent=1) if flags.json else _table(record))
+
+
+def _record(flags: BenchmarkFlags, restore: Restorer, measured: Measured) -> dict[str, Any]:
+    """All figures by name; seconds are for all pictures together."""
+    import torch
+
+    from restore import __version__
+    from restore.devices import describe
+    from restore.inference.measuring import PHASES
+
+    return {
+        "task": flags.task,
+        "model": Path(flags.model).name if flags.model else "default",
+        "device": describe(restore.device, restore.dtype),
+        "tile": flags.tile,
+        "compiled": flags.compile,
+        "torch": torch.__version__,
+        "restore": __version__,
+        "pictures": measured.pictures,
+        "unreadable": measured.unreadable,
+        "megapixels": round(measured.megapixels, 4),
+        "repeat": measured.repeat,
+        "seconds": {phase: round(getattr(measured, phase), 5) for phase in PHASES},
+        "share": {phase: round(measured.share(phase), 4) for phase in PHASES},
+        "megapixels_per_second": {
+            "compute": round(measured.speed(measured.compute), 4),
+            "all": round(measured.speed(measured.seconds), 4),
+        },
+        "peak_memory": measured.memory,
+        "peak_device_memory": measured.device_memory,
+    }
+
+
+def _table(record: dict[str, Any]) -> str:
+    many = f"{record['pictures']} pictures" if record["pictures"] > 1 else "1 picture"
+    compiled = ", compiled" if record["compiled"] else ""
+    lines = [
+        f"{record['task']} ({record['model']}) on {record['device']}{compiled}, torch {record['torch']}",
+        f"{many}, {record['megapixels']:.2f} megapixels, median of {record['repeat']}",
+    ]
+    if record["unreadable"]:
+        lines.append(f"{record['unreadable']} files that cannot be read were left out")
+    lines += [f"  {phase:8} {record['seconds'][phase]:9.3f} s {share:6.1%}" for phase, share in record["share"].items()]
+    speed = record["megapixels_per_second"]
+    lines.append(f"speed      {speed['compute']:.2f} megapixels/s computing, {speed['all']:.2f} from file to file")
+    gpu = record["peak_device_memory"]
+    more = "" if gpu is None else f", and {gpu / 1e6:.0f} MB on the GPU"
+    lines.append(f"memory     {record['peak_memory'] / 1e6:.0f} MB at most, torch and all{more}")
+    return "\n".join(lines)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """`1024x768` as (width, height)."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
+        raise UsageError(f"--size {text}: write WIDTHxHEIGHT, such as 1024x768")
+    if not 0 < int(width) * int(height) <= 500_000_000:
+        raise UsageError(f"--size {text}: from 1 pixel to 500 megapixels")
+    return int(width), int(height)

@@ -1,0 +1,222 @@
+"""`restore evaluate TASK FOLDER` and `restore compare A B`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from restore.cli.flags import argument, command
+from restore.cli.reporting import say
+from restore.errors import UsageError
+from restore.tasks import TASKS, Options, TaskSpec
+from restore.tasks.spec import option
+
+if TYPE_CHECKING:
+    from restore.evaluation.evaluate import Model
+    from restore.evaluation.results import Results
+    from restore.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class EvaluateFlags:
+    """Flags of every `restore evaluate TASK`."""
+
+    folder: Path = argument("A folder of clean pictures, searched through and through, or one picture.", "FOLDER")
+    corrupted: Path | None = option(
+        None, "Damaged pictures by the same names, instead of damage made here.", metavar="FOLDER"
+    )
+    masks: Path | None = option(None, "Where those are damaged: white is lost, by the same names.", metavar="FOLDER")
+    model: list[str] | None = option(
+        None,
+        "A shipped variant, `default`, or a weights file; may be repeated [default: the task's].",
+        flags=("-m",),
+        metavar="VARIANT|FILE",
+    )
+    baselines: str | None = option(None, "Only these methods beside the model.", metavar="NAME[,NAME...]")
+    no_baselines: bool = option(False, "Leave out the methods that need no learning.")
+    limit: int | None = option(None, "Only the first pictures, by path.", min=1)
+    seed: int = option(0, "Seed of the damage; a picture's pixels and the seed fix it.", min=0)
+    json: bool = option(False, "Print JSON instead of the table, with every picture's scores.")
+    csv: Path | None = option(None, "Also write every picture's scores to this file.", metavar="FILE")
+    report: Path | None = option(None, "Also write a page with table, plots and pictures.", metavar="FILE.html")
+    overwrite: bool = option(False, "Replace outputs that exist.")
+    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
+    precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
+    tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
+    tta: bool = option(False, "Average over the eight symmetries: a little better, eight times slower.", flags=("-x",))
+    quiet: bool = option(False, "Print results and failures only.", flags=("-q",))
+
+
+@dataclass(frozen=True)
+class CompareFlags:
+    """Flags of `restore compare`."""
+
+    before: Path = argument("The picture before.", "A")
+    after: Path = argument("The picture after, as large as A or several times larger or smaller.", "B")
+    output: Path | None = option(
+        None,
+        "A picture of both side by side, or a page (.html) with a slider [default: B.compared.png].",
+        flags=("-o",),
+        metavar="FILE",
+    )
+    overwrite: bool = option(False, "Replace an output that exists.")
+
+
+def add(app: typer.Typer) -> None:
+    """Adds `evaluate`, with a command for every task, and `compare`."""
+    about = "Measure weights on your own pictures, beside what else you could use."
+    group = typer.Typer(help=about, no_args_is_help=True)
+    for spec in TASKS.values():
+        body = _body(spec)
+        body.__doc__ = f"Damage clean pictures, restore them with {spec.name} and its rivals, and score the results."
+        group.command(spec.name)(command(body, EvaluateFlags, spec.trial_options))
+    app.add_typer(group, name="evaluate")
+    app.command("compare")(command(_compare, CompareFlags))
+
+
+def _body(spec: TaskSpec) -> Any:
+    def body(flags: EvaluateFlags, damage: Options) -> None:
+        from restore.evaluation.page import refuse_existing, write_text
+
+        outputs = [path for path in (flags.csv, flags.report) if path is not None]
+        for path in outputs:
+            refuse_existing(path, flags.overwrite)
+        if len({path.resolve() for path in outputs}) < len(outputs):
+            raise UsageError(f"--csv and --report name the same file, {outputs[0]}")
+        if flags.no_baselines and flags.baselines:
+            raise UsageError("--baselines and --no-baselines contradict each other")
+
+        from restore.evaluation.results import table, to_csv, to_json
+        from restore.evaluation.trials import find_entries
+
+        logging.basicConfig(format="restore: %(message)s", stream=sys.stderr)
+        entries = find_entries(flags.folder, flags.corrupted, flags.masks, flags.limit)
+        task = spec.load()
+        _note_idle(task, damage, flags)
+        results = _prepared(spec, task, damage, flags)
+        _run(results, entries, task, damage, flags)
+        print(to_json(results) if flags.json else table(results), flush=True)
+        if flags.csv:
+            write_text(flags.csv, to_csv(results))
+        if flags.report and results.rows:
+            from restore.evaluation.report import report
+
+            write_text(flags.report, report(results, entries, task, damage))
+        for reason in results.failed.values():
+            say(f"failed: {reason}")
+        if results.failed:
+            raise typer.Exit(1)
+
+    return body
+
+
+def _prepared(spec: TaskSpec, task: Task, damage: Options, flags: EvaluateFlags) -> Results:
+    """Everyone who takes part, before the first picture is read. Raises UsageError for a call that cannot be."""
+    from restore.evaluation.baselines import choose
+    from restore.evaluation.evaluate import contenders
+    from restore.evaluation.results import Results
+
+    names = None if flags.baselines is None else [name.strip() for name in flags.baselines.split(",")]
+    chosen, missing = ([], []) if flags.no_baselines else choose(spec.name, names)
+    models = _models(task, flags)
+    if not flags.corrupted:
+        for case in task.cases(damage):
+            for model in models:
+                model.check(case.variant.head.scale)
+    methods = contenders(models, [baseline.contender() for baseline in chosen])
+    return Results(spec.name, flags.seed, _typed(spec, flags, damage), methods, notes=missing)
+
+
+def _models(task: Task, flags: EvaluateFlags) -> list[Model]:
+    from restore import weights
+    from restore.devices import describe, pick_device, pick_precision
+    from restore.evaluation.evaluate import Model
+
+    device = pick_device(flags.device)
+    dtype = pick_precision(flags.precision, device)
+    paths = [weights.find(task.spec.name, name) for name in flags.model or (None,)]
+    models = [Model(path, task, device, dtype, tile=flags.tile, tta=flags.tta) for path in paths]
+    if not flags.quiet and not flags.json:
+        say(f"{task.spec.name} on {describe(device, dtype)}")
+    return models
+
+
+def _run(results: Results, entries: list[Any], task: Task, damage: Options, flags: EvaluateFlags) -> None:
+    from tqdm import tqdm
+
+    from restore.evaluation.evaluate import evaluate
+
+    scored = evaluate(entries, task, damage, results.methods, flags.seed)
+    hidden = True if flags.quiet or flags.json else None  # None: only on a terminal
+    for picture in tqdm(scored, total=len(entries), disable=hidden, unit="picture", dynamic_ncols=True):
+        results.add(picture)
+
+
+def _note_idle(task: Task, damage: Options, flags: EvaluateFlags) -> None:
+    """Says so where an option of the damage was given and changes nothing: the cases of a task are fixed."""
+    default = type(damage)()
+    given = [known.name for known in fields(damage) if getattr(damage, known.name) != getattr(default, known.name)]
+    if given and flags.corrupted:
+        raise UsageError(f"--{given[0]} describes damage made here, and --corrupted brings its own; give one")
+
+    def cases(options: Options) -> list[str]:
+        return [f"{case.label} {case.variant.corruption!r}" for case in task.cases(options)]
+
+    for name in given:
+        if cases(replace(damage, **{name: getattr(default, name)})) == cases(damage):
+            labels = ", ".join(case.label for case in task.cases(damage))
+            say(f"--{name} changes nothing here: {task.spec.name} is measured at {labels}")
+
+
+def _typed(spec: TaskSpec, flags: EvaluateFlags, damage: Options) -> str:
+    """The command that gives these results again, without the places of files on this machine."""
+    words = ["restore", "evaluate", spec.name, _shown(flags.folder)]
+    for options in (flags, damage):
+        for known in fields(options):
+            value = getattr(options, known.name)
+            if known.metadata.get("argument") or (value == known.default and known.name != "seed"):
+                continue
+            for one in value if isinstance(value, list) else [value]:
+                words.append("--" + known.name.replace("_", "-"))
+                if not isinstance(one, bool):
+                    words.append(_shown(one))
+    return shlex.join(words)
+
+
+def _shown(value: Any) -> str:
+    """A flag's value; a path as seen from here, or where that leads elsewhere, by its last name."""
+    if isinstance(value, tuple):
+        return ",".join(f"{number:g}" for number in value)
+    text = str(value)
+    if not isinstance(value, Path) and os.sep not in text:
+        return text
+    relative = os.path.relpath(text)
+    return Path(text).resolve().name if relative.startswith("..") else relative
+
+
+def _compare(flags: CompareFlags) -> None:
+    """Show two pictures together, before and after: side by side, or on a page with a slider."""
+    from restore.evaluation.compare import read_pair, side_by_side, slider_page
+    from restore.evaluation.page import refuse_existing, write_text
+    from restore.images import SUFFIXES, write_image
+
+    output = flags.output or flags.after.with_name(f"{flags.after.stem}.compared.png")
+    html = output.suffix.lower() in (".html", ".htm")
+    if not html and output.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{output}: end it in .html, or in one of {' '.join(sorted(SUFFIXES))}")
+    refuse_existing(output, flags.overwrite)
+    if output.exists() and any(path.exists() and output.samefile(path) for path in (flags.before, flags.after)):
+        raise UsageError(f"{output}: is an input, and inputs are never written over; give another name with -o")
+    first, second = read_pair(flags.before, flags.after)
+    if html:
+        write_text(output, slider_page(first, second, (flags.before.name, flags.after.name)))
+    else:
+        write_image(side_by_side(first, second), output, overwrite=flags.overwrite)
+    say(f"{output}: written")

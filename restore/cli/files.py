@@ -1,0 +1,147 @@
+"""Flags of every command that turns picture files into picture files, and what follows from them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from restore.cli.flags import argument
+from restore.errors import UsageError
+from restore.tasks.spec import option
+
+if TYPE_CHECKING:
+    from restore.inference.batch import Writing
+    from restore.inference.jobs import Job
+    from restore.inference.naming import Naming
+
+
+@dataclass(frozen=True)
+class FileFlags:
+    """Flags of every command that turns picture files into picture files."""
+
+    paths: list[str] | None = argument(
+        "A file, a folder, a quoted glob, or - for stdin; then where to write.", "INPUT [OUTPUT]", default=None
+    )
+    input: list[str] | None = option(None, "The same as INPUT; may be repeated.", flags=("-i",), metavar="PATH")
+    output: str | None = option(
+        None, "The same as OUTPUT: a file, a folder, or - for stdout.", flags=("-o",), metavar="PATH"
+    )
+    recursive: bool = option(False, "Look into subfolders; the tree is mirrored.", flags=("-r",))
+    ext: str | None = option(None, "Format to write, such as png [default: the input's].", metavar="EXT")
+    suffix: str | None = option(None, "What is put into names of outputs beside their input.", metavar="TEXT")
+    quality: int | None = option(None, "Quality of lossy formats [default: the input's].", min=1, max=100)
+    strip_metadata: bool = option(False, "Leave out EXIF and XMP (the colour profile stays).")
+    overwrite: bool = option(False, "Replace outputs that exist.")
+    skip_existing: bool = option(False, "Skip inputs whose output exists: goes on where a run stopped.", flags=("-k",))
+    watch: bool = option(False, "Go on with what arrives in the folder, until Ctrl-C; then 0 if all went well.")
+    fail_fast: bool = option(False, "Stop at the first file that fails.")
+    workers: int = option(2, "Threads that decode and encode.", flags=("-j",), min=1)
+    quiet: bool = option(False, "Print failures only.", flags=("-q",))
+    json: bool = option(False, "Print a line of JSON for each file on stdout.")
+
+    def __post_init__(self) -> None:
+        if self.overwrite and self.skip_existing:
+            raise UsageError("--overwrite and --skip-existing contradict each other")
+        if self.watch and self.fail_fast:
+            raise UsageError("--watch and --fail-fast contradict each other")
+        if self.suffix is not None and (not self.suffix.strip(".") or {"/", os.sep, "\0"} & set(self.suffix)):
+            raise UsageError(f"--suffix '{self.suffix}': part of a file name, so with letters and without slashes")
+
+    @property
+    def talkative(self) -> bool:
+        """Whether to tell people of what goes well."""
+        return not (self.quiet or self.json)
+
+    def writing(self) -> Writing:
+        """How outputs are written."""
+        from restore.inference.batch import Writing
+
+        return Writing(
+            overwrite=self.overwrite,
+            skip_existing=self.skip_existing or (self.watch and not self.overwrite),
+            quality=self.quality,
+            metadata=not self.strip_metadata,
+            extension=_extension(self),
+        )
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a call asks for: its flags, its jobs, and what was not looked into (lines for people)."""
+
+    files: FileFlags
+    inputs: list[str]
+    output: str | None
+    naming: Naming
+    jobs: list[Job]
+    left_out: int
+    unlisted: list[str]
+
+    def look(self) -> list[Job]:
+        """The jobs there are by now. Raises RestoreError while a folder cannot be read, as when a disk is away."""
+        from restore.inference.jobs import plan
+
+        return plan(self.inputs, self.output, self.naming, recursive=self.files.recursive, empty=True).jobs
+
+
+def plan_jobs(files: FileFlags, suffix: str) -> Errand:
+    """What the flags ask for; suffix: for names of outputs beside their input, unless the flags have one.
+
+    Raises UsageError for a call that cannot be; nothing is written, and torch not imported.
+    """
+    from restore.inference.jobs import STREAM, existing, plan
+    from restore.inference.naming import Naming
+
+    inputs, output = _places(files)
+    if files.watch and (output == STREAM or not all(os.path.isdir(path) for path in inputs)):
+        raise UsageError("--watch watches folders: give folders as INPUT, and a folder or nothing as OUTPUT")
+    naming = Naming((files.suffix or suffix).strip("."), _extension(files))
+    planned = plan(inputs, output, naming, recursive=files.recursive, empty=files.watch)
+    _check_streams(planned.jobs, files)
+    there = [] if files.overwrite or files.skip_existing or files.watch else existing(planned.jobs)
+    if there:
+        more = f" and {len(there) - 1} more outputs exist" if len(there) > 1 else " exists"
+        raise UsageError(f"{min(there)}{more}; --skip-existing leaves, --overwrite replaces what is there")
+    return Errand(files, inputs, output, naming, planned.jobs, planned.left_out, planned.unlisted)
+
+
+def _places(files: FileFlags) -> tuple[list[str], str | None]:
+    """Inputs and output. Without -o the second of two paths is the output, as in cp."""
+    paths, inputs = list(files.paths or []), list(files.input or [])
+    output = files.output
+    if output is None and len(paths) == (1 if inputs else 2):
+        output = paths.pop()
+        if files.overwrite and os.path.isfile(output):  # a shell may have made `*.png` into two inputs
+            raise UsageError(f"{output} exists; to replace it say so with -o")
+    elif output is None and len(paths) > (0 if inputs else 1):
+        raise UsageError("several inputs need -o FOLDER (or quote the glob)")
+    if not (inputs := inputs + paths):
+        raise UsageError("no INPUT: name a picture, a folder, or - for stdin")
+    return inputs, output
+
+
+def _extension(files: FileFlags) -> str | None:
+    from restore.images import SUFFIXES
+
+    if files.ext is None:
+        return None
+    suffix = "." + files.ext.lower().lstrip(".")
+    kind = SUFFIXES.get(suffix)
+    if kind is None or kind == "heic":
+        known = " ".join(known.lstrip(".") for known, kind in sorted(SUFFIXES.items()) if kind != "heic")
+        raise UsageError(f"--ext {files.ext}: no format that can be written; known: {known}")
+    if files.quality is not None and kind in ("png", "tiff", "bmp"):
+        raise UsageError(f"--quality does nothing for --ext {files.ext}, which loses nothing")
+    return suffix
+
+
+def _check_streams(jobs: list[Job], files: FileFlags) -> None:
+    for job in jobs:
+        if job.input is None and sys.stdin.isatty():
+            raise UsageError("stdin is a terminal, not a picture; give a file, or cat one into it")
+        if job.output is None and sys.stdout.isatty():
+            raise UsageError("stdout is a terminal, which shows no picture; give an OUTPUT, or > a file")
+        if job.output is None and files.json:
+            raise UsageError("--json writes to stdout, where the picture goes; give an OUTPUT")

@@ -1,0 +1,315 @@
+"""The restorer: no seams, no memory beyond the picture's own, what it does when there is not enough, precision."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import restore as package
+from restore import devices, weights
+from restore.cli.app import run
+from restore.corruptions.downsample import resize_bicubic
+from restore.errors import UsageError
+from restore.images import Image
+from restore.inference import bands
+from restore.inference import room as rooms
+from restore.inference.engine import Engine
+from restore.inference.restorer import Restorer
+from restore.metrics import psnr
+from restore.pixels import is_gray
+from restore.tasks import TASKS
+
+tasks = pytest.mark.parametrize("task", sorted(TASKS))
+
+
+def shipped(task: str) -> bool:
+    return (weights.default_folder() / f"{task}{weights.SUFFIX}").is_file()
+
+
+def load(tiny, task: str = "denoise", **options) -> Restorer:
+    """With the weights that ship, or a tiny network where there are none."""
+    model = None if shipped(task) else str(tiny(task))
+    return package.load(task, model, device="cpu", **{"precision": "fp32", **options})
+
+
+def gradients(height: int, width: int, sigma: float) -> np.ndarray:
+    """Slow ramps, a different one in each channel, where a seam of a level shows; with noise."""
+    down, right = np.mgrid[:height, :width].astype(np.float32)
+    clean = np.stack([down / height, right / width, 1 - (down + right) / (height + width)], axis=-1) * 230 + 12
+    noise = np.random.default_rng(0).normal(0, sigma, clean.shape) if sigma else 0
+    return np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
+
+
+@tasks
+@pytest.mark.parametrize("sigma", [0, 50])
+def test_no_seam_can_be_measured(task, sigma, tiny):
+    """A picture of gradients in tiles, with the overlap that is taken by itself, against the whole."""
+    image = gradients(192, 192, sigma)
+    restorer = load(tiny, task, tile=1024)
+    whole, tiled = restorer(image), load(tiny, task, tile=64)(image)
+    assert np.abs(whole.astype(int) - tiled).max() <= 1
+    assert psnr(tiled, whole) > 60
+    # The rows and columns where tiles meet differ no more from their neighbours than in the whole picture.
+    meet = 64 * restorer.head.scale
+    for one, other in ((whole, tiled), (whole.swapaxes(0, 1), tiled.swapaxes(0, 1))):
+        steps = [np.abs(np.diff(picture[meet - 1 : meet + 1].astype(float), axis=0)).mean() for picture in (one, other)]
+        assert steps[1] <= steps[0] + 0.05
+
+
+def test_memory_grows_by_the_picture_alone(tiny):
+    """From 1 to 9 megapixels with alpha: what comes in and what goes out, and not a byte a pixel beside it."""
+    script = f"""
+import numpy as np
+import torch
+from restore.inference import restorer
+from restore.inference.measuring import peak_memory
+torch.set_num_threads(1)
+restore = restorer.load("denoise", {str(tiny("denoise"))!r}, "cpu", "fp32", 256)
+part = np.random.default_rng(0).integers(0, 256, (256, 256, 4), np.uint8)
+part[..., 1:3] = part[..., :1]  # gray in colour form, until the last pixel: all of it has to be looked at
+for times in (4, 12):
+    image = np.tile(part, (times, times, 1))
+    image[-1, -1, :3] = 0, 128, 255
+    restore(image)
+    print(peak_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    small, large = map(int, done.stdout.split())
+    pixels = (12**2 - 4**2) * 256**2
+    assert large - small < pixels * (2 * 4 + 0.5)
+
+
+def test_a_scale_keeps_memory_bounded_too(tiny):
+    """Alpha is enlarged in bands: as all at once but for a rounding here and there, and without its size in floats."""
+    image = np.random.default_rng(0).integers(0, 256, (301, 97, 4), np.uint8)
+    into = np.zeros((903, 291, 4), np.uint8)
+    difference = np.abs(_in_small_bands(bands.enlarge, image, into).astype(int) - resize_bicubic(image, (903, 291)))
+    assert difference.max() <= 1
+    assert difference.mean() < 0.001
+    restorer = package.load("super-resolve", str(tiny("super-resolve")), device="cpu", precision="fp32", scale=3)
+    assert np.array_equal(restorer(image)[..., 3:], resize_bicubic(image[..., 3:], (903, 291)))
+    assert np.array_equal(restorer.restore(Image(image[..., :3], image[..., 3])).array, restorer(image))
+
+
+def _in_small_bands(function, image, into):
+    before, bands.PIXELS = bands.PIXELS, 5000
+    try:
+        function(image, into)
+    finally:
+        bands.PIXELS = before
+    return into
+
+
+def test_gray_is_found_in_bands(photo, monkeypatch):
+    monkeypatch.setattr(bands, "PIXELS", 1000)
+    gray = np.repeat(photo[..., :1], 3, axis=-1)
+    assert bands.gray(gray)
+    for row, column in ((0, 0), (150, 200), (299, 450)):
+        coloured = gray.copy()
+        coloured[row, column, 2] ^= 1
+        assert not bands.gray(coloured)
+        assert is_gray(coloured) == bands.gray(coloured)
+
+
+@pytest.fixture
+def pretended(tiny, monkeypatch):
+    """A restorer that believes in a GPU of so many pixels, the smallest tile of it `smallest`; and what it ran."""
+
+    def make(pixels: int, **options) -> tuple[Restorer, list[tuple[str, tuple[int, ...]]]]:
+        really, seen = Engine.run, []
+
+        def on_cpu(self, planes, device):
+            seen.append((device.type, tuple(planes.shape)))
+            if device.type == "cuda" and planes.shape[0] * planes.shape[2] * planes.shape[3] > pixels:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return really(self, planes, torch.device("cpu"))
+
+        monkeypatch.setattr(Engine, "run", on_cpu)
+        monkeypatch.setattr(rooms, "free_memory", lambda device: 10**11)
+        restorer = package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", **options)
+        gpu = torch.device("cuda:0")
+        restorer.device = restorer._room.device = gpu
+        return restorer, seen
+
+    return make
+
+
+def expected(tiny, image: np.ndarray) -> np.ndarray:
+    return package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", tile=4096)(image)
+
+
+def test_batches_make_the_same_picture(tiny, photo, pretended):
+    image = photo[:300, :400]
+    whole = expected(tiny, image)
+    restorer, seen = pretended(10**9, tile=64)
+    assert np.abs(restorer(image).astype(int) - whole).max() <= 1
+    assert max(shape[0] for _, shape in seen) > 4
+    assert sum(shape[0] for _, shape in seen) == 5 * 7
+
+
+def test_out_of_memory_takes_fewer_then_smaller_tiles(tiny, photo, pretended, caplog):
+    """It goes on where it was: what is done is not done again, and the next picture does not run into it again."""
+    image = np.tile(photo, (2, 1, 1))[:400, :400]
+    whole = expected(tiny, image)
+    restorer, seen = pretended(50_000, tile=200)
+    assert np.abs(restorer(image).astype(int) - whole).max() <= 1
+    assert "cuda:0: going on with tiles of 100 pixels" in caplog.text
+    restorer, seen = pretended(50_000, tile=100)
+    caplog.clear()
+    assert np.abs(restorer(image).astype(int) - whole).max() <= 1
+    assert "cuda:0: going on with 2 tiles at a time" in caplog.text
+    assert "with tiles of" not in caplog.text
+    fitting = [shape for _, shape in seen if np.prod(shape) <= 3 * 50_000]
+    assert sum(shape[0] for shape in fitting) == 16
+    caplog.clear()
+    assert np.abs(restorer(image).astype(int) - whole).max() <= 1
+    assert not caplog.text
+    assert {device for device, _ in seen} == {"cuda"}
+
+
+def test_out_of_memory_ends_on_the_cpu(tiny, photo, pretended, caplog):
+    image = photo[:200, :200]
+    whole = expected(tiny, image)
+    restorer, seen = pretended(100)
+    assert np.abs(restorer(image).astype(int) - whole).max() <= 1
+    assert caplog.text.count("going on with the CPU") == 1
+    assert seen[-1] == ("cpu", (1, 3, 200, 200))  # not in the small tiles that did not help
+    caplog.clear()
+    restorer(image)
+    assert not caplog.text
+
+
+def test_nothing_fits_anywhere(tiny, photo, monkeypatch):
+    restorer = package.load("denoise", str(tiny("denoise")), device="cpu")
+
+    def full(network, planes):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(restorer.head, "run", full)
+    with pytest.raises(MemoryError, match="smallest tiles"):
+        restorer(photo)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny, photo, monkeypatch):
+    restorer = package.load("denoise", str(tiny("denoise")), device="cpu")
+    tried = []
+
+    def broken(network, planes):
+        tried.append(planes.shape)
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(restorer.head, "run", broken)
+    with pytest.raises(RuntimeError, match="mat1"):
+        restorer(photo)
+    assert len(tried) == 1
+
+
+def test_only_the_tile_that_overflowed_is_computed_again(tiny, photo, pretended, monkeypatch):
+    """In a batch, too: three of four stay as half precision made them."""
+    image = np.ascontiguousarray(np.tile(photo, (2, 2, 1))[:512, :512])
+    restorer, _ = pretended(10**9, tile=128, overlap=0)
+    restorer._engine.dtype = torch.bfloat16
+    half = restorer(image)
+    run_network, batches = restorer.head.run, []
+
+    def overflowing(network, planes):
+        output = run_network(network, planes)
+        batches.append((next(network.parameters()).dtype, planes.shape[0]))
+        if batches[-1][0] == torch.bfloat16:
+            output[5, 1, 3, 3] = torch.nan
+        return output
+
+    monkeypatch.setattr(restorer.head, "run", overflowing)
+    mended = restorer(image)
+    assert batches == [(torch.bfloat16, 16), (torch.float32, 1)]
+    rows, columns = np.nonzero((half != mended).any(axis=-1))
+    assert (rows.min() // 128, rows.max() // 128, columns.min() // 128, columns.max() // 128) == (1, 1, 1, 1)
+    exact = package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", tile=128, overlap=0)(image)
+    assert np.abs(mended[128:256, 128:256].astype(int) - exact[128:256, 128:256]).max() <= 1
+
+
+def test_compile(tiny, photo, monkeypatch, capsys, tmp_path):
+    """--compile: what torch.compile returns is what computes; and where it cannot, one line says so."""
+    import cv2
+
+    compiled = []
+
+    class Doubled(torch.nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, planes, scale):
+            return planes + 2 * (self.network(planes, scale) - planes)
+
+    def compiling(network):
+        compiled.append(network)
+        return Doubled(network)
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    image = photo[:64, :64].astype(np.float32) / 255
+    model = str(tiny("denoise"))
+    plain = package.load("denoise", model, device="cpu", precision="fp32")(image)
+    assert not compiled
+    doubled = package.load("denoise", model, device="cpu", precision="fp32", compile=True)(image)
+    assert np.abs((doubled - image) - 2 * (plain - image)).max() < 1e-5
+    assert len(compiled) == 1
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), photo[:64, :64])
+    assert run(["denoise", str(path), "-m", model, "--device", "cpu", "-q", "--compile"]) == 0
+    assert len(compiled) == 2
+
+    class Refusing(torch.nn.Module):
+        def forward(self, planes, scale):
+            from torch._dynamo.exc import Unsupported
+
+            raise Unsupported("no C++ compiler found", real_stack=None)
+
+    monkeypatch.setattr(torch, "compile", lambda network: Refusing())
+    with pytest.raises(UsageError, match=r"cannot be compiled here \(no C\+\+ compiler found"):
+        package.load("denoise", model, device="cpu", compile=True)(image)
+
+
+def test_free_memory_stops_at_the_limit_of_a_container(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(devices, "_container_limit", lambda: None)
+    assert devices.free_memory(cpu) > 50e6
+    monkeypatch.setattr(devices, "_container_limit", lambda: 10 << 40)
+    assert devices.free_memory(cpu) < 1 << 40
+    monkeypatch.setattr(devices, "_container_limit", lambda: 1)
+    assert devices.free_memory(cpu) == 0
+
+
+@pytest.mark.skipif(not shipped("denoise"), reason="weights/denoise.safetensors is not there")
+@pytest.mark.parametrize("sigma", [5, 25, 50])
+def test_bf16_costs_less_than_a_twentieth_of_a_decibel(sigma, photo):
+    """What lets `--precision auto` choose it."""
+    clean = photo[40:200, 100:260]
+    noisy = clean / np.float32(255) + np.random.default_rng(0).normal(0, sigma / 255, clean.shape).astype(np.float32)
+    scores = [
+        psnr(package.load("denoise", device="cpu", precision=precision)(noisy), clean.astype(np.float32) / 255)
+        for precision in ("fp32", "bf16")
+    ]
+    assert scores[1] > scores[0] - 0.05
+
+
+@pytest.mark.skipif(not shipped("denoise"), reason="weights/denoise.safetensors is not there")
+@pytest.mark.parametrize("sigma", [0, 25])
+def test_white_and_black_borders_stay(sigma, photo):
+    """As scans have them, around real content; in tiles too."""
+    content = np.clip(
+        np.rint(photo[50:120, 100:190] + np.random.default_rng(0).normal(0, sigma, (70, 90, 3))), 0, 255
+    ).astype(np.uint8)
+    for value in (255, 0):
+        page = np.full((130, 150, 3), value, np.uint8)
+        page[30:100, 40:130] = content
+        border = np.ones(page.shape[:2], bool)
+        border[30:100, 40:130] = False
+        for tile in (0, 64):
+            restored = package.load("denoise", device="cpu", tile=tile)(page)
+            assert (restored[border] == value).all()
+        assert not np.array_equal(restored, page)

@@ -1,0 +1,145 @@
+"""Tiles: they cover every pixel once, begin at multiples of the stride, and see what they need; and how many fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from restore.inference import room as rooms
+from restore.inference.room import LARGEST, LARGEST_ON_CPU, SIDES, SMALLEST, Room, automatic_side
+from restore.inference.tiling import Tile, batches, cut, plan
+from restore.models.registry import Architecture
+from restore.tasks.base import Window
+
+sizes = st.integers(1, 300)
+CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
+
+
+class Network(Architecture):
+    """Only what planning asks for."""
+
+    stride, radius, scales = 8, 20, (1,)
+
+    def values_a_pixel(self, scale: int) -> float:
+        return 100.0
+
+
+def covered(tiles: list[Tile], height: int, width: int) -> np.ndarray:
+    """How often each pixel is kept."""
+    count = np.zeros((height, width), int)
+    for tile in tiles:
+        inner = tile.inner
+        assert inner.height > 0 and inner.width > 0
+        count[inner.top : inner.top + inner.height, inner.left : inner.left + inner.width] += 1
+    return count
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    height=sizes,
+    width=sizes,
+    tile=st.integers(1, 320),
+    overlap=st.integers(0, 70),
+    stride=st.sampled_from((1, 2, 3, 8)),
+)
+def test_plan(height, width, tile, overlap, stride):
+    tiles = plan(height, width, tile, overlap, stride)
+    assert (covered(tiles, height, width) == 1).all()
+    for one in tiles:
+        outer, inner = one.outer, one.inner
+        assert not any(start % stride for start in (outer.top, outer.left, inner.top, inner.left))
+        assert max(inner.height, inner.width) < tile + stride
+        bottom, right = outer.top + outer.height, outer.left + outer.width
+        assert outer.top == 0 or inner.top - outer.top >= overlap
+        assert outer.left == 0 or inner.left - outer.left >= overlap
+        assert bottom == height or bottom - (inner.top + inner.height) >= overlap
+        assert right == width or right - (inner.left + inner.width) >= overlap
+        assert min(outer.top, outer.left) >= 0 and bottom <= height and right <= width
+        # Where it does not end with the picture it ends at a multiple too: it is not padded there.
+        assert bottom == height or bottom % stride == 0
+        assert right == width or right % stride == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(height=sizes, width=sizes, tile=st.integers(20, 320), stride=st.sampled_from((1, 8)))
+def test_pieces_are_of_one_size(height, width, tile, stride):
+    """None is a sliver: with so many pieces, none could be smaller by more than what rounding takes."""
+    tiles = plan(height, width, tile, 0, stride)
+    heights = {one.inner.height for one in tiles}
+    assert len(heights) <= 2
+    pieces = len({one.inner.top for one in tiles})
+    assert max(heights) - min(heights) < stride * pieces
+
+
+@settings(max_examples=50, deadline=None)
+@given(height=sizes, width=sizes, first=st.integers(8, 200), second=st.integers(8, 100), overlap=st.integers(0, 50))
+def test_tiles_cut_again(height, width, first, second, overlap):
+    """As after a lack of memory: smaller tiles take the place of larger ones, pixel by pixel."""
+    smaller = [
+        tile
+        for large in plan(height, width, first, overlap, 8)
+        for tile in cut(large.inner, height, width, second, overlap, 8)
+    ]
+    assert (covered(smaller, height, width) == 1).all()
+    assert all(tile.outer.top % 8 == 0 and tile.inner.left % 8 == 0 for tile in smaller)
+
+
+@settings(max_examples=50, deadline=None)
+@given(height=sizes, width=sizes, tile=st.integers(16, 200), pixels=st.integers(1, 60_000))
+def test_batches(height, width, tile, pixels):
+    tiles = plan(height, width, tile, 16, 8)
+    groups = list(batches(tiles, pixels))
+    assert sorted((one.inner.top, one.inner.left) for group in groups for one in group) == [
+        (one.inner.top, one.inner.left) for one in tiles
+    ]
+    for group in groups:
+        assert len({(one.outer.height, one.outer.width) for one in group}) == 1
+        together = sum(one.outer.height * one.outer.width for one in group)
+        assert len(group) == 1 or together <= pixels
+
+
+def test_batches_are_as_large_as_they_may_be():
+    tiles = [Tile(Window(0, left, 10, 10), Window(0, left, 10, 10)) for left in range(0, 70, 10)]
+    assert [len(group) for group in batches(tiles, 300)] == [3, 3, 1]
+
+
+@pytest.mark.parametrize(("device", "most"), [(CPU, LARGEST_ON_CPU), (GPU, LARGEST)])
+def test_automatic_side(device, most):
+    """The largest side that fits, with its overlaps; never beyond what helps, never below what makes sense."""
+    assert automatic_side(10**9, 48, device) == most
+    assert automatic_side(1, 48, device) == SMALLEST
+    for side in SIDES:
+        if side <= most:
+            assert automatic_side((side + 96) ** 2, 48, device) == side
+            assert automatic_side((side + 96) ** 2 - 1, 48, device) < side or side == SMALLEST
+
+
+@pytest.mark.parametrize("device", [CPU, GPU])
+def test_free_memory_decides(device, monkeypatch):
+    """Half of the memory, smaller tiles; what is computed at once takes the share of it that it may."""
+    free = {}
+    monkeypatch.setattr(rooms, "free_memory", lambda device: free["bytes"])
+    sides = []
+    for megabytes in (20_000, 400, 100, 20, 0):
+        free["bytes"] = megabytes * 10**6
+        room = Room(Network(), 1, torch.float32, device, 0, 16)
+        tiles = room.plan(6000, 6000)
+        groups = list(room.batches(tiles))
+        sides.append(max(tile.inner.height for tile in tiles))
+        for group in groups:
+            needed = sum(tile.outer.height * tile.outer.width for tile in group) * 100 * 4
+            assert needed <= free["bytes"] or sides[-1] <= SMALLEST
+    assert sides == sorted(sides, reverse=True)
+    assert len(set(sides)) == 5
+
+
+def test_a_gpu_takes_small_tiles_together(monkeypatch):
+    monkeypatch.setattr(rooms, "free_memory", lambda device: 10**10)
+    on_gpu, on_cpu = (Room(Network(), 1, torch.float32, device, 128, 16) for device in (GPU, CPU))
+    tiles = on_gpu.plan(1024, 1024)
+    assert max(len(group) for group in on_gpu.batches(tiles)) == 36  # all that are not at the border
+    tiles = on_cpu.plan(1024, 1024)
+    assert {len(group) for group in on_cpu.batches(tiles)} == {1}
