@@ -274,6 +274,27 @@ def test_compile(tiny, photo, monkeypatch, capsys, tmp_path):
         package.load("denoise", model, device="cpu", compile=True)(image)
 
 
+def test_restoring_imports_nothing_it_does_not_need(tiny, photo, tmp_path):
+    """What start-up takes beyond torch: training, evaluation and compiling bring hundreds of modules."""
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "photo.png"), photo[:40, :40])
+    never = {"albumentations", "accelerate", "skimage", "scipy", "sklearn", "torchvision", "torch._dynamo", "sympy"}
+    script = f"""
+import sys
+import torch
+before = set(sys.modules)
+from restore.cli.app import run
+assert run(["denoise", {str(tmp_path / "photo.png")!r}, "-m", {str(tiny("denoise"))!r}, "-q", "--device", "cpu"]) == 0
+new = set(sys.modules) - before
+print(len(new), sorted(set({sorted(never)!r}) & new))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    count, found = done.stdout.split(maxsplit=1)
+    assert found.strip() == "[]"
+    assert int(count) < 350
+
+
 def test_free_memory_stops_at_the_limit_of_a_container(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(devices, "_container_limit", lambda: None)

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from restore import weights
+from restore.cli.app import run as run_cli
 from restore.errors import RestoreError, TrainingError, UsageError
 from restore.tasks import TASKS
 from restore.tasks.objective import RestorationObjective
@@ -81,6 +82,24 @@ def test_samples_do_not_depend_on_workers_or_the_start(name, folder):
     assert not torch.equal(alone[0]["clean"], alone[len(made.variants)]["clean"])
     halves = [batches(0, stop=1, process=p, processes=2)[0]["clean"] for p in (0, 1)]
     assert torch.equal(torch.stack(halves, 1).flatten(0, 1), alone[0]["clean"])
+
+
+def test_two_processes_share_a_batch(folder, tmp_path):
+    """Under torchrun each process takes half of every batch: one file, one voice, the weights of one process."""
+    command = ["train", "denoise", folder, "--steps", 5, "--batch-size", 4, "--patch", 32, "--precision", "fp32"]
+    command += ["--net", "widths=8,12", "--net", "blocks=1,1", "--device", "cpu", "--workers", 0, "--lr", 2e-3, "-o"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "restore"]
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    assert run_cli([str(word) for word in (*command, one)]) == 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, *map(str, command), str(two)], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("wrote ") == 1
+    assert done.stderr.count("training denoise") == 1
+    alone, shared = load_file(one), load_file(two)
+    assert all(torch.allclose(alone[key], shared[key], atol=1e-3) for key in alone)
 
 
 def test_every_kind_of_batch_comes_equally_often():

@@ -71,6 +71,8 @@ def train(
     cannot be, TrainingError when no picture can be read or the loss is no number any more; in
     that case the last good weights are still written.
     """
+    if os.environ.get("RANK", "0") != "0":  # of several processes (torchrun sets this) one speaks
+        report = _silent
     folder = checkpoint_folder(request.out)
     _refuse_to_overwrite(request, folder)
     past = checkpoint.load(folder) if request.resume else None
@@ -93,8 +95,6 @@ def train(
     run = Run(
         objective, pictures, validation, settings, hardware, init=_initial(objective, request), past=past, report=report
     )
-    if not run.accelerator.is_main_process:
-        report = _silent
     stop_after = None if request.stop_after is None else request.stop_after * 60
     try:
         result = run.go(folder, stop_after, SAVE_EVERY, bar)
@@ -112,7 +112,7 @@ def train(
 
 
 def _silent(text: str) -> None:
-    """A report nobody reads: of several processes one speaks."""
+    """A report nobody reads."""
 
 
 def _refuse_to_overwrite(request: Request, folder: Path) -> None:

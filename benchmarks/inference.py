@@ -1,0 +1,299 @@
+"""The default networks beside architectures of the literature: speed and memory, in one run and at one precision.
+
+    python benchmarks/inference.py --out RESULTS-inference.md     # about five minutes on two cores
+
+Networks of others are built here from their papers, with random weights: time does not depend on those. All go
+through the same restorer, with pictures made of one photograph. Contenders take turns, so that a change of the
+machine's mood meets them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+# Threads of the network that wait for each other must not keep the codecs from the cores; before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import cv2
+import numpy as np
+import skimage.data
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from restore import weights
+from restore.devices import describe, pick_device, pick_precision
+from restore.images import Image, read_image, write_image
+from restore.inference.batch import Writing, run
+from restore.inference.jobs import Job
+from restore.inference.measuring import forget_peak, peak_memory, synthetic
+from restore.inference.restorer import Restorer
+from restore.metrics import psnr
+from restore.models import build
+from restore.models.registry import Architecture
+from restore.tasks import TASKS
+
+SMALL = (160, 257)  # sides of the small pictures, in pixels: from, to
+QUICKER = 1.6  # than CDnCNN, a megapixel
+WITHIN = 0.15  # of pure compute time, a folder
+MET = {True: "met", False: "**missed**"}
+
+
+def _convolutions(*channels: int) -> nn.Sequential:
+    """3x3 convolutions from each number of channels to the next, ReLU between them."""
+    layers = [part for pair in pairwise(channels) for part in (nn.Conv2d(*pair, 3, padding=1), nn.ReLU(True))]
+    return nn.Sequential(*layers[:-1])
+
+
+class CDnCNN(Architecture):
+    """Zhang et al. 2017, colour: 20 layers of 64 at full resolution; batch normalisation is folded away."""
+
+    stride, radius, scales = 1, 20, (1,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = _convolutions(3, *[64] * 19, 3)
+
+    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+        return planes - self.body(planes.to(self.body[0].weight.dtype)).float()
+
+    def values_a_pixel(self, scale: int) -> float:
+        return 3 * 64
+
+
+class FFDNet(Architecture):
+    """Zhang et al. 2018, colour: 12 layers of 96 at half resolution, which are told the noise level."""
+
+    stride, radius, scales = 2, 26, (1,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = _convolutions(3 * 4 + 1, *[96] * 11, 3 * 4)
+
+    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+        height, width = planes.shape[-2:]
+        folded = F.pixel_unshuffle(F.pad(planes, (0, width % 2, 0, height % 2), "replicate"), 2)
+        told = torch.cat([folded, torch.full_like(folded[:, :1], 25 / 255)], 1).to(self.body[0].weight.dtype)
+        output = self.body(told.contiguous(memory_format=torch.channels_last))
+        return F.pixel_shuffle(output, 2)[..., :height, :width].float()
+
+    def values_a_pixel(self, scale: int) -> float:
+        return 3 * 96 / 4 + 18
+
+
+class _Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        grouped = [nn.Conv2d(64, 64, 3, padding=1, groups=4) for _ in range(2)]
+        self.body = nn.Sequential(grouped[0], nn.ReLU(True), grouped[1], nn.ReLU(True), nn.Conv2d(64, 64, 1))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return F.relu_(self.body(features) + features)
+
+
+class _Cascade(nn.Module):
+    """Three steps; after each a 1x1 convolution joins all that there has been."""
+
+    def __init__(self, steps: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+        self.joins = nn.ModuleList(nn.Conv2d(64 * (number + 2), 64, 1) for number in range(3))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        seen = features
+        for step, join in zip(self.steps, self.joins, strict=True):
+            seen = torch.cat([seen, step(features)], 1)
+            features = F.relu_(join(seen))
+        return features
+
+
+class CarnM(Architecture):
+    """CARN-M (Ahn et al. 2018), its head for x2: cascades of grouped residual blocks that share their weights."""
+
+    stride, radius, scales = 1, 22, (2,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        body = _Cascade(_Cascade([_Residual()] * 3) for _ in range(3))
+        up = nn.Conv2d(64, 256, 3, padding=1, groups=4)
+        last = nn.Conv2d(64, 3, 3, padding=1)
+        self.body = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), body, up, nn.ReLU(True), nn.PixelShuffle(2), last)
+
+    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+        return self.body(planes.to(self.body[0].weight.dtype)).float()
+
+    def values_a_pixel(self, scale: int) -> float:
+        return 9 * 64
+
+
+class Contender:
+    """A network that is measured. seconds: of each repetition, by what was measured; memory: bytes, at the peak."""
+
+    def __init__(self, name: str, restorer: Restorer) -> None:
+        self.name, self.restorer, self.network = name, restorer, restorer._network
+        self.seconds: dict[str, list[float]] = {}
+        self.memory = 0
+
+    def time(self, what: str, work: Callable[..., object], *arguments: object) -> None:
+        start = time.perf_counter()
+        work(*arguments)
+        self.seconds.setdefault(what, []).append(time.perf_counter() - start)
+
+    def median(self, what: str) -> float:
+        return statistics.median(self.seconds[what])
+
+
+def contenders(task: str, others: dict[str, Architecture], device: torch.device, dtype: torch.dtype) -> list[Contender]:
+    """Ours, with the shipped weights if they are there, and the others."""
+    found, options = TASKS[task].load(), TASKS[task].options()
+    path = weights.default_folder() / f"{task}{weights.SUFFIX}"
+    ours = weights.load(path, task)[1] if path.is_file() else build(found.arch, found.config)
+    named = {f"restore {task}{'' if path.is_file() else ' (random weights)'}": ours, **others}
+    return [Contender(name, Restorer(found.head(options), net, options, device, dtype)) for name, net in named.items()]
+
+
+def one_picture(found: Sequence[Contender], side: int, repeat: int) -> None:
+    """Times each on one picture: its network alone, and from array to array; notes the peak of memory."""
+    image = read_image(synthetic(side, side)).pixels
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
+    for number in range(repeat + 1):
+        for one in found:
+            forget_peak(one.restorer.device)
+            one.time("array", one.restorer, image)
+            one.memory = max(one.memory, peak_memory())
+            one.time("network", one.restorer._engine.run, planes, one.restorer.device)
+            if number == 0:  # which pays for what is made once
+                one.seconds.clear()
+
+
+def folder(found: Sequence[Contender], count: int, repeat: int) -> float:
+    """Times each on many small PNG files: all in memory, and from folder to folder. Returns their megapixels."""
+    rng = np.random.default_rng(0)
+    photo = skimage.data.astronaut()
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(count):
+            height, width = rng.integers(*SMALL, 2)
+            row, column = rng.integers(0, 512 - height), rng.integers(0, 512 - width)
+            part = np.ascontiguousarray(photo[row : row + height, column : column + width])
+            write_image(Image(part), Path(name) / f"{number}.png")
+        paths = sorted(Path(name).iterdir())
+        pictures = [read_image(path) for path in paths]
+        for _ in range(repeat):
+            for one in found:
+                one.time("compute", lambda restore: [restore(picture) for picture in pictures], one.restorer.restore)
+                with tempfile.TemporaryDirectory() as out:
+                    jobs = [Job(path, Path(out) / path.name) for path in paths]
+                    one.time("folder", lambda *work: list(run(*work)), jobs, one.restorer.restore, Writing())
+                    assert len(list(Path(out).iterdir())) == count, "some failed"
+    return sum(picture.megapixels for picture in pictures)
+
+
+def precision(one: Contender, side: int = 256) -> list[list[str]]:
+    """Rows of sigma, PSNR in fp32, PSNR as it is used, and the difference; three photographs, unclipped noise."""
+    ours = one.restorer
+    full = Restorer(ours.head, one.network, ours.options, ours.device, torch.float32)
+    photos = [skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee()]
+    rows = []
+    for sigma in (5, 15, 25, 50):
+        scores = np.zeros(2)
+        for number, photo in enumerate(photos):
+            clean = photo[:side, :side] / np.float32(255)
+            noisy = clean + np.random.default_rng(number).normal(0, sigma / 255, clean.shape).astype(np.float32)
+            scores += [psnr(restorer(noisy), clean) / len(photos) for restorer in (full, ours)]
+        rows.append([f"{sigma}", f"{scores[0]:.3f}", f"{scores[1]:.3f}", f"{scores[1] - scores[0]:+.4f}"])
+    return rows
+
+
+def report(flags: argparse.Namespace) -> str:
+    """Measures; a section in Markdown."""
+    cv2.setNumThreads(1)
+    torch.manual_seed(0)
+    device = pick_device(flags.device)
+    dtype = pick_precision(flags.precision, device)
+    denoisers = contenders("denoise", {"CDnCNN": CDnCNN(), "FFDNet": FFDNet()}, device, dtype)
+    enlargers = contenders("super-resolve", {"CARN-M": CarnM()}, device, dtype)
+    ours, slow = denoisers[:2]
+    one_picture(denoisers, flags.side, flags.repeat)
+    one_picture(enlargers, flags.side // 2, flags.repeat)
+    passes = min(3, flags.repeat)
+    total = folder(denoisers, flags.files, passes)
+    quicker = slow.median("array") / ours.median("array")
+    more = {one.name: one.median("folder") / one.median("compute") - 1 for one in denoisers}
+    head = ["network", "parameters", "MFLOP a pixel", "network alone", "array to array", "peak memory"]
+    seconds = [
+        [one.name, f"{one.median('compute'):.2f}", f"{one.median('folder'):.2f}", f"{more[one.name]:+.1%}"]
+        for one in denoisers
+    ]
+    parts = [
+        "## Speed",
+        f"{_machine()}, {describe(device, dtype)}, channels_last, torch {torch.__version__}, "
+        f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}. Medians of {flags.repeat} runs that took turns. Networks of "
+        "others have random weights; all go through the same restorer.",
+        f"**One picture** of {flags.side}x{flags.side}: seconds a megapixel of input. Memory is that of the process.",
+        _table([*head, "against CDnCNN"], [_row(one, slow, flags.side) for one in denoisers]),
+        f"Target: {QUICKER} times quicker a megapixel than CDnCNN: {MET[quicker >= QUICKER]} ({quicker:.2f}).",
+        f"**Enlarging x2** a picture of {flags.side // 2}x{flags.side // 2}: seconds a megapixel of input.",
+        _table([*head, "against CARN-M"], [_row(one, enlargers[1], flags.side // 2) for one in enlargers]),
+        f"**A folder** of {flags.files} PNG files, {SMALL[0]} to {SMALL[1] - 1} pixels a side, {total:.1f} megapixels: "
+        f"seconds, medians of {passes}. Compute: the same pictures from array to array, one after the other.",
+        _table(["network", "compute", "folder to folder", "more"], seconds),
+        f"Target: within {WITHIN:.0%} of pure compute: {MET[more[ours.name] <= WITHIN]} ({more[ours.name]:+.1%}).",
+    ]
+    if "random" not in ours.name and dtype != torch.float32:
+        used = describe(device, dtype).split(", ")[-1]
+        parts.append("**Precision**: PSNR in dB, mean of three photographs with unclipped noise.")
+        parts.append(_table(["sigma", "fp32", used, "difference"], precision(ours)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(one: Contender, other: Contender, side: int) -> list[str]:
+    millions = sum(parameter.numel() for parameter in one.network.parameters()) / 1e6
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        one.restorer.head.run(one.network, torch.zeros(1, 3, 240, 240))
+    times = [f"{one.median(what) / (side / 1e3) ** 2:.3f} s" for what in ("network", "array")]
+    ratio = other.median("array") / one.median("array")
+    flops = counter.get_total_flops() / 240**2 / 1e6
+    return [one.name, f"{millions:.2f} M", f"{flops:.2f}", *times, f"{one.memory / 1e6:.0f} MB", f"{ratio:.2f}x"]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def _machine() -> str:
+    """The processor, by its name and its cores."""
+    model = platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    return f"{model}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="also write the section to this file")
+    parser.add_argument("--side", type=int, default=1024, help="of the one picture, in pixels")
+    parser.add_argument("--files", type=int, default=200, help="small pictures in the folder")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    flags = parser.parse_args()
+    text = report(flags)
+    print(text)
+    if flags.out:
+        flags.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The command from outside: how long it takes to start, and what memory large pictures take.
+
+    python benchmarks/startup.py --out RESULTS-startup.md           # half a minute
+    python benchmarks/startup.py --large                            # and 25 and 100 megapixels, some minutes
+
+Start-up: the wall time of `restore denoise` on a picture of 256x256 over that of `python -c "import torch"`. Both
+take turns, a fresh process each; medians. Large pictures: peak of resident memory from PNG file to PNG file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TARGET = 2.5
+SIDE = 256
+BUDGET = 2500  # MB for 100 megapixels
+MAKE = """
+import sys
+from pathlib import Path
+from restore.inference.measuring import synthetic
+Path(sys.argv[1]).write_bytes(synthetic(int(sys.argv[2]), int(sys.argv[2])))
+"""
+WEIGHTS = """
+import sys
+from pathlib import Path
+from restore import weights
+from restore.models import build
+from restore.tasks import TASKS
+path = weights.default_folder() / "denoise.safetensors"
+if not path.is_file():
+    path = Path(sys.argv[1])
+    task = TASKS["denoise"].load()
+    header = weights.Header("denoise", task.arch, weights.config_values(task.config))
+    weights.save(path, header, build(task.arch, task.config).state_dict())
+print(path)
+"""
+COUNT = """
+import sys
+import torch
+before = set(sys.modules)
+from restore.cli.app import run
+assert run(sys.argv[1:]) == 0
+print(len(before), len(set(sys.modules) - before))
+"""
+# A system may count the memory of whoever starts a process as that process's own: so this is a small one.
+WATCH = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True)
+unit = 1 if sys.platform == "darwin" else 1024
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6, time.perf_counter() - start)
+"""
+
+
+def python(script: str, *arguments: object) -> str:
+    """What a script prints, in a process of its own that must end well."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+def seconds(*command: str) -> float:
+    """Wall time of a process that must end well."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def restoring(top: Path) -> list[str]:
+    """The arguments of `restore` for in.png in `top`, with the shipped weights, or random ones."""
+    weights = python(WEIGHTS, top / "random.safetensors")
+    return ["denoise", "-i", str(top / "in.png"), "-o", str(top / "out.png"), "-q", "--overwrite", "-m", weights]
+
+
+def start_up(top: Path, repeat: int) -> list[str]:
+    """Measures start-up; lines of Markdown."""
+    python(MAKE, top / "in.png", SIDE)
+    arguments = restoring(top)
+    importing, whole = [], []
+    for number in range(repeat + 1):
+        found = seconds("-c", "import torch"), seconds("-m", "restore", *arguments)
+        if number:  # the first of each fills the system's cache of files
+            importing.append(found[0])
+            whole.append(found[1])
+    torch_modules, more = map(int, python(COUNT, *arguments).split())
+    base, all_in_all = statistics.median(importing), statistics.median(whole)
+    ratio = all_in_all / base
+    return [
+        "## Start-up",
+        "",
+        f"{_machine()}. Medians of {repeat} fresh processes each.",
+        "",
+        "| | seconds |",
+        "|---|---|",
+        f'| `python -c "import torch"` | {base:.2f} |',
+        f"| `restore denoise` on a picture of {SIDE}x{SIDE}, PNG to PNG | {all_in_all:.2f} |",
+        "",
+        f"{ratio:.2f} times as long; target: under {TARGET}: {'met' if ratio < TARGET else '**missed**'}. "
+        f"Beyond the {torch_modules} modules of torch, restoring imports {more}.",
+    ]
+
+
+def large(top: Path, megapixels: list[int]) -> list[str]:
+    """Measures the memory of large pictures; lines of Markdown."""
+    rows, arguments = [], restoring(top)
+    for count in megapixels:
+        python(MAKE, top / "in.png", round((count * 1e6) ** 0.5))
+        memory, took = map(float, python(WATCH, sys.executable, "-m", "restore", *arguments).split())
+        rows.append((count, memory, took))
+    rows.sort()
+    grown, own = rows[-1][1] - rows[0][1], (rows[-1][0] - rows[0][0]) * 6
+    target = "not tried"
+    if rows[-1][0] >= 100:
+        target = "met" if all(memory < BUDGET for count, memory, _ in rows if count <= 100) else "**missed**"
+    return [
+        "## Large pictures",
+        "",
+        f"{_machine()}. `restore denoise`, PNG to PNG, 8 bits, once each.",
+        "",
+        "| megapixels | peak of resident memory | seconds |",
+        "|---|---|---|",
+        *(f"| {count} | {memory:.0f} MB | {took:.0f} |" for count, memory, took in rows),
+        "",
+        f"Target: 100 megapixels under {BUDGET} MB: {target}. From {rows[0][0]} to "
+        f"{rows[-1][0]} megapixels it grows by {grown:.0f} MB; the pixels, in and out, by {own} MB.",
+    ]
+
+
+def _machine() -> str:
+    model = platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    policy = os.environ.get("OMP_WAIT_POLICY")
+    return f"{model}, {cores} cores, Python {platform.python_version()}" + (
+        f", OMP_WAIT_POLICY={policy}" if policy else ""
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="also write the sections to this file")
+    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--large", action="store_true", help="also measure the memory of large pictures")
+    parser.add_argument("--megapixels", type=int, nargs="+", default=[25, 100], help="of those")
+    flags = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        lines = start_up(Path(name), flags.repeat)
+        if flags.large:
+            lines += ["", *large(Path(name), flags.megapixels)]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if flags.out:
+        flags.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
