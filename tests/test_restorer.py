@@ -158,6 +158,9 @@ def test_out_of_memory_takes_fewer_then_smaller_tiles(tiny, photo, pretended, ca
     restorer, seen = pretended(50_000, tile=200)
     assert np.abs(restorer(image).astype(int) - whole).max() <= 1
     assert "cuda:0: going on with tiles of 100 pixels" in caplog.text
+    caplog.clear()
+    restorer(image)
+    assert not caplog.text
     restorer, seen = pretended(50_000, tile=100)
     caplog.clear()
     assert np.abs(restorer(image).astype(int) - whole).max() <= 1

@@ -11,9 +11,10 @@ def conv3x3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
     """A 3x3 convolution with zero padding, Kaiming-initialised (He et al. 2015) and scaled by `gain`."""
     conv = nn.Conv2d(inputs, outputs, 3, padding=1)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
     with torch.no_grad():
         conv.weight.mul_(gain)
+        if conv.bias is not None:
+            conv.bias.zero_()
     return conv
 
 
