@@ -174,6 +174,23 @@ def test_out_of_memory_takes_fewer_then_smaller_tiles(tiny, photo, pretended, ca
     assert {device for device, _ in seen} == {"cuda"}
 
 
+def test_what_is_done_is_not_done_again(tiny, photo, monkeypatch):
+    """Memory runs short in the middle of a picture: smaller tiles for what is left of it."""
+    image = np.tile(photo, (2, 1, 1))[:400, :400]
+    restorer = package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", tile=100)
+    run_network, calls = restorer.head.run, []
+
+    def short_of_memory(network, planes):
+        calls.append(planes.shape[-1])
+        if len(calls) > 2 and planes.shape[-2] > 125:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run_network(network, planes)
+
+    monkeypatch.setattr(restorer.head, "run", short_of_memory)
+    assert np.abs(restorer(image).astype(int) - expected(tiny, image)).max() <= 1
+    assert len(calls) == 2 + 1 + (16 - 2) * 4
+
+
 def test_out_of_memory_ends_on_the_cpu(tiny, photo, pretended, caplog):
     image = photo[:200, :200]
     whole = expected(tiny, image)

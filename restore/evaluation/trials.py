@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from restore.corruptions.base import Corrupted
 from restore.errors import ImageError, UsageError
 from restore.images import find_images, read_image
 from restore.pixels import to_float
-from restore.tasks.base import Case, Head, Task, Variant
+from restore.tasks.base import Case, Head, Task
 from restore.tasks.spec import Options
 
 OPAQUE = 127.5 / 255  # a pixel of a mask file counts as lost above this
@@ -132,28 +132,22 @@ def _pair(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Trial
     assert entry.corrupted is not None
     corrupted = read_image(entry.corrupted).pixels
     (height, width), (h, w) = clean.shape[:2], corrupted.shape[:2]
-    variants = {variant.head.scale: variant for variant in task.variants(damage)}
-    scale = next((scale for scale in variants if (height // scale, width // scale) == (h, w)), None)
+    cases = {case.variant.head.scale: case for case in task.cases(damage)}
+    scale = next((scale for scale in cases if (height // scale, width // scale) == (h, w)), None)
     if scale is None:
         raise ImageError(
             f"{entry.corrupted.name}: {w}x{h} does not belong to a clean picture of {width}x{height}"
-            f" (enlarged by {', '.join(map(str, variants))})"
+            f" (enlarged by {', '.join(map(str, cases))})"
         )
     clean = clean[: h * scale, : w * scale]
-    if variants[scale].head.colours:
+    # Files are scored as the task scores damage of its own at the same scale.
+    case = replace(cases[scale], label=f"pairs x{scale}" if len(cases) > 1 else "pairs")
+    if case.variant.head.colours:
         clean = _three(clean)
     elif clean.shape[-1] != corrupted.shape[-1]:
         clean, corrupted = _three(clean), _three(corrupted)
     mask = None if entry.mask is None else _read_mask(entry.mask, (h, w))
-    case = _pair_case(task, damage, variants[scale], many=len(variants) > 1)
     return Trial(case, clean, Corrupted(corrupted, mask=mask), None, task.spec.options())
-
-
-def _pair_case(task: Task, damage: Options, variant: Variant, many: bool) -> Case:
-    """Files are scored as the task scores damage of its own at the same scale."""
-    scale = variant.head.scale
-    score = next(case.score for case in task.cases(damage) if case.variant.head.scale == scale)
-    return Case(f"pairs x{scale}" if many else "pairs", variant, score)
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:

@@ -22,9 +22,9 @@ from restore.tasks import Options, task_spec
 from restore.tasks.base import Head
 
 # Pixels of surroundings that a tile needs. Beyond the network's radius tiles are exact; but what lies
-# far away hardly counts. Denoising gradients and photographs with sigma 0 to 50 in tiles of 256, fp32, the
-# whole picture and the tiles are at most 3.5 levels of 255 apart with 24 pixels, 0.9 with 32, 0.05 with 48
-# and 0.004 with 64. Cutting the surroundings off is better than blending them at every one of these.
+# far away hardly counts. Denoising gradients and photographs with sigma 0 to 50 in tiles of 256, in fp32, the
+# whole picture and the tiles are at most 2.6 levels of 255 apart with 24 pixels, 2.0 with 32, 0.9 with 40, 0.5
+# with 48 and 0.02 with 64. Blending the surroundings instead of cutting them off is worse at each of these.
 ENOUGH = 48
 
 
