@@ -173,8 +173,8 @@ def _section(known: TestSet, results: Results) -> str:
                 text += _same_pictures(results, case, line.method)
         for method, values in known.published.items():
             if case in values:
-                blank = " | " * (len(shown) - 1)
-                text.append(f"| {case} | {method}, *published, not measured* | | {values[case]:.2f} | {blank}|")
+                blank = " |" * (len(shown) - 1)
+                text.append(f"| {case} | {method}, *published, not measured* | | {values[case]:.2f} |{blank}")
     text += ["", *(f"{note}\n" for note in notes(results))]
     text += [f"- {method.name}: {method.about}" for method in results.methods]
     text += [f"- failed: {reason}" for reason in results.failed.values()]
