@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import restore as package
-from restore import devices, weights
+from restore import devices
 from restore.cli.app import run
 from restore.corruptions.downsample import resize_bicubic
 from restore.errors import UsageError
@@ -26,14 +26,9 @@ from restore.tasks import TASKS
 tasks = pytest.mark.parametrize("task", sorted(TASKS))
 
 
-def shipped(task: str) -> bool:
-    return (weights.default_folder() / f"{task}{weights.SUFFIX}").is_file()
-
-
-def load(tiny, task: str = "denoise", **options) -> Restorer:
-    """With the weights that ship, or a tiny network where there are none."""
-    model = None if shipped(task) else str(tiny(task))
-    return package.load(task, model, device="cpu", **{"precision": "fp32", **options})
+def load(task: str = "denoise", **options) -> Restorer:
+    """With the weights that ship."""
+    return package.load(task, device="cpu", **{"precision": "fp32", **options})
 
 
 def gradients(height: int, width: int, sigma: float) -> np.ndarray:
@@ -49,8 +44,8 @@ def gradients(height: int, width: int, sigma: float) -> np.ndarray:
 def test_no_seam_can_be_measured(task, sigma, tiny):
     """A picture of gradients in tiles, with the overlap that is taken by itself, against the whole."""
     image = gradients(192, 192, sigma)
-    restorer = load(tiny, task, tile=1024)
-    whole, tiled = restorer(image), load(tiny, task, tile=64)(image)
+    restorer = load(task, tile=1024)
+    whole, tiled = restorer(image), load(task, tile=64)(image)
     assert np.abs(whole.astype(int) - tiled).max() <= 1
     assert psnr(tiled, whole) > 60
     # The rows and columns where tiles meet differ no more from their neighbours than in the whole picture.
@@ -325,7 +320,6 @@ def test_free_memory_stops_at_the_limit_of_a_container(monkeypatch):
     assert devices.free_memory(cpu) == 0
 
 
-@pytest.mark.skipif(not shipped("denoise"), reason="weights/denoise.safetensors is not there")
 @pytest.mark.parametrize("sigma", [5, 25, 50])
 def test_bf16_costs_less_than_a_twentieth_of_a_decibel(sigma, photo):
     """What lets `--precision auto` choose it."""
@@ -338,7 +332,6 @@ def test_bf16_costs_less_than_a_twentieth_of_a_decibel(sigma, photo):
     assert scores[1] > scores[0] - 0.05
 
 
-@pytest.mark.skipif(not shipped("denoise"), reason="weights/denoise.safetensors is not there")
 @pytest.mark.parametrize("sigma", [0, 25])
 def test_white_and_black_borders_stay(sigma, photo):
     """As scans have them, around real content; in tiles too."""

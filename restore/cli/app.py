@@ -30,6 +30,9 @@ benchmarking.add(app)
 
 def main() -> None:
     """Runs the command line and exits: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted."""
+    # Waiting threads shall sleep, not spin: spinning ones fight with those that decode and encode. OpenMP
+    # reads this when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     code = run(sys.argv[1:])
     if code == 130 and threading.active_count() > 1:  # threads are at work on what nobody waits for any more
         sys.stdout.flush()

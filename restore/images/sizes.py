@@ -8,7 +8,7 @@ import PIL.Image
 
 from restore.errors import ImageError
 from restore.images.failures import CODEC_ERRORS, printable, reason
-from restore.images.pil import unlimited
+from restore.images.pil import without_limit
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -18,7 +18,9 @@ def image_size(path: Path) -> tuple[int, int]:
     that the rest is whole. Raises ImageError, naming the file, where the header cannot be read.
     """
     try:
-        with unlimited(lambda: PIL.Image.open(path)) as picture:
+        with without_limit():  # it would warn of large ones; whoever decodes has a limit of his own
+            picture = PIL.Image.open(path)
+        with picture:
             width, height = picture.size
     except CODEC_ERRORS as error:
         raise ImageError(f"{printable(path)}: {reason(error)}") from error
