@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import skimage.data
 import torch
 
 from restore import weights
+from restore.cli import app
 from restore.models import build
 from restore.tasks import TASKS
 
@@ -72,3 +73,18 @@ def restore() -> Callable[..., subprocess.CompletedProcess[str]]:
         return done
 
     return run
+
+
+@pytest.fixture
+def denoise(tiny: Callable[[str], Path]) -> Iterator[Callable[..., None]]:
+    """The command in this process (torch takes seconds to load); `code` is the exit code."""
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def call(*arguments: object, code: int = 0) -> None:
+        command = ["denoise", "-m", str(tiny("denoise")), "--device", "cpu", *map(str, arguments)]
+        assert app.run(command) == code, command
+
+    yield call
+    torch.set_num_threads(threads)

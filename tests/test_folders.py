@@ -7,12 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from folder_tools import files_in, many, pixels
 
 from restore.cli import app
@@ -45,21 +44,6 @@ def here(tmp_path, monkeypatch, album) -> Iterator[Path]:
     yield tmp_path
     assert files_in(album).items() <= files_in("in").items()
     assert not [name for name in files_in(".") if name.endswith(TEMPORARY_SUFFIX)]
-
-
-@pytest.fixture
-def denoise(tiny) -> Iterator[Callable[..., None]]:
-    """The command in this process (torch takes seconds to load); `code` is the exit code."""
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-
-    def call(*arguments: object, code: int = 0) -> None:
-        command = ["denoise", "-m", str(tiny("denoise")), "--device", "cpu", *map(str, arguments)]
-        assert app.run(command) == code, command
-
-    yield call
-    torch.set_num_threads(threads)
 
 
 def test_a_tree_of_good_and_broken_files(here, denoise, capsys):

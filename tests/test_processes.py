@@ -13,11 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from folder_tools import files_in, many, wait_for, write
 
 from restore import placing
-from restore.cli import app
 from restore.images import read_image
 from restore.placing import TEMPORARY_SUFFIX
 
@@ -30,21 +28,6 @@ def here(tmp_path, monkeypatch) -> Iterator[Path]:
     yield tmp_path
     assert files_in("in") == {"a.png": data}
     assert not [name for name in files_in(".") if name.endswith(TEMPORARY_SUFFIX)]
-
-
-@pytest.fixture
-def denoise(tiny) -> Iterator[Callable[..., None]]:
-    """The command in this process (torch takes seconds to load); `code` is the exit code."""
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-
-    def call(*arguments: object, code: int = 0) -> None:
-        command = ["denoise", "-m", str(tiny("denoise")), "--device", "cpu", *map(str, arguments)]
-        assert app.run(command) == code, command
-
-    yield call
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
