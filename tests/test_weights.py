@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from restore import weights
@@ -17,18 +17,8 @@ from restore.tasks import TASKS
 
 def rewritten(source: Path, target: Path, metadata: dict[str, str | None] | None = None, tensors=None) -> Path:
     """`source` with some of its header, or its tensors, replaced; None removes."""
-    header = weights.read_header(source)
-    values: dict[str, str | None] = {
-        "restore.format": weights.FORMAT,
-        "task": header.task,
-        "variant": header.variant,
-        "arch": header.arch,
-        "config": json.dumps(header.config),
-        "scores": json.dumps(header.scores),
-        "provenance": json.dumps(header.provenance),
-        "data_terms": header.data_terms,
-        **(metadata or {}),
-    }
+    with safe_open(source, framework="pt") as file:
+        values: dict[str, str | None] = {**file.metadata(), **(metadata or {})}
     save_file(tensors or load_file(source), target, {k: v for k, v in values.items() if v is not None})
     return target
 

@@ -13,8 +13,7 @@ import typer
 
 from restore.cli.files import FileFlags, plan_jobs
 from restore.cli.flags import command
-from restore.cli.reporting import say as say
-from restore.cli.reporting import write_all
+from restore.cli.reporting import say, write_all
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option

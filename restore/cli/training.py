@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import typer
 
 from restore.cli.flags import argument, command
+from restore.cli.reporting import say
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
@@ -100,7 +100,7 @@ def _body(spec: TaskSpec) -> Any:
             variant=flags.variant,
             data_terms=flags.data_terms,
         )
-        result = train(objective, request, report=_mute if flags.quiet else _say, bar=True if flags.quiet else None)
+        result = train(objective, request, report=_mute if flags.quiet else say, bar=True if flags.quiet else None)
         if result.status == "interrupted":
             raise typer.Exit(130)
 
@@ -131,10 +131,6 @@ def _value(setting: str, text: str, default: Any) -> Any:
         return int(text) if isinstance(default, int) else text
     except (KeyError, ValueError):
         raise UsageError(f"--net {setting}: '{text}' does not fit; now it is {default}") from None
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _mute(text: str) -> None:

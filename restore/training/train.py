@@ -86,7 +86,7 @@ def train(
         raise UsageError("training in fp16 is not offered, it overflows; use bf16 or fp32")
     hardware = Hardware(device.type == "cpu", _workers(request.workers, device), request.compile)
     cv2.setNumThreads(0)  # OpenCV's threads and torch's would fight for the same cores
-    settings, past = _settings(objective, pictures, request, precision, hardware, past)
+    settings = _settings(objective, pictures, request, precision, hardware, past)
     where = describe(device, PRECISIONS[precision])
     report(
         f"training {objective.name} on {len(pictures)} pictures, choosing by {len(validation)}; "
@@ -178,7 +178,7 @@ def _settings(
     precision: str,
     hardware: Hardware,
     past: checkpoint.Checkpoint | None,
-) -> tuple[Settings, checkpoint.Checkpoint | None]:
+) -> Settings:
     """The settings of the run: those of the checkpoint, or those asked for, with minutes made into steps once."""
     wanted = Settings(request.steps or 1, request.batch_size, request.lr, request.seed, precision=precision)
     if past is not None:
@@ -188,7 +188,7 @@ def _settings(
         if differing:
             names = ", ".join(f"--{name.replace('_', '-')} was {getattr(known, name)}" for name in differing)
             raise UsageError(f"the run to resume was started with other settings: {names}")
-        return known, past
+        return known
     steps = request.steps
     if steps is None:
         minutes = DEFAULT_MINUTES if request.minutes is None else request.minutes
@@ -196,7 +196,7 @@ def _settings(
             raise UsageError(f"--minutes must be above 0; got {minutes}")
         trial = Run(objective, pictures, [], wanted, hardware, report=_silent)
         steps = max(1, round(minutes * 60 / trial.seconds_a_step()))
-    return replace(wanted, steps=steps, validate_every=max(100, math.ceil(steps / VALIDATIONS))), None
+    return replace(wanted, steps=steps, validate_every=max(100, math.ceil(steps / VALIDATIONS)))
 
 
 def _initial(objective: Objective, request: Request) -> dict[str, torch.Tensor] | None:
