@@ -1,0 +1,243 @@
+"""What a watermark consists of: text, framed text, shapes, logos; sampled, drawn upright, and turned.
+
+Coverage is how much of a pixel the ink of a mark fills: uint8, 255 is all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from restore.corruptions.logos import Logos
+from restore.corruptions.text import draw_text, random_text
+
+FRAMES = ("box", "ring")
+SHAPES = ("circle", "ring", "ellipse", "rectangle", "stripes", "line", "cross", "star", "polygon")
+ACCENTS = ("shadow", "outline", "plate")
+FILLABLE = ("circle", "ellipse", "rectangle", "star", "polygon")
+LETTERS = (0.03, 0.25)  # letter size, of the short side
+LEAST = 6  # pixels: smaller letters are no text any more
+
+Colour = tuple[float, float, float]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TextMark:
+    """size: of the capitals, in pixels. weight: 100 thin to 900 black. frame: "", or one of `FRAMES` around it."""
+
+    text: str
+    font: str
+    size: int
+    weight: int = 400
+    frame: str = ""
+
+
+@dataclass(frozen=True)
+class ShapeMark:
+    """size: the width in pixels. aspect: height by width. stroke: thickness of its lines by width.
+
+    points: corners of a polygon, tips of a star, number of stripes. filled: an area, not its outline.
+    """
+
+    shape: str
+    size: int
+    aspect: float
+    stroke: float
+    points: int
+    filled: bool
+
+
+@dataclass(frozen=True)
+class LogoMark:
+    """index: which logo. size: its longer side in pixels."""
+
+    index: int
+    size: int
+
+
+Mark = TextMark | ShapeMark | LogoMark
+
+
+@dataclass(frozen=True)
+class Ink:
+    """colour: RGB with white at 1. accent: "", or one of `ACCENTS`, drawn beneath in the colour `second`."""
+
+    colour: Colour
+    accent: str = ""
+    second: Colour = (0.0, 0.0, 0.0)
+
+
+def pick(options: Sequence[T], rng: np.random.Generator) -> T:
+    """One of `options`, each equally likely (much faster than `rng.choice` on a few)."""
+    return options[int(rng.integers(len(options)))]
+
+
+def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
+    """Uniform on a logarithmic scale: twice as large is as likely at every size."""
+    return float(low * (high / low) ** rng.random())
+
+
+def sample_mark(short_side: int, tiled: bool, logos: Logos | None, rng: np.random.Generator) -> Mark:
+    """A mark for a picture with `short_side`; `tiled` marks are smaller, for many have to fit."""
+    if logos and rng.random() < 0.5:
+        size = short_side * log_uniform(0.08, 0.3 if tiled else 0.7, rng)
+        return LogoMark(int(rng.integers(len(logos))), max(LEAST, round(size)))
+    if rng.random() < 0.25:
+        return _sample_shape(short_side, tiled, rng)
+    font, text = random_text(rng)
+    letters = short_side * log_uniform(LETTERS[0], 0.12 if tiled else LETTERS[1], rng)
+    # Long lines are set small enough to be read, on the whole: letters are nearly as wide as high.
+    longest = max(len(line) for line in text.split("\n"))
+    letters = max(min(letters, 1.5 * short_side / (0.8 * longest)), LETTERS[0] * short_side)
+    weight = 400 if rng.random() < 0.5 else pick((200, 600, 700, 900), rng)
+    frame = pick(FRAMES, rng) if rng.random() < 0.15 else ""
+    return TextMark(text, font, max(LEAST, round(letters)), weight, frame)
+
+
+def _sample_shape(short_side: int, tiled: bool, rng: np.random.Generator) -> ShapeMark:
+    shape = pick(SHAPES, rng)
+    filled = shape in FILLABLE and rng.random() < 0.35
+    size = short_side * log_uniform(0.08, 0.3 if tiled or filled else 0.9, rng)
+    round_one = shape in ("circle", "ring", "star", "polygon")
+    aspect = 1.0 if round_one else float(rng.uniform(0.3, 1.0))
+    stroke = log_uniform(0.01, 0.12, rng)
+    return ShapeMark(shape, max(LEAST, round(size)), aspect, stroke, int(rng.integers(3, 9)), filled)
+
+
+def sample_ink(rng: np.random.Generator) -> Ink:
+    """White most often, as watermarks are; a fifth has two colours, the second against the first."""
+    colour = _sample_colour(rng)
+    if rng.random() >= 0.2:
+        return Ink(colour)
+    dark = (0.0, 0.0, 0.0) if sum(colour) > 1.5 else (1.0, 1.0, 1.0)
+    return Ink(colour, pick(ACCENTS, rng), dark if rng.random() < 0.7 else _sample_colour(rng))
+
+
+def _sample_colour(rng: np.random.Generator) -> Colour:
+    kind = rng.random()
+    if kind < 0.4:
+        return 1.0, 1.0, 1.0
+    if kind < 0.55:
+        return 0.0, 0.0, 0.0
+    if kind < 0.7:
+        level = float(rng.uniform(0.2, 0.9))
+        return level, level, level
+    red, green, blue = rng.random(3).tolist()
+    return red, green, blue
+
+
+def draw_mark(mark: TextMark | ShapeMark) -> np.ndarray:
+    """The coverage of a text or a shape, upright: (h,w) uint8, antialiased, 0 along the border."""
+    if isinstance(mark, ShapeMark):
+        return _draw_shape(mark)
+    letters = np.pad(draw_text(mark.text, mark.font, mark.size, mark.weight), 1)
+    return _framed(letters, mark) if mark.frame else letters
+
+
+def draw_accent(coverage: np.ndarray, mark: TextMark | ShapeMark, accent: str) -> np.ndarray:
+    """The coverage with an accent beneath: (h,w) -> (h',w',2) uint8, the ink, then ink and accent together.
+
+    shadow: the mark once more, down and to the right. outline: a rim around it. plate: a filled box behind.
+    """
+    letter = mark.size if isinstance(mark, TextMark) else mark.size // 4
+    reach = max(1, letter // (4 if accent == "plate" else 14))
+    ink = np.pad(coverage, reach)
+    if accent == "shadow":
+        beneath = np.pad(coverage, ((2 * reach, 0), (2 * reach, 0)))
+    elif accent == "outline":
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+        beneath = np.asarray(cv2.dilate(ink, disc))
+    else:
+        beneath = np.full_like(ink, 255)
+    # Ink over accent, with the two edges independent of each other: 1 - (1 - a)(1 - b).
+    together = 255 - np.rint((255.0 - ink) * (255.0 - beneath) / 255.0)
+    return np.stack([ink, together.astype(np.uint8)], axis=2)
+
+
+def _framed(letters: np.ndarray, mark: TextMark) -> np.ndarray:
+    """Text within a box, or within an ellipse through the corners of the box."""
+    height, width = letters.shape
+    stroke, margin = max(1, mark.size // 12), mark.size // 3
+    grow = 1.0 if mark.frame == "box" else 2**0.5
+    radii = grow * (width / 2 + margin), grow * (height / 2 + margin)
+    frame = _rectangle(*radii) if mark.frame == "box" else _round(*radii)
+    canvas = _draw_lines([frame], radii, stroke)
+    top, left = (canvas.shape[0] - height) // 2, (canvas.shape[1] - width) // 2
+    inside = canvas[top : top + height, left : left + width]
+    np.maximum(inside, letters, out=inside)
+    return canvas
+
+
+def _draw_shape(mark: ShapeMark) -> np.ndarray:
+    radii = mark.size / 2, mark.size * mark.aspect / 2
+    stroke = 0 if mark.filled else max(1, round(mark.size * mark.stroke))
+    return _draw_lines(_lines(mark, *radii), radii, stroke)
+
+
+def _lines(mark: ShapeMark, across: float, down: float) -> list[np.ndarray]:
+    """The outlines (three points and more) or strokes (two) of a shape around (0, 0): (n,2), x and y in pixels."""
+    if mark.shape in ("circle", "ellipse"):
+        return [_round(across, down)]
+    if mark.shape == "ring":
+        return [_round(across, down), _round(0.75 * across, 0.75 * down)]
+    if mark.shape == "rectangle":
+        return [_rectangle(across, down)]
+    if mark.shape == "polygon":
+        return [_round(across, down, mark.points)]
+    if mark.shape == "star":
+        tips = _round(across, down, 2 * max(4, mark.points))
+        tips[1::2] *= 0.45
+        return [tips]
+    if mark.shape == "cross":
+        return [np.array([(-across, -down), (across, down)]), np.array([(-across, down), (across, -down)])]
+    heights = [0.0] if mark.shape == "line" else np.linspace(-down, down, mark.points).tolist()
+    return [np.array([(-across, y), (across, y)]) for y in heights]
+
+
+def _round(across: float, down: float, points: int = 96) -> np.ndarray:
+    """A polygon on the ellipse with these radii, one corner up; many points make it look round."""
+    turn = np.linspace(0, 2 * np.pi, points, endpoint=False)
+    return np.stack([across * np.sin(turn), -down * np.cos(turn)], axis=1)
+
+
+def _rectangle(across: float, down: float) -> np.ndarray:
+    return np.array([(-across, -down), (across, -down), (across, down), (-across, down)])
+
+
+def _draw_lines(lines: list[np.ndarray], radii: tuple[float, float], stroke: int) -> np.ndarray:
+    """Antialiased coverage of `lines`, or of the areas within for a stroke of 0, centred: (h,w) uint8."""
+    across, down = (int(np.ceil(radius)) + stroke // 2 + 3 for radius in radii)
+    canvas = np.zeros((2 * down + 1, 2 * across + 1), np.uint8)
+    for line in lines:
+        # Four fractional bits: corners lie between pixels.
+        points = np.rint((line + np.array((across, down))) * 16).astype(np.int32)
+        if stroke:
+            cv2.polylines(canvas, [points], len(line) > 2, 255, stroke, cv2.LINE_AA, 4)
+        else:
+            cv2.fillPoly(canvas, [points], 255, cv2.LINE_AA, 4)
+    return canvas
+
+
+def extent(shape: tuple[int, ...], angle: float) -> tuple[float, float]:
+    """The height and width, in pixels, of the upright box around a rectangle (h,w) turned by `angle` degrees."""
+    turn = np.deg2rad(angle)
+    cos, sin = abs(np.cos(turn)), abs(np.sin(turn))
+    return shape[0] * cos + shape[1] * sin, shape[1] * cos + shape[0] * sin
+
+
+def turned(stamp: np.ndarray, angle: float, middle: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
+    """The stamp (h,w,K) turned by `angle`, its middle at (y, x) of a picture of `shape`: (H,W,K), same dtype."""
+    height, width = stamp.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+    matrix[:, 2] += middle[1] - width / 2, middle[0] - height / 2
+    return with_channels(cv2.warpAffine(np.ascontiguousarray(stamp), matrix, shape[::-1], flags=cv2.INTER_LINEAR))
+
+
+def with_channels(planes: np.ndarray) -> np.ndarray:
+    """OpenCV drops the last axis of one channel; here it is back."""
+    return planes if planes.ndim == 3 else planes[..., None]
