@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +49,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         path = folder / f"{name}.safetensors"
         if not path.exists():
             task = TASKS[name].load()
-            config = replace(task.config, widths=(8, 12), blocks=(1, 2))
+            small = {"widths": (8, 12), "blocks": (1, 2), "finder_widths": (6, 8), "finder_blocks": (1, 1)}
+            known = {known.name for known in fields(task.config)}
+            config = replace(task.config, **{name: value for name, value in small.items() if name in known})
             torch.manual_seed(0)
             network = build(task.arch, config)
-            for head in network.heads.values():  # type: ignore[operator]
-                torch.nn.init.normal_(head.weight, std=0.02)
+            for place, weight in network.named_parameters():
+                if ".weight" in place and "heads." in place:
+                    torch.nn.init.normal_(weight, std=0.02)
             values = asdict(config)
             weights.save(path, weights.Header(name, task.arch, values), network.state_dict())
         return path

@@ -41,6 +41,9 @@ class TrainFlags:
     batch_size: int = option(16, "Patches a step.", min=1)
     patch: int | None = option(None, "Side of a patch as the network sees it, in pixels [default: the task's].", min=1)
     lr: float = option(5e-4, "Peak learning rate.")
+    loss: str = option("l1", "How pixels are compared.", choices=("l1", "charbonnier", "mse"))
+    mse_share: float = option(0.0, "Last share of the steps, where the loss is mse.", min=0.0, max=1.0)
+    ema: float = option(0.999, "Decay of the averaged weights, which are the ones kept; 0 keeps the last.")
     precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16")
     device: str = option("auto", "Where to train.", metavar="auto|cpu|mps|cuda|cuda:N")
     compile: bool = option(False, "Compile the network first (slow start, quicker steps).")
@@ -88,6 +91,9 @@ def _body(spec: TaskSpec) -> Any:
             stop_after=flags.stop_after,
             batch_size=flags.batch_size,
             lr=flags.lr,
+            ema=flags.ema,
+            loss=flags.loss,
+            mse_share=flags.mse_share,
             seed=flags.seed,
             precision=flags.precision,
             device=flags.device,

@@ -18,6 +18,11 @@ def gray(image: np.ndarray) -> bool:
     return image.shape[-1] == 1 or all(is_gray(image[top:bottom]) for top, bottom in _bands(image))
 
 
+def finite(image: np.ndarray) -> bool:
+    """Whether (H,W,C) holds numbers only, without a temporary of its size."""
+    return image.dtype.kind != "f" or all(bool(np.isfinite(image[top:bottom]).all()) for top, bottom in _bands(image))
+
+
 def enlarge(image: np.ndarray, into: np.ndarray) -> None:
     """Fills `into` (H*scale,W*scale,C) with (H,W,C) of the same dtype, enlarged by bicubic interpolation."""
     height, width = image.shape[:2]

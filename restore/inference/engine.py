@@ -31,38 +31,39 @@ class Engine:
         self._network = network.eval().to(memory_format=torch.channels_last)
         self._placed: dict[tuple[torch.device, torch.dtype], Any] = {}
 
-    def run(self, planes: torch.Tensor, device: torch.device) -> torch.Tensor:
+    def run(self, planes: torch.Tensor, device: torch.device, stage: str = "") -> torch.Tensor:
         """(N,C,h,w) on the CPU -> (N,C',h*scale,w*scale) on the CPU, computed on `device`, in float32.
 
+        stage: what the head's `run` is told.
         A tile of the batch that overflows in half precision is computed again in full.
         Raises UsageError if the network cannot be compiled; `is_out_of_memory` tells a lack of memory.
         """
         with torch.inference_mode():
             there = planes.to(device)
-            output = self._symmetric(there, self._on(device, self.dtype)).float()
+            output = self._symmetric(there, self._on(device, self.dtype), stage).float()
             if self.dtype != torch.float32 and not _all_finite(output):
                 broken = [number for number, tile in enumerate(output) if not _all_finite(tile)]
                 logger.info("%d tiles overflowed in half precision: computing them in fp32", len(broken))
-                output[broken] = self._symmetric(there[broken], self._on(device, torch.float32)).float()
+                output[broken] = self._symmetric(there[broken], self._on(device, torch.float32), stage).float()
             return output.cpu()
 
-    def _symmetric(self, planes: torch.Tensor, network: Any) -> torch.Tensor:
+    def _symmetric(self, planes: torch.Tensor, network: Any, stage: str) -> torch.Tensor:
         """The network's output; with `tta` the mean over the eight symmetries, each turned back."""
         if not self.tta:
-            return self._forward(planes, network)
+            return self._forward(planes, network, stage)
         total: torch.Tensor | None = None
         for turns in range(4):
             for mirrored in (False, True):
                 view = torch.rot90(planes.flip(-1) if mirrored else planes, turns, (-2, -1))
-                output = torch.rot90(self._forward(view, network), -turns, (-2, -1))
+                output = torch.rot90(self._forward(view, network, stage), -turns, (-2, -1))
                 output = output.flip(-1) if mirrored else output
                 total = output if total is None else total + output
         assert total is not None
         return total / 8
 
-    def _forward(self, planes: torch.Tensor, network: Any) -> torch.Tensor:
+    def _forward(self, planes: torch.Tensor, network: Any, stage: str) -> torch.Tensor:
         try:
-            return self.head.run(network, planes.contiguous(memory_format=torch.channels_last))
+            return self.head.run(network, planes.contiguous(memory_format=torch.channels_last), stage)
         except RuntimeError as error:
             if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")) and not is_out_of_memory(error):
                 raise UsageError(f"the network cannot be compiled here ({_first_line(error)}); do without") from error

@@ -13,13 +13,15 @@ from restore.devices import pick_device, pick_precision
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference import bands
-from restore.inference.engine import Engine, is_out_of_memory
+from restore.inference.engine import Engine
+from restore.inference.restored import Restored
 from restore.inference.room import Room
+from restore.inference.tiled import Tiled
 from restore.inference.tiling import Tile
 from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float, white
 from restore.tasks import Options, task_spec
-from restore.tasks.base import Head
+from restore.tasks.base import Finding, Head, Window
 
 # Pixels of surroundings that a tile needs. Beyond the network's radius tiles are exact; but what lies
 # far away hardly counts. Denoising gradients and photographs with sigma 0 to 50 in tiles of 256, in fp32, the
@@ -102,110 +104,117 @@ class Restorer:
         self._network = network
         self._engine = Engine(head, network, dtype, tta=tta, compile=compile)
         self._room = Room(network, head.scale, dtype, device, tile, self.overlap)
+        self._tiled = Tiled(self._engine, self._room)
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Restores an array: same dtype, same channels, sides `scale` times as long.
 
         image: uint8, uint16 or float (white at 1, values outside [0, 1] accepted), of shape (H,W),
         (H,W,1) gray, (H,W,2) gray and alpha, (H,W,3) RGB or (H,W,4) RGB and alpha. Alpha passes
-        through (enlarged where the picture is). A gray picture stays gray.
-        Raises UsageError for any other shape or dtype, an empty image, and NaN; MemoryError where not even
-        the smallest tiles fit into the CPU's memory.
+        through (enlarged where the picture is). A gray picture stays gray, unless the task is to colour it:
+        then 1 becomes 3 channels, and 2 become 4. mask: (H,W) bool, where the damage is, for tasks that look for it.
+        Raises UsageError for any other shape or dtype, an empty image, NaN, and a mask that does not fit;
+        MemoryError where not even the smallest tiles fit into the CPU's memory.
         """
         white(image.dtype)  # refuses other dtypes
         channels = 1 if image.ndim == 2 else image.shape[-1] if image.ndim == 3 else 0
         if channels not in (1, 2, 3, 4) or 0 in image.shape:
             raise UsageError(f"an image has shape (H,W), or (H,W,C) with C from 1 to 4; got {image.shape}")
         if image.ndim == 2:
-            restored = self._restore(image[..., None])
+            restored = self._restore(image[..., None], mask)[0]
             return restored[..., 0] if restored.shape[-1] == 1 else restored
-        return self._restore(image)
+        return self._restore(image, mask)[0]
 
-    def restore(self, image: Image) -> Image:
+    def restore(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Restores a picture read from a file: the pixels change, its metadata and format do not."""
         alpha = image.alpha
         if alpha is not None and self.head.scale > 1:
             enlarged = np.empty((*self._size(alpha), 1), alpha.dtype)
             bands.enlarge(alpha[..., None], enlarged)
             alpha = enlarged[..., 0]
-        return replace(image, pixels=self._restore(image.pixels), alpha=alpha)
+        pixels, finding = self._restore(image.pixels, mask)
+        return Restored(replace(image, pixels=pixels, alpha=alpha), finding.mask, finding.nothing, finding.note)
 
-    def _restore(self, image: np.ndarray) -> np.ndarray:
+    def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
+        """What `restore` finds in a picture, without restoring it."""
+        colours = image.pixels[..., : image.pixels.shape[-1] - (image.pixels.shape[-1] % 2 == 0)]
+        finding = self.find(colours, mask)
+        return Restored(image, finding.mask, finding.nothing, finding.note)
+
+    def find(self, image: np.ndarray, mask: np.ndarray | None = None) -> Finding:
+        """What there is to do in (H,W,1 or 3), in its own dtype. Raises UsageError for a mask that does not fit."""
+        if mask is not None and mask.shape != image.shape[:2]:
+            (height, width), (h, w) = image.shape[:2], mask.shape[:2]
+            raise UsageError(f"a mask of {w}x{h} does not fit a picture of {width}x{height}")
+        finding: Finding = self.head.analyse(_colour(image), self.options, self._tiled, mask)
+        return finding
+
+    def _restore(self, image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, Finding]:
         """(H,W,1 to 4) -> the same dtype. Beside the two, memory for a batch of tiles is all that it takes."""
         colours = image.shape[-1] - (image.shape[-1] % 2 == 0)
         channels = 3 if self.head.colours else colours
         restored = np.empty((*self._size(image), channels + image.shape[-1] - colours), image.dtype)
         if colours < image.shape[-1]:
             bands.enlarge(image[..., colours:], restored[..., channels:])
-        self._in_tiles(image[..., :colours], restored[..., :channels])
-        return restored
+        if not bands.finite(image):
+            raise UsageError("the image holds NaN or infinite values")
+        finding = self.find(image[..., :colours], mask)
+        self._fill(image[..., :colours], restored[..., :channels], finding)
+        return restored, finding
 
     def _size(self, image: np.ndarray) -> tuple[int, int]:
         """Height and width of what `image` becomes."""
         return image.shape[0] * self.head.scale, image.shape[1] * self.head.scale
 
-    def _in_tiles(self, image: np.ndarray, restored: np.ndarray) -> None:
-        """Fills `restored` from (H,W,1 or 3); out of memory, the tiles shrink, and then the CPU takes over."""
-        height, width = image.shape[:2]
+    def _fill(self, image: np.ndarray, restored: np.ndarray, finding: Finding) -> None:
+        """Fills `restored` from (H,W,1 or 3): what the network makes of it, or the same where that may not change."""
+        if finding.mask is not None or self.strength == 0:
+            bands.enlarge(np.broadcast_to(image, (*image.shape[:2], restored.shape[-1])), restored)
+        if self.strength == 0 or finding.nothing:
+            return
         stay_gray = not self.head.colours and bands.gray(image)
-        colour = np.broadcast_to(image, (height, width, 3))  # a view: a gray picture in colour form
-        context = self.head.analyse(colour, self.options)
-        waiting = self._room.plan(height, width)
-        while waiting:
-            groups = list(self._room.batches(waiting))
-            for number, group in enumerate(groups):
-                if not self._filled(colour, group, context, restored, stay_gray):
-                    left = [tile for later in groups[number:] for tile in later]
-                    waiting = self._room.shrink(group, left, height, width)
-                    break
-            else:
-                return
+        colour = _colour(image)
 
-    def _filled(self, *arguments: Any) -> bool:
-        """`_batch`, and whether there was memory for it."""
-        try:
-            self._batch(*arguments)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return False
-        return True
+        def planes(window: Window) -> torch.Tensor:
+            return self.head.planes(_pixels(colour, window), finding, window)
 
-    def _batch(self, image: np.ndarray, batch: list[Tile], context: Any, restored: np.ndarray, stay_gray: bool) -> None:
-        """Fills the inner parts of tiles of one outer shape, from (H,W,3) in its own dtype."""
-        scale, channels = self.head.scale, restored.shape[-1]
-        seen = [_pixels(image, tile) for tile in batch]
-        outputs: list[torch.Tensor] = []
-        if self.strength:
-            planes = [self.head.planes(pixels, context, tile.outer) for pixels, tile in zip(seen, batch, strict=True)]
-            stacked = planes[0][None] if len(planes) == 1 else torch.stack(planes)
-            outputs = list(self._engine.run(stacked, self._room.device))
-        for number, (pixels, tile) in enumerate(zip(seen, batch, strict=True)):
-            outer, inner = tile.outer, tile.inner
-            top, left = (inner.top - outer.top) * scale, (inner.left - outer.left) * scale
-            kept = slice(top, top + inner.height * scale), slice(left, left + inner.width * scale)
-            if self.strength == 0:
-                result = self.head.untouched(pixels)[kept]
-            else:
-                result = self.head.finish(outputs[number], pixels, context, outer)[kept]
-                if self.strength < 1:
-                    untouched = self.head.untouched(pixels)[kept]
-                    result = untouched + np.float32(self.strength) * (result - untouched)
-                if stay_gray:
-                    result = luma(result)[..., None]  # and broadcast to as many channels as there are
-            restored[
-                inner.top * scale : (inner.top + inner.height) * scale,
-                inner.left * scale : (inner.left + inner.width) * scale,
-            ] = to_dtype(result[..., :channels], restored.dtype)
+        def wanted(tile: Tile) -> bool:
+            return finding.mask is None or bool(finding.mask[tile.inner.slices].any())
+
+        compute = self._tiled.each if self.head.tiles else self._tiled.without
+        for tile, output in compute(image.shape[:2], planes, wanted=wanted):
+            self._place(colour, tile, output, finding, restored, stay_gray)
+
+    def _place(
+        self, image: np.ndarray, tile: Tile, output: torch.Tensor, finding: Finding, restored: np.ndarray, gray: bool
+    ) -> None:
+        """Puts the inner part of a tile into `restored`. gray: the picture is, and stays so."""
+        scale, outer, inner = self.head.scale, tile.outer, tile.inner
+        pixels = _pixels(image, outer)
+        top, left = (inner.top - outer.top) * scale, (inner.left - outer.left) * scale
+        kept = slice(top, top + inner.height * scale), slice(left, left + inner.width * scale)
+        result = self.head.finish(output, pixels, finding, outer)[kept]
+        if self.strength < 1:
+            untouched = self.head.untouched(pixels)[kept]
+            result = untouched + np.float32(self.strength) * (result - untouched)
+        if gray:
+            result = luma(result)[..., None]  # and broadcast to as many channels as there are
+        place = Window(inner.top * scale, inner.left * scale, inner.height * scale, inner.width * scale).slices
+        made = to_dtype(result[..., : restored.shape[-1]], restored.dtype)
+        if finding.mask is None:
+            restored[place] = made
+        else:
+            np.copyto(restored[place], made, where=finding.mask[inner.slices][..., None])
 
 
-def _pixels(image: np.ndarray, tile: Tile) -> np.ndarray:
-    """What the network sees of (H,W,3): float32, white at 1. Raises UsageError for NaN and infinite values."""
-    outer = tile.outer
-    pixels = to_float(image[outer.top : outer.top + outer.height, outer.left : outer.left + outer.width])
-    if image.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise UsageError("the image holds NaN or infinite values")
-    return pixels
+def _colour(image: np.ndarray) -> np.ndarray:
+    """(H,W,1 or 3) as (H,W,3); of a gray picture a view."""
+    return np.broadcast_to(image, (*image.shape[:2], 3))
+
+
+def _pixels(image: np.ndarray, window: Window) -> np.ndarray:
+    """What the network sees of (H,W,3): float32, white at 1."""
+    return to_float(image[window.slices])
 
 
 def _options(kind: type[Options], values: dict[str, Any]) -> Options:

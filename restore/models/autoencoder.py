@@ -26,7 +26,8 @@ class ConvAutoencoderConfig:
     each level; the encoder and the decoder have as many each, the bottleneck once. fold: the input
     is rearranged to 1/fold of its size before the first convolution. scales: by how much the output
     is larger than the input, an upsampling head for each. residual: the network predicts what to
-    add to its input (enlarged by bicubic interpolation where scale > 1).
+    add to its input (enlarged by bicubic interpolation where scale > 1): to the first planes of it,
+    if it has more than the output.
     Raises UsageError for values that make no network.
     """
 
@@ -44,8 +45,8 @@ class ConvAutoencoderConfig:
         numbers = (self.in_channels, self.out_channels, self.fold, *self.widths, *self.blocks)
         if min(numbers) < 1 or not self.scales or min(self.scales) < 1:
             raise UsageError(f"an autoencoder needs whole numbers of at least 1; got {self}")
-        if self.residual and self.in_channels != self.out_channels:
-            raise UsageError("a global residual needs as many output channels as input channels")
+        if self.residual and self.in_channels < self.out_channels:
+            raise UsageError("a global residual needs as many input channels as output channels")
 
 
 @register("conv-autoencoder", ConvAutoencoderConfig)
@@ -75,13 +76,13 @@ class ConvAutoencoder(Architecture):
         self.decoder = nn.ModuleList(
             residual_blocks(width, count) for width, count in zip(config.widths[:-1], config.blocks[:-1], strict=True)
         )
-        # The heads start small, beside the residual that is the input: there is less to unlearn.
+        # The heads start small: beside the residual that is the input, or at zero, there is less to unlearn.
         self.heads = nn.ModuleDict(
             {
                 str(scale): conv3x3(
                     config.widths[0],
                     config.out_channels * (config.fold * scale) ** 2,
-                    gain=0.1 if config.residual else 1.0,
+                    gain=0.1,
                 )
                 for scale in config.scales
             }
@@ -98,7 +99,7 @@ class ConvAutoencoder(Architecture):
         details = details[..., : height * scale, : width * scale].float()
         if not self.config.residual:
             return details
-        return _enlarged(planes.float(), scale) + details
+        return _enlarged(planes[:, : self.config.out_channels].float(), scale) + details
 
     def values_a_pixel(self, scale: int) -> float:
         """The larger of two moments: a block at work on the finest level, beside the skips; and the head's end.

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from restore.corruptions.base import Corrupted
 from restore.models.registry import Architecture
-from restore.pixels import to_float
-from restore.tasks.base import Sample, Task, restore_whole
+from restore.tasks.base import Case, Sample, Task, as_planes, restore_whole
+from restore.tasks.distances import Distance
 from restore.tasks.spec import Options
 
 OUTPUT_BORDER = 256  # validation crops are at most this large: quick, and enough to compare
@@ -32,28 +33,42 @@ class RestorationObjective:
 
     def clean_patch(self, variant: int) -> int:
         """Side of the clean patch for a batch of `variant`, in pixels."""
-        return self.patch * self.variants[variant].head.scale
+        kind = self.variants[variant]
+        return self.patch * kind.head.scale * kind.slack
+
+    def coverage(self, variant: int) -> tuple[float, float] | None:
+        """Share of a picture's short side that a clean patch covers, lowest and highest; None: pixels as they are."""
+        return self.variants[variant].coverage
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """One clean patch (H,W,3) as the planes of a `Sample`; all chance is drawn from `rng`."""
-        corruption = self.variants[variant].corruption
+        kind = self.variants[variant]
         clean = self.task.prepare(clean, self.damage, rng)
-        params = corruption.sample(clean.shape, rng)
-        damaged = corruption.apply(clean, params)
+        params = kind.corruption.sample(clean.shape, rng)
+        damaged, target = kind.corruption.apply(clean, params), kind.corruption.target(clean, params)
+        if kind.slack > 1:
+            damaged, target = _cut(damaged, target, self.patch, rng)
         planes = {
             "corrupted": damaged.image,
-            "clean": corruption.target(clean, params),
+            "clean": target,
             "mask": damaged.mask,
             "opacity": damaged.opacity,
             "colour": damaged.colour,
+            "hints": kind.head.hints(damaged, target, rng),
         }
-        return {name: _planes(values) for name, values in planes.items() if values is not None}
+        return {
+            name: as_planes(values.astype(np.float32)[..., None] if values.ndim == 2 else values)
+            for name, values in planes.items()
+            if values is not None
+        }
 
-    def loss(self, network: Architecture, batch: Mapping[str, torch.Tensor], variant: int) -> torch.Tensor:
+    def loss(
+        self, network: Architecture, batch: Mapping[str, torch.Tensor], variant: int, distance: Distance
+    ) -> torch.Tensor:
         """The head's loss for a batch of `variant`."""
         sample = Sample(**batch)
         head = self.variants[variant].head
-        return head.loss(head.run(network, sample.corrupted), sample)
+        return head.loss(head.run(network, head.seen(sample), head.training_stage), sample, distance)
 
     def validate(self, network: Architecture, pictures: Sequence[np.ndarray]) -> dict[str, float]:
         """Mean score of each case over `pictures` (their centres), always with the same damage."""
@@ -61,30 +76,35 @@ class RestorationObjective:
         for number, case in enumerate(self.task.cases(self.damage)):
             found = []
             for index, picture in enumerate(pictures):
-                _, restored, clean = self._restored(network, case.variant, picture, (number, index))
-                found.append(case.score(restored, clean))
-            scores[case.label] = float(np.mean(found))
+                damaged, restored, clean = self._restored(network, case, picture, (number, index))
+                found.append(case.value(restored, clean, damaged))
+            scores[case.label] = float(np.nanmean(found))
         return scores
 
     def preview(self, network: Architecture, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Corrupted, restored and clean centre of a picture, in the hardest case."""
-        return self._restored(network, self.task.cases(self.damage)[-1].variant, picture, (0, 0))
+        damaged, restored, clean = self._restored(network, self.task.cases(self.damage)[-1], picture, (0, 0))
+        return np.broadcast_to(damaged.image, (*damaged.image.shape[:2], 3)), restored, clean
 
     def _restored(
-        self, network: Architecture, variant: Any, picture: np.ndarray, seed: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self, network: Architecture, case: Case, picture: np.ndarray, seed: tuple[int, int]
+    ) -> tuple[Corrupted, np.ndarray, np.ndarray]:
+        variant = case.variant
         rng = np.random.default_rng(seed)
         picture = _centre(picture, OUTPUT_BORDER)
         params = variant.corruption.sample(picture.shape, rng)
-        corrupted = variant.corruption.apply(picture, params).image
-        restored = restore_whole(network, variant.head, corrupted, self.task.spec.options())
-        return corrupted, restored, variant.corruption.target(picture, params)
+        damaged = variant.corruption.apply(picture, params)
+        mask = damaged.mask if case.given else None
+        restored = restore_whole(network, variant.head, damaged.image, self.task.spec.options(), mask)
+        return damaged, restored, variant.corruption.target(picture, params)
 
 
-def _planes(values: np.ndarray) -> torch.Tensor:
-    """(H,W) or (H,W,C) as (C,H,W) float32."""
-    values = values[..., None] if values.ndim == 2 else values
-    return torch.from_numpy(np.ascontiguousarray(to_float(values).transpose(2, 0, 1)))
+def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Corrupted, np.ndarray]:
+    """A square of `side` pixels, anywhere in a damaged patch, and the same of its target."""
+    top, left = (int(rng.integers(length - side + 1)) for length in target.shape[:2])
+    square = slice(top, top + side), slice(left, left + side)
+    maps = (values if values is None else values[square] for values in (damaged.mask, damaged.opacity, damaged.colour))
+    return Corrupted(damaged.image[square], *maps), target[square]
 
 
 def _centre(picture: np.ndarray, side: int) -> np.ndarray:

@@ -83,6 +83,76 @@ class DownsampleOptions(Options):
 
 
 @dataclass(frozen=True)
+class InpaintOptions(Options):
+    """How holes are taken."""
+
+    grow: int = option(0, "Pixels by which the mask is grown on every side before it is filled.", min=0)
+
+
+@dataclass(frozen=True)
+class OcclusionOptions(Options):
+    """What covers a picture."""
+
+    bars: str = option(
+        "any", "What covers: any solid thing, or a two-pixel bar as in lectures.", choices=("any", "lecture")
+    )
+
+
+@dataclass(frozen=True)
+class OcclusionTraining(OcclusionOptions):
+    """What an inpainter is trained against."""
+
+    reencoded: float = option(
+        0.5, "Share of patches resized and compressed after the damage, as pictures come.", min=0.0, max=1.0
+    )
+
+
+@dataclass(frozen=True)
+class DewatermarkOptions(Options):
+    """How marks are taken off."""
+
+    grow: int = option(0, "Pixels by which the mask is grown on every side before it is restored.", min=0)
+
+
+@dataclass(frozen=True)
+class WatermarkOptions(Options):
+    """The marks that lie over a picture."""
+
+    opacity: tuple[float, float] = option(
+        (0.15, 0.8), "Opacity of the marks: one number, or the lowest and highest.", metavar="LOW[,HIGH]"
+    )
+    logo: str | None = option(None, "Folder of your own logos, PNG with transparency.", metavar="DIR")
+
+
+@dataclass(frozen=True)
+class WatermarkTraining(WatermarkOptions):
+    """The marks that a watermark remover is trained against."""
+
+    reencoded: float = option(
+        0.5, "Share of patches resized and compressed after the damage, as pictures come.", min=0.0, max=1.0
+    )
+    unmarked: float = option(
+        0.15, "Share of patches without a mark: clean pictures are to be left alone.", min=0.0, max=1.0
+    )
+
+
+@dataclass(frozen=True)
+class ColorizeOptions(Options):
+    """Which pictures are coloured, and how strongly.
+
+    Raises UsageError for a saturation outside 0 to 2.
+    """
+
+    force: bool = option(False, "Colour pictures anew that have colours already.")
+    saturation: float = option(1.0, "Multiplies the strength of the colours; 0 leaves them gray.", min=0.0, max=2.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.saturation <= 2:
+            raise UsageError(f"saturation goes from 0 to 2; got {self.saturation}")
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """One task: a corruption paired with its matching head, under one name.
 
@@ -90,6 +160,7 @@ class TaskSpec:
     options: flags of restoring. damage: flags of the corruption in `restore corrupt`. training, trial:
     the same and more, for `restore train` and `restore evaluate` (None: just the same).
     module: where the task itself lives, imported when it is needed.
+    masks: whether it looks for the damage, or takes a mask of it.
     """
 
     name: str
@@ -100,6 +171,7 @@ class TaskSpec:
     damage: type[Options] = NoOptions
     training: type[Options] | None = None
     trial: type[Options] | None = None
+    masks: bool = False
 
     @property
     def training_options(self) -> type[Options]:
@@ -139,6 +211,33 @@ TASKS: dict[str, TaskSpec] = {
             module="restore.tasks.super_resolve",
             options=ScaleOptions,
             damage=DownsampleOptions,
+        ),
+        TaskSpec(
+            name="inpaint",
+            help="Find solid bars, strokes and text over a picture, or take a mask, and paint what they hide.",
+            suffix="inpainted",
+            module="restore.tasks.inpaint",
+            masks=True,
+            options=InpaintOptions,
+            damage=OcclusionOptions,
+            training=OcclusionTraining,
+        ),
+        TaskSpec(
+            name="dewatermark",
+            help="Find watermarks that shine through, and take them off.",
+            suffix="dewatermarked",
+            module="restore.tasks.dewatermark",
+            masks=True,
+            options=DewatermarkOptions,
+            damage=WatermarkOptions,
+            training=WatermarkTraining,
+        ),
+        TaskSpec(
+            name="colorize",
+            help="Give gray photographs plausible colours.",
+            suffix="colorized",
+            module="restore.tasks.colorize",
+            options=ColorizeOptions,
         ),
     )
 }

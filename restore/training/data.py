@@ -53,7 +53,8 @@ class Patches(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, key: Key) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, key.epoch, key.index))
         side = self.objective.clean_patch(key.variant)
-        patch = augment(self._symmetries, self._crop(self._picture(rng), side, rng), rng)
+        crop = self._crop(self._picture(rng), side, self.objective.coverage(key.variant), rng)
+        patch = augment(self._symmetries, crop, rng)
         return self.objective.example(patch, key.variant, rng)
 
     def _picture(self, rng: np.random.Generator) -> np.ndarray:
@@ -64,11 +65,15 @@ class Patches(Dataset[dict[str, torch.Tensor]]):
                 return picture
         raise RuntimeError("the training pictures cannot be read any more")
 
-    def _crop(self, picture: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    def _crop(
+        self, picture: np.ndarray, side: int, coverage: tuple[float, float] | None, rng: np.random.Generator
+    ) -> np.ndarray:
         short = min(picture.shape[:2])
-        shrink = max(1.0, min(SHRINK, short / max(side, KEEP_SIDE)))
-        shrink = shrink ** rng.random() if rng.random() < 0.5 else 1.0
-        taken = round(side * shrink)
+        if coverage is None:
+            shrink = max(1.0, min(SHRINK, short / max(side, KEEP_SIDE)))
+            taken = round(side * (shrink ** rng.random() if rng.random() < 0.5 else 1.0))
+        else:
+            taken = max(1, round(short * rng.uniform(*coverage)))
         picture = _at_least(picture, taken)
         top, left = (int(rng.integers(length - taken + 1)) for length in picture.shape[:2])
         crop = picture[top : top + taken, left : left + taken]

@@ -94,7 +94,8 @@ class Run:
         torch.manual_seed(settings.seed)  # for the first weights; nothing else draws from torch
         network = build(objective.arch, objective.config).to(memory_format=torch.channels_last)
         if init is not None:
-            network.load_state_dict(init)
+            fresh = network.state_dict()
+            network.load_state_dict(fresh | {name: init[name] for name in fresh if name in init})
         self.progress = Progress()
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=settings.lr, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=not hardware.cpu
@@ -191,9 +192,8 @@ class Run:
             group["lr"] = self.settings.lr_at(step)
         self.optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
-            loss = self.objective.loss(
-                self.network, batch, variant_of(step, len(self.objective.variants), self.settings.seed)
-            )
+            variant = variant_of(step, len(self.objective.variants), self.settings.seed)
+            loss = self.objective.loss(self.network, batch, variant, self.settings.distance_at(step))
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.bare.parameters(), MAX_NORM)
         self.optimizer.step()

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from restore.tasks.distances import Distance
+
 
 class Objective(Protocol):
     """Training data, loss and validation of one network.
@@ -30,12 +32,16 @@ class Objective(Protocol):
         """Side of the clean patch for a batch of `variant`."""
         ...
 
+    def coverage(self, variant: int) -> tuple[float, float] | None:
+        """Share of a picture's short side that a clean patch covers, lowest and highest; None: pixels as they are."""
+        ...
+
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """A clean uint8 patch (H,W,3) as named planes (C,h,w); all chance comes from `rng`."""
         ...
 
-    def loss(self, network: Any, batch: Mapping[str, torch.Tensor], variant: int) -> torch.Tensor:
-        """A number to minimise, for a batch of planes (N,C,h,w)."""
+    def loss(self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, distance: Distance) -> torch.Tensor:
+        """A number to minimise, for a batch of planes (N,C,h,w); pixels are compared by `distance`."""
         ...
 
     def validate(self, network: Any, pictures: Sequence[np.ndarray]) -> dict[str, float]:

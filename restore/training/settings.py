@@ -6,7 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from restore.errors import UsageError
+from restore.errors import UsageError, unknown_name
+from restore.tasks.distances import DISTANCES, Distance
 
 BETAS = (0.9, 0.99)
 WEIGHT_DECAY = 1e-4
@@ -19,7 +20,9 @@ LAST_LR = 0.01  # of the peak, at the last step
 class Settings:
     """steps: optimiser steps of the whole run, over which the learning rate rises and falls.
 
-    lr: its peak. ema: decay of the averaged weights, which are the ones kept. precision: fp32 or bf16.
+    lr: its peak. ema: decay of the averaged weights, which are the ones kept. loss: how values are compared
+    (l1, charbonnier or mse); mse_share: the last share of the steps, where mse takes over: L1 learns
+    quicker, and PSNR is about squares in the end. precision: fp32 or bf16.
     validate_every: steps between validations. All of these shape the weights: a resumed run keeps them.
     Raises UsageError for numbers that make no run.
     """
@@ -29,6 +32,8 @@ class Settings:
     lr: float = 5e-4
     seed: int = 0
     ema: float = 0.999
+    loss: str = "l1"
+    mse_share: float = 0.0
     precision: str = "fp32"
     validate_every: int = 500
 
@@ -40,6 +45,10 @@ class Settings:
             raise UsageError(f"the learning rate must be above 0; got {self.lr}")
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must be from 0 to below 1; got {self.ema}")
+        if not 0 <= self.mse_share <= 1:
+            raise UsageError(f"mse-share must be from 0 to 1; got {self.mse_share}")
+        if self.loss not in DISTANCES:
+            raise unknown_name("loss", self.loss, DISTANCES)
 
     def lr_at(self, step: int) -> float:
         """The learning rate of step `step` (from 0): linear warm-up, then half a cosine down to 1 %."""
@@ -48,6 +57,10 @@ class Settings:
             return self.lr * (step + 1) / warm
         progress = (step - warm) / max(1, self.steps - warm)
         return self.lr * (LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def distance_at(self, step: int) -> Distance:
+        """How step `step` compares values."""
+        return DISTANCES["mse" if step >= self.steps * (1 - self.mse_share) else self.loss]
 
     def ema_at(self, step: int) -> float:
         """The decay of the average after step `step`: shorter at first, when the weights change most."""

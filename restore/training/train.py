@@ -49,6 +49,9 @@ class Request:
     stop_after: float | None = None
     batch_size: int = 16
     lr: float = 5e-4
+    ema: float = 0.999
+    loss: str = "l1"
+    mse_share: float = 0.0
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
@@ -180,10 +183,19 @@ def _settings(
     past: checkpoint.Checkpoint | None,
 ) -> Settings:
     """The settings of the run: those of the checkpoint, or those asked for, with minutes made into steps once."""
-    wanted = Settings(request.steps or 1, request.batch_size, request.lr, request.seed, precision=precision)
+    wanted = Settings(
+        request.steps or 1,
+        request.batch_size,
+        request.lr,
+        request.seed,
+        ema=request.ema,
+        loss=request.loss,
+        mse_share=request.mse_share,
+        precision=precision,
+    )
     if past is not None:
         known = Settings(**past.state["settings"])
-        wanted = replace(wanted, steps=request.steps or known.steps, ema=known.ema, validate_every=known.validate_every)
+        wanted = replace(wanted, steps=request.steps or known.steps, validate_every=known.validate_every)
         differing = [name for name, value in known.values().items() if getattr(wanted, name) != value]
         if differing:
             names = ", ".join(f"--{name.replace('_', '-')} was {getattr(known, name)}" for name in differing)
@@ -203,7 +215,9 @@ def _initial(objective: Objective, request: Request) -> dict[str, torch.Tensor] 
     if request.init is None or request.resume:
         return None
     header, network = weights.load(request.init, objective.name)
-    if (header.arch, header.config) != (objective.arch, _as_json(objective.config)):
+    # Heads for other scales do not hinder: what both have is taken, what is new starts fresh.
+    theirs, ours = ({**config, "scales": None} for config in (header.config, _as_json(objective.config)))
+    if (header.arch, theirs) != (objective.arch, ours):
         raise UsageError(
             f"{request.init}: these weights are of another architecture or config; leave out --net to take theirs"
         )

@@ -1,0 +1,28 @@
+"""How far a restored picture is from the clean one, value by value; training minimises a mean of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+SOFTNESS = 1e-3  # where Charbonnier turns from square to absolute, white at 1
+
+
+def l1(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """The absolute difference: far-off values pull no harder than near ones."""
+    return (restored - clean).abs()
+
+
+def charbonnier(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """The absolute difference, smooth at zero (Charbonnier et al. 1994; for pictures, Lai et al. 2017)."""
+    return ((restored - clean).square() + SOFTNESS**2).sqrt()
+
+
+def mse(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """The squared difference, of which PSNR is the logarithm."""
+    return (restored - clean).square()
+
+
+DISTANCES: dict[str, Distance] = {"l1": l1, "charbonnier": charbonnier, "mse": mse}

@@ -1,0 +1,173 @@
+"""inpaint and dewatermark: what was found changes and nothing else does, a mask given is obeyed, harm is avoided."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import restore as package
+from restore.corruptions.occlusion_bars import OcclusionBars
+from restore.errors import UsageError
+from restore.metrics import masked_psnr
+from restore.models import build
+from restore.pixels import white
+from restore.tasks import TASKS
+from restore.tasks.base import Sample, Window
+from restore.tasks.distances import l1
+from restore.tasks.found import clean_up, grown, mask_loss, share_inside
+from restore.tasks.inpaint import ROUGH_PIXELS, InpaintHead, rough_filling
+from restore.tasks.objective import RestorationObjective
+from restore.tasks.sampling import sampled
+
+looking = pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.masks])
+DTYPES = ("uint8", "uint16", "float32")
+
+
+def as_dtype(photo: np.ndarray, dtype: str) -> np.ndarray:
+    return (photo / 255 * white(dtype)).astype(dtype)
+
+
+def bars(shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(shape[:2], bool)
+    mask[20:24], mask[:, 60:63] = True, True
+    return mask
+
+
+@looking
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gray", [False, True])
+def test_outside_of_the_mask_every_bit_stays(task, dtype, gray, tiny, photo):
+    image = as_dtype(photo[:120, :150], dtype)
+    if gray:
+        image = np.repeat(image[..., 1:2], 3, axis=-1)
+    restorer, mask = package.load(task, str(tiny(task)), device="cpu"), bars(image.shape)
+    restored = restorer(image, mask=mask)
+    assert np.array_equal(restored[~mask], image[~mask])
+    assert not np.array_equal(restored[mask], image[mask])
+
+
+@looking
+def test_what_is_found_is_what_changes(task, tiny, photo):
+    """Without a mask: only pixels of the mask found change, the same in tiles as in one piece."""
+    restorer = package.load(task, str(tiny(task)), device="cpu", precision="fp32")
+    found = restorer.find(photo)
+    restored = restorer(photo)
+    changed = (restored != photo).any(axis=-1)
+    assert not (changed & ~found.mask).any()
+    tiled = package.load(task, str(tiny(task)), device="cpu", precision="fp32", tile=64)
+    assert (tiled.find(photo).mask != found.mask).mean() < 1e-3  # a value at the threshold may fall to either side
+
+
+@looking
+def test_masks_that_do_not_fit(task, tiny, photo):
+    restorer = package.load(task, str(tiny(task)), device="cpu")
+    with pytest.raises(UsageError, match="a mask of 10x10 does not fit a picture of 451x300"):
+        restorer(photo, mask=np.zeros((10, 10), bool))
+    assert np.array_equal(restorer(photo, mask=np.zeros(photo.shape[:2], bool)), photo)
+
+
+def test_a_mask_that_leaves_nothing(tiny, photo):
+    restorer = package.load("inpaint", str(tiny("inpaint")), device="cpu")
+    with pytest.raises(UsageError, match="covers the whole picture"):
+        restorer(photo, mask=np.ones(photo.shape[:2], bool))
+
+
+@looking
+def test_a_grown_mask_reaches_farther(task, tiny, photo):
+    image, mask = photo[:80, :80], np.zeros((80, 80), bool)
+    mask[30:40, 30:40] = True
+    near, far = (package.load(task, str(tiny(task)), device="cpu", grow=pixels)(image, mask=mask) for pixels in (0, 3))
+    outside = ~mask
+    assert np.array_equal(near[outside], image[outside])
+    changed = (far != image).any(axis=-1)
+    assert changed[27:43, 30:40].mean() > 0.9
+    assert not changed[:26].any()
+
+
+def test_the_rough_filling_knows_nothing_of_what_is_hidden(photo):
+    """It is Telea's, also of a picture so large that it is shrunk, and never sees the pixels of the hole."""
+    image, mask = photo[:200, :200], bars((200, 200))
+    hidden = np.where(mask[..., None], 255, image).astype(np.uint8)
+    rough = rough_filling(hidden, mask)
+    assert np.array_equal(rough[~mask], image[~mask])
+    assert masked_psnr(rough, image, mask) > masked_psnr(hidden, image, mask) + 8
+    large = cv2.resize(photo, (3000, 2400))
+    mask = np.zeros(large.shape[:2], bool)
+    mask[1000:1040] = True
+    small = rough_filling(np.where(mask[..., None], 0, large).astype(np.uint8), mask)
+    assert small.shape[0] * small.shape[1] <= ROUGH_PIXELS
+    window = Window(1000, 0, 40, 3000)
+    assert masked_psnr(sampled(small, mask.shape, window) / 255, large[1000:1040], mask[1000:1040]) > 25
+
+
+def test_training_sees_masks_that_are_not_exact(photo):
+    """The mask that the painter is given covers the true one, and is sometimes larger; holes are filled by it."""
+    clean, head, sizes = photo[:96, :96], InpaintHead(), set()
+    damaged = OcclusionBars().apply(clean, OcclusionBars().sample(clean.shape, np.random.default_rng(3)))
+    for seed in range(20):
+        hints = head.hints(damaged, clean, np.random.default_rng(seed))
+        mask = hints[..., 3] > 0
+        assert (mask >= damaged.mask).all()
+        assert np.allclose(hints[~mask, :3], damaged.image[~mask] / 255, atol=1e-6)
+        sizes.add(int(mask.sum()))
+    assert len(sizes) == 3
+
+
+@looking
+def test_the_loss_falls(task, photo):
+    """Forty steps on one batch: the loss is of the right thing, and reaches every branch."""
+    built = TASKS[task].load()
+    objective = RestorationObjective(built, built.spec.training_options(), patch=48)
+    rng = np.random.default_rng(0)
+    side = objective.clean_patch(0)
+    samples = [objective.example(photo[10 : 10 + side, x : x + side], 0, rng) for x in (0, 100, 200, 300)]
+    batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+    torch.manual_seed(0)
+    small = {"widths": (16, 24), "blocks": (1, 1), "finder_widths": (16, 24), "finder_blocks": (1, 1)}
+    network = build(built.arch, small)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = objective.loss(network, batch, 0, l1)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.75 * losses[0]
+    assert all(weight.grad is not None for weight in network.parameters())
+
+
+def test_specks_are_no_damage():
+    mask = np.zeros((60, 60), bool)
+    mask[5, 5:8] = True
+    mask[30:36, 10:50] = True
+    cleaned = clean_up(mask)
+    assert not cleaned[:20].any()
+    assert np.array_equal(cleaned[20:], mask[20:])
+    assert np.array_equal(grown(mask, 0), mask)
+    assert grown(mask, 2)[28:38, 10:50].all()
+
+
+def test_losses_of_masks():
+    mask = (torch.rand(2, 1, 16, 16) > 0.7).float()
+    right, wrong = mask_loss(20 * (2 * mask - 1), mask), mask_loss(-20 * (2 * mask - 1), mask)
+    assert right < 1e-3
+    assert wrong > 1
+    distances = torch.ones(2, 3, 16, 16)
+    assert share_inside(distances * mask, mask) == pytest.approx(1)
+    assert share_inside(distances, torch.zeros_like(mask)) == 0
+
+
+def test_lecture_bars_train_on_small_pictures():
+    """28x28 digits: two-pixel bars, no re-encoding, patches of the whole picture."""
+    built = TASKS["inpaint"].load()
+    objective = RestorationObjective(built, built.spec.training_options(bars="lecture"), patch=28)
+    assert objective.clean_patch(0) == 28
+    digit = np.zeros((28, 28, 3), np.uint8)
+    sample = objective.example(digit, 0, np.random.default_rng(0))
+    assert sample["mask"].sum() == 56
+    assert sample["corrupted"].max() == 1
+    assert sample["clean"].max() == 0
+    assert Sample(**{name: planes[None] for name, planes in sample.items()}).hints is not None
