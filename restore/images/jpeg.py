@@ -12,7 +12,7 @@ from PIL import JpegImagePlugin
 from restore.errors import ImageError
 from restore.images.metadata import exif_block, exif_orientation, fitting_exif
 from restore.images.picture import Array, Image, JpegCoding, SizeCheck
-from restore.images.pil import picture_of, split
+from restore.images.pil import array_of, picture_of, split
 
 # T.81, table K.1: the luma table of quality 50 in libjpeg's scale.
 # fmt: off
@@ -40,7 +40,7 @@ def read_jpeg(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     picture = JpegImagePlugin.JpegImageFile(BytesIO(data))
     check_size(*picture.size)
     picture.load()
-    if _tail_is_missing(data, np.asarray(picture)):
+    if _tail_is_missing(data, picture):
         raise ValueError("the end of the picture is missing")
     icc = picture.info.get("icc_profile")
     pixels, alpha = split(picture, icc)
@@ -85,21 +85,22 @@ def _quality(table: list[int]) -> int:
 _FILLER = bytes((89 * i + 41) % 251 for i in range(512))
 
 
-def _tail_is_missing(data: bytes, pixels: Array) -> bool:
+def _tail_is_missing(data: bytes, picture: PIL.Image.Image) -> bool:
     """Whether a file that was cut, and then closed by an end marker, has left its last pixels mid-gray.
 
     libjpeg only warns. Where the last pixel is that gray, the file is decoded again with filler before the
     end marker: if the pixels change, they were filler. Progressive files are not checked (they lose detail,
     no rows).
     """
-    if np.abs(pixels[-1, -1].astype(int) - 128).max() > 1:
+    last = np.asarray(picture.crop((picture.width - 1, picture.height - 1, *picture.size))).astype(int)
+    if np.abs(last - 128).max() > 1:
         return False
     scan = _only_scan(data)
     end = data.find(b"\xff\xd9", scan) if scan else -1
     if end < 0:
         return False
     again = JpegImagePlugin.JpegImageFile(BytesIO(data[:end] + _FILLER + b"\xff\xd9"))
-    return not np.array_equal(np.asarray(again), pixels)
+    return not np.array_equal(array_of(again), array_of(picture))
 
 
 def _only_scan(data: bytes) -> int:

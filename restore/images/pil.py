@@ -16,6 +16,7 @@ from restore.images.profiles import rgb_from_cmyk
 
 _T = TypeVar("_T")
 _LOCK = threading.Lock()
+BAND = 1 << 20  # pixels that are fetched at once
 
 
 @contextmanager
@@ -63,7 +64,23 @@ def split(picture: PIL.Image.Image, icc: bytes | None) -> tuple[Array, Array | N
         picture = picture.convert(mode.upper())
     if picture.mode not in ("L", "LA", "RGB", "RGBA"):
         raise ImageError(f"pixels of the kind {mode} are not supported; convert it to RGB first")
-    return divide(np.array(picture))
+    return divide(array_of(picture))
+
+
+def array_of(picture: PIL.Image.Image) -> Array:
+    """An 8-bit Pillow picture as (H,W) or (H,W,C), writable, without a second copy on the way.
+
+    Pillow hands its pixels out as one string of many pieces, which for a large picture takes as much memory again
+    and leaves the heap full of holes; so they are fetched a band of rows at a time.
+    """
+    width, height = picture.size
+    channels = len(picture.getbands())
+    array = np.empty((height, width) if channels == 1 else (height, width, channels), np.uint8)
+    rows = max(1, BAND // max(1, width))
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        array[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+    return array
 
 
 def _unfold(picture: PIL.Image.Image) -> PIL.Image.Image:
