@@ -19,6 +19,11 @@ def symmetries() -> A.D4:
     return A.D4(p=1.0)
 
 
+def mirror() -> A.HorizontalFlip:
+    """Left and right exchanged, half of the time: the sky stays above."""
+    return A.HorizontalFlip(p=0.5)
+
+
 def augment(transform: A.BasicTransform, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """`transform` applied to (H,W,C), with all its chance drawn from `rng` alone."""
     transform.set_random_state(rng, _python_random(rng))

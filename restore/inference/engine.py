@@ -48,18 +48,19 @@ class Engine:
             return output.cpu()
 
     def _symmetric(self, planes: torch.Tensor, network: Any, stage: str) -> torch.Tensor:
-        """The network's output; with `tta` the mean over the eight symmetries, each turned back."""
+        """The network's output; with `tta` the mean over the symmetries of the head, each turned back."""
         if not self.tta:
             return self._forward(planes, network, stage)
         total: torch.Tensor | None = None
-        for turns in range(4):
+        turning = 1 if self.head.upright else 4
+        for turns in range(turning):
             for mirrored in (False, True):
                 view = torch.rot90(planes.flip(-1) if mirrored else planes, turns, (-2, -1))
                 output = torch.rot90(self._forward(view, network, stage), -turns, (-2, -1))
                 output = output.flip(-1) if mirrored else output
                 total = output if total is None else total + output
         assert total is not None
-        return total / 8
+        return total / (2 * turning)
 
     def _forward(self, planes: torch.Tensor, network: Any, stage: str) -> torch.Tensor:
         try:

@@ -15,6 +15,7 @@ from restore.models.autoencoder import ConvAutoencoder, ConvAutoencoderConfig
 from restore.models.registry import Architecture, register
 
 FIND, TRAIN = "find", "train"
+TO_FIND = 4
 MOST_OPAQUE = 0.85  # undoing a blend multiplies noise by 1 / (1 - opacity); beyond this the painter has to invent
 FAR = 0.5  # how far beyond black and white an undone blend may lie
 
@@ -75,7 +76,8 @@ class HoleAutoencoder(MaskedAutoencoder):
 
     Shapes, of stage "": (N,4,H,W), RGB with the holes filled roughly and the mask (1 in a hole), to RGB. FIND:
     RGB to (N,1,H,W), the logit of being lost. TRAIN: (N,7,H,W), corrupted RGB and what "" takes, to
-    (N,4,H,W), the logit and RGB.
+    (N,4,H,W), the logit and RGB. There one in `TO_FIND` of the batch is painted, the others keep their filling:
+    finding takes many more examples to learn than painting does, and is cheaper.
     """
 
     def __init__(self, config: MaskedAutoencoderConfig) -> None:
@@ -87,9 +89,12 @@ class HoleAutoencoder(MaskedAutoencoder):
             found: torch.Tensor = self.finder(planes)
             return found
         if stage == TRAIN:
-            return torch.cat([self.finder(planes[:, :3]), self.painter(planes[:, 3:])], dim=1)
-        painted: torch.Tensor = self.painter(planes)
-        return painted
+            filled = planes[:, 3:6].float()
+            count = -(-len(planes) // TO_FIND)
+            painted = torch.cat([self.painter(planes[:count, 3:]), filled[count:]])
+            return torch.cat([self.finder(planes[:, :3]), painted], dim=1)
+        restored: torch.Tensor = self.painter(planes)
+        return restored
 
 
 @register("overlay-autoencoder", MaskedAutoencoderConfig)

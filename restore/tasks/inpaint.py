@@ -127,7 +127,7 @@ class Inpaint:
     spec = TASKS["inpaint"]
     arch = "hole-autoencoder"
     config = MaskedAutoencoderConfig(
-        widths=(64, 128, 160), blocks=(1, 2, 3), finder_widths=(32, 64, 96, 128), finder_blocks=(1, 1, 1, 1)
+        widths=(64, 128, 160), blocks=(1, 2, 3), finder_widths=(32, 64, 112, 144), finder_blocks=(1, 1, 2, 1)
     )
     patch = 128
 

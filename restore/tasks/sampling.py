@@ -8,27 +8,27 @@ from restore.tasks.base import Window
 
 
 def sampled(small: np.ndarray, size: tuple[int, ...], window: Window) -> np.ndarray:
-    """The part `window` of `small` (h,w,C) as if it were enlarged to `size` (H,W): (height,width,C) float32.
+    """The part `window` of `small` (h,w,C) stretched over a picture of `size` (H,W): (height,width,C) float32.
 
-    Bilinear, with pixel centres aligned; the same values whatever window a place is seen through.
+    Bilinear, with pixel centres aligned. Every pixel is computed from its place in the picture alone:
+    neighbouring windows fit exactly.
     """
     if small.shape[:2] == tuple(size):
         return small[window.slices].astype(np.float32)
-    (top, bottom, down), (left, right, across) = (
-        _between(start, count, whole, part)
-        for start, count, whole, part in (
-            (window.top, window.height, size[0], small.shape[0]),
-            (window.left, window.width, size[1], small.shape[1]),
-        )
-    )
-    down, across = down[:, None, None], across[None, :, None]
-    rows = small[top] * (1 - down) + small[bottom] * down
-    found: np.ndarray = rows[:, left] * (1 - across) + rows[:, right] * across
-    return found
+    top, bottom, down = _between(small.shape[0], size[0], window.top, window.height)
+    left, right, across = _between(small.shape[1], size[1], window.left, window.width)
+    first, last = int(top[0]), int(bottom[-1]) + 1
+    rows = small[first:last].astype(np.float32)
+    rows = rows[:, left] + across[:, None] * (rows[:, right] - rows[:, left])
+    above, below = rows[top - first], rows[bottom - first]
+    below -= above
+    below *= down[:, None, None]
+    stretched: np.ndarray = above + below
+    return stretched
 
 
-def _between(start: int, count: int, whole: int, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of pixels `start` to `start + count`: the two cells that each lies between, and how far towards the second."""
-    at = np.clip((np.arange(start, start + count) + 0.5) * (part / whole) - 0.5, 0, part - 1)
-    first = np.floor(at).astype(np.intp)
-    return first, np.minimum(first + 1, part - 1), (at - first).astype(np.float32)
+def _between(count: int, length: int, start: int, taken: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For pixels `start` to `start + taken` of `length`: the two of `count` values around each, and how far between."""
+    place = np.clip((np.arange(start, start + taken) + 0.5) * (count / length) - 0.5, 0, count - 1)
+    lower = np.floor(place).astype(np.intp)
+    return lower, np.minimum(lower + 1, count - 1), (place - lower).astype(np.float32)

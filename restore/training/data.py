@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from restore.corruptions.augment import augment, symmetries
+from restore.corruptions.augment import augment, mirror, symmetries
 from restore.training.objective import Objective
 from restore.training.pictures import Pictures
 
@@ -38,29 +38,32 @@ def fitting_patch(pictures: Pictures, wanted: int) -> int:
 
 
 class Patches(Dataset[dict[str, torch.Tensor]]):
-    """Damaged patches of `pictures`. Every pixel of the folder is equally likely to be seen.
+    """Damaged patches of `pictures`. All chance comes from (seed, epoch, index).
 
-    Half of the patches come from a shrunk copy of their picture where it is large enough; all are
-    turned and mirrored. All chance comes from (seed, epoch, index).
+    Every pixel of the folder is equally likely to be seen; half of the patches come from a shrunk copy of their
+    picture where it is large enough; all are turned and mirrored. But where patches are to cover most of a
+    scene (`Objective.coverage`), every picture is equally likely, and none is turned.
     """
 
     def __init__(self, pictures: Pictures, objective: Objective, seed: int) -> None:
         self.pictures, self.objective, self.seed = pictures, objective, seed
         areas = np.array([height * width for height, width in pictures.sizes], dtype=np.float64)
         self._cumulative = np.cumsum(areas / areas.sum())
-        self._symmetries = symmetries()
+        self._symmetries, self._mirror = symmetries(), mirror()
 
     def __getitem__(self, key: Key) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, key.epoch, key.index))
         side = self.objective.clean_patch(key.variant)
-        crop = self._crop(self._picture(rng), side, self.objective.coverage(key.variant), rng)
-        patch = augment(self._symmetries, crop, rng)
+        coverage = self.objective.coverage(key.variant)
+        crop = self._crop(self._picture(coverage is None, rng), side, coverage, rng)
+        patch = augment(self._symmetries if coverage is None else self._mirror, crop, rng)
         return self.objective.example(patch, key.variant, rng)
 
-    def _picture(self, rng: np.random.Generator) -> np.ndarray:
+    def _picture(self, by_area: bool, rng: np.random.Generator) -> np.ndarray:
         for _ in range(100):  # only pictures that were not decoded beforehand can fail
-            number = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
-            picture = self.pictures[min(number, len(self.pictures) - 1)]
+            share = rng.random()
+            number = np.searchsorted(self._cumulative, share, side="right") if by_area else share * len(self.pictures)
+            picture = self.pictures[min(int(number), len(self.pictures) - 1)]
             if picture is not None:
                 return picture
         raise RuntimeError("the training pictures cannot be read any more")

@@ -158,7 +158,8 @@ def _all(pictures: Pictures) -> list[np.ndarray]:
 
 
 def _fit_patch(objective: Objective, pictures: Pictures, report: Callable[[str], None]) -> None:
-    largest = max(objective.clean_patch(variant) for variant in range(len(objective.variants)))
+    sides = [objective.clean_patch(kind) for kind in range(len(objective.variants)) if objective.coverage(kind) is None]
+    largest = max(sides, default=0)  # patches that cover a share of any picture fit every one
     fitting = fitting_patch(pictures, largest)
     if fitting < largest:
         scale = largest // objective.patch

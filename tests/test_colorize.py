@@ -1,0 +1,282 @@
+"""Colorizing: which pictures, the luma that stays, the edges that colours follow."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import skimage.color
+import skimage.data
+import torch
+
+import restore as package
+from restore.colour import has_colours, luma_of, to_lab
+from restore.corruptions.grayscale import Grayscale
+from restore.errors import UsageError
+from restore.images import Image
+from restore.inference.restorer import Restorer
+from restore.metrics import colorfulness
+from restore.models import build
+from restore.pixels import luma, to_dtype, to_float, white
+from restore.tasks.base import Finding, Window, restore_whole
+from restore.tasks.colorize import ANALYSED, LEVELS, LONGEST, RARE, TASK, ColorizeHead, analysed_size, shrunk_luma
+from restore.tasks.distances import mse
+from restore.tasks.objective import RestorationObjective
+from restore.tasks.spec import ColorizeOptions
+
+
+class Painted:
+    """A `Look` whose network gives any a*b* that one asks for, by 110."""
+
+    def __init__(self, a: object, b: object) -> None:
+        self.a, self.b = a, b
+
+    def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
+        self.seen = planes
+        values = [np.broadcast_to(np.float32(v), planes.shape[1:]) for v in (self.a, self.b)]
+        return torch.from_numpy(np.stack(values) / 110)
+
+    def tiles(self, size, planes, stage=""):
+        raise AssertionError("the whole picture is looked at in one piece")
+
+
+def load(tiny, **options) -> Restorer:
+    """Weights whose colours are strong enough to tell from gray."""
+    options = {"device": "cpu", "precision": "fp32", "saturation": 2.0, **options}
+    return package.load("colorize", str(tiny("colorize")), **options)
+
+
+def painted(gray: np.ndarray, look: Painted, options: ColorizeOptions | None = None) -> np.ndarray:
+    """(H,W) in the colours of `look`, as a float picture."""
+    head, image = ColorizeHead(), np.broadcast_to(gray[..., None], (*gray.shape, 3))
+    context = head.analyse(image, options or ColorizeOptions(), look)
+    return head.finish(torch.empty(0), to_float(image), context, Window(0, 0, *gray.shape))
+
+
+def gray_of(photo: np.ndarray) -> np.ndarray:
+    return to_dtype(luma(to_float(photo)), photo.dtype)
+
+
+# ---------------------------------------------------------------- which pictures
+
+
+def encoded(picture: np.ndarray, kind: str) -> np.ndarray:
+    file = io.BytesIO()
+    PIL.Image.fromarray(picture).save(file, kind, quality=70)
+    return np.asarray(PIL.Image.open(file).convert("RGB"))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_gray_files_in_colour_form_are_gray(kind, photo, tiny):
+    gray = encoded(np.repeat(gray_of(photo)[..., None], 3, -1), kind)
+    restorer = load(tiny)
+    found = restorer.restore(Image(gray))
+    assert not found.nothing
+    assert not found.note
+    assert colorfulness(found.image.pixels) > 5 > colorfulness(gray)
+
+
+def test_a_scanner_leaves_gray_gray(photo):
+    noise = np.random.default_rng(0).integers(-1, 2, photo.shape)
+    scan = np.clip(gray_of(photo)[..., None].astype(int) + noise, 0, 255).astype(np.uint8)
+    assert not has_colours(scan, LEVELS, RARE)
+    assert not has_colours(scan.astype(np.uint16) * 257, LEVELS, RARE)
+    assert not has_colours(scan.astype(np.float32) / 255, LEVELS, RARE)
+    stamped = scan.copy()
+    stamped[:20, :20] = (180, 30, 30)
+    assert has_colours(stamped, LEVELS, RARE), "a small stamp is colour enough"
+    sepia = np.clip(scan * np.array([1.0, 0.9, 0.7]), 0, 255).astype(np.uint8)
+    assert has_colours(sepia, LEVELS, RARE)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_coloured_pictures_are_left_alone(dtype, photo, tiny):
+    image = to_dtype(to_float(photo), dtype)
+    found = load(tiny).restore(Image(image))
+    assert np.array_equal(found.image.pixels, image)
+    assert found.nothing
+    assert "--force" in found.note
+    forced = load(tiny, force=True).restore(Image(image))
+    assert not forced.nothing
+    assert not np.array_equal(forced.image.pixels, image)
+    level = white(dtype) / 255 if dtype == "float32" else 1
+    assert np.abs(luma(forced.image.pixels) - luma(image)).max() <= level
+    gray = gray_of(image)
+    assert np.abs(load(tiny)(gray) - forced.image.pixels.astype(float)).max() <= 2 * 257, (
+        "colours of before play no part"
+    )
+
+
+# ---------------------------------------------------------------- luma, tiles, forms
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("ab", [(0, 0), (90, 70), (-80, 60), (70, -110), (1000, -1000)])
+def test_luma_stays_within_a_level(dtype, ab):
+    rng = np.random.default_rng(1)
+    gray = rng.integers(0, int(white(dtype)) + 1, (60, 80)).astype(dtype)
+    gray[:20] = 0
+    gray[20:40] = white(dtype)
+    coloured = to_dtype(painted(gray, Painted(*ab)), dtype)
+    assert np.abs(luma(coloured) - gray).max() <= 1
+    assert (coloured[:40] == gray[:40, :, None]).all(), "black and white have no colours"
+    assert (np.ptp(coloured[40:].astype(int), axis=-1).max() > 20) == (ab != (0, 0))
+
+
+def test_luma_stays_with_weights(tiny, photo):
+    for dtype in ("uint8", "uint16"):
+        gray = gray_of(to_dtype(to_float(photo), dtype))
+        coloured = load(tiny)(gray)
+        assert coloured.shape == (*gray.shape, 3)
+        assert np.abs(luma(coloured) - gray).max() <= 1
+        assert colorfulness(coloured) > 5
+
+
+def test_floats_outside_the_range_are_gray(tiny, photo):
+    gray = 2 * to_float(gray_of(photo)) - 0.5
+    coloured = load(tiny)(gray)
+    outside = (gray < 0) | (gray > 1)
+    assert outside.any()
+    assert np.array_equal(coloured[outside], np.repeat(gray[outside][:, None], 3, -1))
+    assert np.abs(luma(coloured) - gray).max() < 1e-5
+
+
+@pytest.mark.parametrize("tile", [32, 50, 77])
+def test_tiles_equal_the_whole(tile, tiny, photo):
+    gray = to_float(gray_of(photo))
+    assert np.array_equal(load(tiny, tile=tile)(gray), load(tiny, tile=4096)(gray))
+
+
+def test_the_restorer_computes_what_the_definition_says(tiny, photo):
+    restorer = load(tiny)
+    gray = gray_of(photo)[..., None]
+    plain = restore_whole(restorer._network, restorer.head, gray, restorer.options)
+    assert np.array_equal(restorer(gray), to_dtype(plain, np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (3, 2), (40, 1000)])
+def test_extreme_sizes(shape, tiny):
+    gray = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    coloured = load(tiny)(gray)
+    assert coloured.shape == (*shape, 3)
+    assert np.abs(luma(coloured) - gray).max() <= 1
+
+
+def test_alpha_passes_through(tiny, photo):
+    gray = np.stack([gray_of(photo), photo[..., 1]], axis=-1)
+    coloured = load(tiny)(gray)
+    assert coloured.shape == (*gray.shape[:2], 4)
+    assert np.array_equal(coloured[..., 3], gray[..., 1])
+    assert np.array_equal(coloured[..., :3], load(tiny)(gray[..., 0]))
+
+
+# ---------------------------------------------------------------- what is looked at
+
+
+def test_the_network_sees_the_whole_picture_at_a_bounded_size(photo):
+    assert analysed_size(3000, 4000) == (ANALYSED, 256)
+    assert analysed_size(20, 10) == (2 * ANALYSED, ANALYSED)
+    assert analysed_size(1, 5000) == (ANALYSED, LONGEST * ANALYSED)
+    look = Painted(0, 0)
+    painted(gray_of(photo), look)
+    assert look.seen.shape == (1, *analysed_size(*photo.shape[:2]))
+    assert 0 <= float(look.seen.min()) < float(look.seen.max()) <= 1
+
+
+def test_shrinking_in_bands_is_shrinking(monkeypatch, photo):
+    whole = cv2.resize(luma_of(to_float(photo)), analysed_size(*photo.shape[:2])[::-1], interpolation=cv2.INTER_AREA)
+    monkeypatch.setattr("restore.colour.BAND", 5000)
+    assert np.abs(shrunk_luma(photo) - whole).max() < 1e-5
+
+
+def test_saturation(photo, tiny):
+    gray = gray_of(photo)
+    assert np.array_equal(load(tiny, saturation=0)(gray), np.repeat(gray[..., None], 3, -1))
+    pale, full = (colorfulness(load(tiny, saturation=s)(gray)) for s in (0.5, 1.0))
+    assert 0 < pale < 0.7 * full
+    with pytest.raises(UsageError, match="saturation"):
+        load(tiny, saturation=3)
+
+
+def test_strength(photo, tiny):
+    gray = gray_of(photo)
+    none, half, full = (load(tiny, strength=s)(gray).astype(float) for s in (0, 0.5, 1))
+    assert np.array_equal(none, np.repeat(gray[..., None], 3, -1))
+    assert np.abs(half - (none + full) / 2).max() <= 1
+
+
+def test_colours_end_where_the_luma_does():
+    """Red on the left, blue on the right, as a network sees it: blurred, and not quite in place."""
+    height, width, edge = 768, 1024, 515  # 128.75 at the size of the network
+    gray = np.full((height, width), 0.3, np.float32)
+    gray[:, edge:] = 0.7
+    blurred = np.clip((np.arange(256) - 127) / 4 + 0.5, 0, 1)  # from 0 to 1 over 4 pixels of the network, 16 of these
+    coloured = painted(gray, Painted(30 - 60 * blurred, 20 - 50 * blurred))
+    warmth = coloured[height // 2, :, 0] - coloured[height // 2, :, 2]
+    left, right = warmth[400], warmth[700]
+    assert left > 0.1 > -0.1 > right
+    step = warmth[edge - 1] - warmth[edge]
+    assert step > 0.5 * (left - right), "most of the change happens at the edge"
+    plain = cv2.resize((30 - 60 * blurred)[None].astype(np.float32), (width, 1))[0]
+    assert plain[edge - 1] - plain[edge] < 0.1 * (plain[400] - plain[700]), "where without a guide little would"
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_training_sees_what_use_sees(photo):
+    """The planes of a training patch are those of the same picture in use, but for its size."""
+    side = ANALYSED
+    clean = photo[:side, :side]
+    objective = RestorationObjective(TASK, TASK.spec.training_options())
+    example = objective.example(clean, 0, np.random.default_rng(0))
+    assert example["hints"].shape == (3, side, side)
+    look = Painted(0, 0)
+    painted(Grayscale().apply(clean, Grayscale().sample(clean.shape, np.random.default_rng(0))).image[..., 0], look)
+    assert torch.allclose(example["hints"][:1], look.seen, atol=1e-5)
+    ab = skimage.color.rgb2lab(clean)[..., 1:] / 110
+    assert np.abs(example["hints"][1:].numpy().transpose(1, 2, 0) - ab).max() < 1e-3
+
+
+def test_the_true_colours_score_high_and_train_to_nothing(photo):
+    """What is lost by the size of the analysis is little; the loss of the true a*b* is zero."""
+    gray = to_float(gray_of(photo))
+    height, width = analysed_size(*gray.shape)
+    ab = to_lab(cv2.resize(to_float(photo), (width, height), interpolation=cv2.INTER_AREA))[..., 1:]
+    coloured = painted(gray, Painted(ab[..., 0], ab[..., 1]))
+    case = TASK.cases(TASK.spec.trial_options())[0]
+    assert case.score(coloured, photo) > 35
+    assert np.isnan(case.score(coloured, np.repeat(gray[..., None], 3, -1))), "gray pictures do not count"
+
+
+def test_a_network_learns_one_picture():
+    torch.manual_seed(0)
+    picture = skimage.data.coffee()[::4, ::4]
+    config = replace(TASK.config, widths=(16, 24), blocks=(1, 1))
+    objective = RestorationObjective(TASK, TASK.spec.training_options(), config, patch=64)
+    network = build(objective.arch, objective.config)
+    batch = {k: v[None] for k, v in objective.example(picture[:64, :64], 0, np.random.default_rng(0)).items()}
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(40):
+        loss = objective.loss(network, batch, 0, mse)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    gray = float((batch["hints"][:, 1:] ** 2).mean())
+    assert losses[-1] < 0.5 * gray
+    score = objective.validate(network.eval(), [picture])["gray"]
+    assert np.isfinite(score)
+
+
+def test_nothing_to_do_is_finished_untouched(photo):
+    pixels = to_float(photo)
+    context = ColorizeHead().analyse(photo, ColorizeOptions(), Painted(0, 0))
+    assert isinstance(context, Finding)
+    assert context.nothing
+    assert ColorizeHead().finish(torch.empty(0), pixels, context, Window(0, 0, *photo.shape[:2])) is pixels
