@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -17,9 +16,9 @@ from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.pixels import luma, to_dtype, to_float
 from restore.tasks.base import Case, Head, Variant, Window
+from restore.tasks.flat import flat_areas
 from restore.tasks.spec import TASKS, NoiseOptions, NoiseTraining, NoiseTrial, Options
 
-FLAT = 5  # side of the neighbourhood without any variation, in pixels
 REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
 
 
@@ -32,10 +31,7 @@ class DenoiseHead(Head):
 
     def finish(self, output: torch.Tensor, pixels: np.ndarray, context: Any, window: Window) -> np.ndarray:
         restored = super().finish(output, pixels, context, window)
-        around = np.ones((FLAT, FLAT), np.uint8)
-        centres = (cv2.dilate(pixels, around) == cv2.erode(pixels, around)).all(axis=-1)
-        flat = cv2.dilate(centres.astype(np.uint8), around)  # all pixels of a flat neighbourhood, not only its centre
-        return np.where(flat[..., None] > 0, pixels, restored)
+        return np.where(flat_areas(pixels)[..., None], pixels, restored)
 
 
 class Denoise:

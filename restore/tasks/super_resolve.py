@@ -10,20 +10,30 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from restore.corruptions.downsample import Downsample, resize_bicubic
 from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
-from restore.tasks.base import Case, Head, Variant
+from restore.tasks.base import Case, Head, Variant, Window
+from restore.tasks.flat import flat_centres
 from restore.tasks.spec import TASKS, DownsampleOptions, ScaleOptions
 
 
 class SuperResolveHead(Head):
-    """RGB to RGB, `scale` times larger."""
+    """RGB to RGB, `scale` times larger. Where nothing varies there is nothing to sharpen: white stays white."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
+
+    def finish(self, output: torch.Tensor, pixels: np.ndarray, context: Any, window: Window) -> np.ndarray:
+        restored = super().finish(output, pixels, context, window)
+        flat = flat_centres(pixels)
+        if not flat.any():
+            return restored
+        flat, even = (np.repeat(np.repeat(values, self.scale, 0), self.scale, 1) for values in (flat, pixels))
+        return np.where(flat[..., None], even, restored)
 
     def untouched(self, pixels: np.ndarray) -> np.ndarray:
         """Bicubic interpolation of the tile."""
