@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +28,33 @@ from restore.evaluation.baselines import choose
 from restore.evaluation.evaluate import Model, contenders, evaluate
 from restore.evaluation.page import write_text
 from restore.evaluation.results import SPEED, Results, columns, lines, mean, notes, show
-from restore.evaluation.trials import find_entries
+from restore.evaluation.trials import Entry, find_entries
+from restore.images import read_image
 from restore.inference.restorer import Restorer
 from restore.tasks import TASKS
 from restore.tasks.base import Case, Task
 from restore.tasks.spec import Options
 
 MEGAPIXEL_SIDE = 1008  # 1.016 megapixels; a multiple of 2, 3, 4 and of the strides
-FLOP_SIDE = 240
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """A folder of $RESTORE_DATA/bench, and what papers report on it: method -> PSNR in dB by case."""
+    """A folder of $RESTORE_DATA/bench, and what papers report on it: method -> PSNR in dB by case.
+
+    frozen: the folder holds pairs, in `clean`, `corrupted` and `mask`.
+    """
 
     folder: str
-    published: dict[str, dict[str, float]]
+    published: dict[str, dict[str, float]] = field(default_factory=dict)
+    frozen: bool = False
+
+    def entries(self, bench: Path, limit: int | None) -> list[Entry]:
+        """Its pictures below the folder `bench`."""
+        place = bench / self.folder
+        if not self.frozen:
+            return find_entries(place, limit=limit)
+        return find_entries(place / "clean", place / "corrupted", place / "mask", limit)
 
 
 def _noise(*values: float) -> dict[str, float]:
@@ -91,6 +102,13 @@ SETS: dict[str, tuple[TestSet, ...]] = {
             },
         ),
     ),
+    "inpaint": (TestSet("damaged/inpaint/png", frozen=True), TestSet("damaged/inpaint/jpg", frozen=True)),
+    "dewatermark": (
+        TestSet("damaged/dewatermark/png", frozen=True),
+        TestSet("damaged/dewatermark/jpg", frozen=True),
+        TestSet("CBSD68"),
+    ),
+    "colorize": (TestSet("color24"),),
 }
 
 
@@ -117,10 +135,11 @@ def main() -> int:
         task, damage = TASKS[name].load(), TASKS[name].trial_options()
         parts.append(f"## {name}\n")
         for known in SETS[name]:
-            results = _measure(task, damage, models, Path(data) / "bench" / known.folder, flags)
+            results = _measure(task, damage, models, known, Path(data) / "bench", flags)
             failed = failed or bool(results.failed)
             parts.append(_section(known, results))
-        parts.append(_costs(task, damage, models, flags.repeat))
+        photo = _photo(SETS[name][0].entries(Path(data) / "bench", 1)[0].clean)
+        parts.append(_costs(task, damage, models, photo, flags.repeat))
     write_text(flags.out, "\n".join(parts))
     print(f"{flags.out.name}: written", file=sys.stderr)
     return int(failed)
@@ -138,19 +157,21 @@ def _flags() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(task: Task, damage: Options, models: Sequence[Model], folder: Path, flags: argparse.Namespace) -> Results:
+def _measure(
+    task: Task, damage: Options, models: Sequence[Model], known: TestSet, bench: Path, flags: argparse.Namespace
+) -> Results:
     """All methods on a set; slow ones on its first pictures only, as rows of their own with ours beside."""
     baselines, missing = choose(task.spec.name)
     quick = contenders(models, [baseline.contender() for baseline in baselines if not baseline.slow])
     results = Results(task.spec.name, 0, "", quick, notes=missing)
-    entries = find_entries(folder, limit=flags.limit)
-    for scored in tqdm(evaluate(entries, task, damage, quick), total=len(entries), desc=folder.name):
+    entries = known.entries(bench, flags.limit)
+    for scored in tqdm(evaluate(entries, task, damage, quick), total=len(entries), desc=known.folder):
         results.add(scored)
     slow = [baseline.contender() for baseline in baselines if baseline.slow]
     few = entries[: flags.slow_limit]
     if not slow or not few:
         return results
-    for scored in tqdm(evaluate(few, task, damage, slow), total=len(few), desc=f"{folder.name}, slow"):
+    for scored in tqdm(evaluate(few, task, damage, slow), total=len(few), desc=f"{known.folder}, slow"):
         results.add(scored)
     results.methods = [*quick, *slow]
     return results
@@ -199,7 +220,18 @@ def _kind(results: Results, name: str) -> str:
     return next(method.kind for method in results.methods if method.name == name)
 
 
-def _costs(task: Task, damage: Options, models: Sequence[Model], repeat: int) -> str:
+def _photo(path: Path) -> np.ndarray:
+    """A picture of `MEGAPIXEL_SIDE` a side: what a head finds to do depends on it, so that noise would not do."""
+    image = read_image(path).pixels
+    image = np.broadcast_to(image, (*image.shape[:2], 3))
+    for axis in (0, 1):
+        times = -(-MEGAPIXEL_SIDE // image.shape[axis])
+        turned = [np.flip(image, axis) if number % 2 else image for number in range(times)]
+        image = np.concatenate(turned, axis).take(range(MEGAPIXEL_SIDE), axis)
+    return image
+
+
+def _costs(task: Task, damage: Options, models: Sequence[Model], photo: np.ndarray, repeat: int) -> str:
     """Parameters, FLOPs and seconds of each model, a line for each scale."""
     by_scale: dict[int, Case] = {case.variant.head.scale: case for case in task.cases(damage)}
     text = ["### What it costs\n", "| weights | scale | parameters | FLOPs a pixel of output | seconds a megapixel |"]
@@ -207,36 +239,33 @@ def _costs(task: Task, damage: Options, models: Sequence[Model], repeat: int) ->
     for model in models:
         millions = sum(p.numel() for p in model.network.parameters()) / 1e6
         for scale, case in by_scale.items():
-            flops = f"{_flops(model, case) / 1e3:.0f} k"
-            seconds = _seconds(model, case, task, repeat)
-            text.append(f"| {model.path.stem} | {scale} | {millions:.2f} M | {flops} | {seconds:.2f} |")
+            flops, seconds = _cost(model, case, task, photo, repeat)
+            text.append(f"| {model.path.stem} | {scale} | {millions:.2f} M | {flops / 1e3:.0f} k | {seconds:.2f} |")
     about = (
-        "FLOPs: torch's FlopCounterMode, two for a multiplication with addition, convolutions only. Parameters: of the "
-        f"whole file. Seconds: through the restorer, the median of {repeat} on a picture of "
-        f"{MEGAPIXEL_SIDE}x{MEGAPIXEL_SIDE} pixels of output, after one to warm up."
+        "FLOPs: torch's FlopCounterMode, two for a multiplication with addition, convolutions only, in one tile. "
+        f"Parameters: of the whole file. Seconds: through the restorer, the median of {repeat} after one to warm up. "
+        f"Both on a photograph of {MEGAPIXEL_SIDE}x{MEGAPIXEL_SIDE} pixels of output, damaged as in the first case of "
+        "each scale."
     )
     return "\n".join([*text, "", about, ""])
 
 
-def _flops(model: Model, case: Case) -> float:
-    head = case.variant.head
-    planes = torch.zeros(1, 3, FLOP_SIDE, FLOP_SIDE)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        output = head.run(model.network, planes)
-    return float(counter.get_total_flops()) / (output.shape[-2] * output.shape[-1])
+def _cost(model: Model, case: Case, task: Task, photo: np.ndarray, repeat: int) -> tuple[float, float]:
+    """FLOPs a pixel of output, and seconds a megapixel."""
+    corruption = case.variant.corruption
+    damaged = corruption.apply(photo, corruption.sample(photo.shape, np.random.default_rng(0))).image
 
+    def restorer(tile: int) -> Restorer:
+        return Restorer(case.variant.head, model.network, task.spec.options(), model.device, model.dtype, tile)
 
-def _seconds(model: Model, case: Case, task: Task, repeat: int) -> float:
-    head = case.variant.head
-    restore = Restorer(head, model.network, task.spec.options(), model.device, model.dtype)
-    side = MEGAPIXEL_SIDE // head.scale
-    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    times = []
+    with FlopCounterMode(display=False) as counter:
+        restorer(MEGAPIXEL_SIDE)(damaged)
+    restore, times = restorer(0), []
     for _ in range(repeat + 1):
         start = time.perf_counter()
-        restore(image)  # returns what the CPU holds: nothing is left running on the device
+        restore(damaged)  # returns what the CPU holds: nothing is left running on the device
         times.append(time.perf_counter() - start)
-    return statistics.median(times[1:]) / (MEGAPIXEL_SIDE**2 / 1e6)
+    return counter.get_total_flops() / MEGAPIXEL_SIDE**2, statistics.median(times[1:]) / (MEGAPIXEL_SIDE**2 / 1e6)
 
 
 def _opening(device: torch.device, dtype: torch.dtype, limit: int | None) -> str:

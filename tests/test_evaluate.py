@@ -2,68 +2,35 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import skimage.data
+from evaluation_tools import check_page, evaluated, tiny_weights, write_pictures
 
-from restore import weights
 from restore.cli.app import run
-from restore.corruptions.base import Corrupted
-from restore.errors import UsageError
 from restore.evaluation import baselines
 from restore.evaluation.evaluate import contenders, evaluate
-from restore.evaluation.protocols import measure
-from restore.evaluation.results import Results, lines, table, to_csv, to_json
-from restore.evaluation.trials import Contender, Entry, Trial, find_entries, trials
-from restore.images import Image, read_image, write_image
-from restore.metrics import psnr
-from restore.models import build
-from restore.models.autoencoder import ConvAutoencoderConfig
-from restore.pixels import to_dtype, to_float
+from restore.evaluation.results import Results, table, to_csv, to_json
+from restore.evaluation.trials import Entry, Trial, find_entries, trials
+from restore.images import Image, find_images, read_image, write_image
+from restore.metrics import masked_psnr, psnr
+from restore.pixels import to_float
 from restore.tasks import TASKS
-from restore.tasks.base import Case, Head, Variant
-
-PICTURES = {
-    "astronaut": (skimage.data.astronaut, (100, 190)),
-    "cat": (skimage.data.chelsea, (90, 150)),
-    "sub/coffee": (skimage.data.coffee, (120, 200)),
-}
 
 
 @pytest.fixture(scope="module")
 def clean_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three small photographs, one of them in a subfolder."""
-    folder = tmp_path_factory.mktemp("data") / "clean"
-    for number, (name, (load, (top, left))) in enumerate(PICTURES.items()):
-        path = folder / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_image(Image(np.ascontiguousarray(load()[top : top + 72, left : left + 60 + 12 * number])), path)
-    return folder
-
-
-def tiny_weights(path: Path, task: str, scales: tuple[int, ...]) -> Path:
-    """A network that is small and knows nothing."""
-    config = ConvAutoencoderConfig(widths=(4, 4), blocks=(1, 1), fold=1, scales=scales)
-    network = build("conv-autoencoder", config)
-    header = weights.Header(task=task, arch="conv-autoencoder", config=weights.config_values(config))
-    weights.save(path, header, network.state_dict())
-    return path
+    return write_pictures(tmp_path_factory.mktemp("data") / "clean")
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +41,6 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def enlarger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny-sr.safetensors", "super-resolve", (2, 4))
-
-
-def evaluated(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> Any:
-    """What `restore evaluate ... --json` prints, in this process."""
-    assert run(["evaluate", *map(str, words), "--json"]) == code
-    return json.loads(capsys.readouterr().out)
-
-
-def denoise_results(folder: Path, names: list[str] | None = None, seed: int = 0) -> Results:
-    """The baselines on the pictures of a folder, through the library alone."""
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].damage(sigma=(25.0, 25.0))
-    methods = contenders([], [baseline.contender() for baseline in baselines.choose("denoise", names)[0]])
-    results = Results("denoise", seed, "restore evaluate denoise clean", methods)
-    for scored in evaluate(find_entries(folder), task, damage, methods, seed):
-        results.add(scored)
-    return results
 
 
 # The command, as people type it
@@ -303,6 +254,63 @@ def test_pairs_belong_together_by_path_and_stem(
     assert min(outside) > 50  # these weights change what they see
 
 
+@pytest.fixture(scope="module")
+def barred(clean_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`corrupted` with a black bar over each picture, as JPEG; `mask` where that is, as PNG."""
+    folder = tmp_path_factory.mktemp("barred")
+    for path in find_images(clean_folder):
+        name = path.relative_to(clean_folder)
+        image = read_image(path)
+        pixels, mask = image.pixels.copy(), np.zeros((*image.pixels.shape[:2], 1), np.uint8)
+        pixels[30:38], mask[30:38] = 0, 255
+        for place, content in (
+            (folder / "corrupted" / name.with_suffix(".jpg"), pixels),
+            (folder / "mask" / name, mask),
+        ):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_image(Image(content), place)
+    return folder
+
+
+def test_pairs_with_masks_are_scored_blind_and_told(
+    clean_folder: Path, barred: Path, tiny: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every picture in each case, whatever the suffixes; inside the mask, which only one of them gives to the model."""
+    words = ("inpaint", clean_folder, "--corrupted", barred / "corrupted", "-m", tiny("inpaint"), "--device", "cpu")
+    found = evaluated(capsys, *words, "--masks", barred / "mask", "--report", tmp_path / "page.html")
+    assert found["failed"] == []
+    names = ["corrupted", "telea", "navier-stokes", "biharmonic", "inpaint"]
+    lines = {(line["case"], line["method"]): line for line in found["summary"]}
+    assert list(lines) == [(case, name) for case in ("pairs", "pairs, mask given") for name in names]
+    assert all(line["pictures"] == 3 for line in lines.values())
+    mask = read_image(barred / "mask" / "cat.png").pixels[..., 0] > 127
+    damaged, clean = (read_image(path).pixels for path in (barred / "corrupted/cat.jpg", clean_folder / "cat.png"))
+    expected = masked_psnr(damaged, clean, mask)
+    rows = [row for row in found["pictures"] if row["picture"] == "cat.png" and row["method"] == "corrupted"]
+    assert [row["psnr_inside"] for row in rows] == [pytest.approx(expected, abs=1e-5)] * 2
+    assert lines["pairs", "telea"]["psnr_inside"] > lines["pairs", "corrupted"]["psnr_inside"] + 8
+    blind, given = lines["pairs", "inpaint"], lines["pairs, mask given", "inpaint"]
+    assert 0 <= blind["mask_iou"] <= 1
+    assert "mask_iou" not in given
+    assert given["changed_outside"] == 0
+    assert "goes by PSNR inside the mask" in found["protocol"]["pairs"]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    check_page(page, sliders=6)
+    assert re.search(r"best: \S+ <span class=note>\(inside [\d.]+, PSNR", page)
+    assert "PSNR inside the mask in dB" in page
+
+
+def test_pairs_without_masks_are_scored_blind_alone(
+    clean_folder: Path, barred: Path, tiny: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("inpaint", clean_folder, "--corrupted", barred / "corrupted", "-m", tiny("inpaint"), "--device", "cpu")
+    found = evaluated(capsys, *words)
+    assert {line["case"] for line in found["summary"]} == {"pairs"}
+    assert [line["method"] for line in found["summary"]] == ["corrupted", "inpaint"]
+    assert "telea left out: it has to be told where the damage is (--masks)" in found["notes"]
+    assert "psnr_inside" not in found["summary"][0]
+
+
 def test_pairs_that_are_not_clear_or_do_not_fit(clean_folder: Path, tmp_path: Path) -> None:
     given = tmp_path / "given"
     given.mkdir()
@@ -360,45 +368,6 @@ def test_damage_depends_on_pixels_and_seed_alone(clean_folder: Path, tmp_path: P
     assert [round(float(sample.std()) * 255) for sample in first] == [15, 25, 50]
 
 
-def test_baselines_of_denoising_take_noise_away(clean_folder: Path) -> None:
-    results = denoise_results(clean_folder, ["nl-means", "wavelets", "total-variation"])
-    means = {line.method: line.scores for line in lines(results)}
-    for name in ("nl-means", "wavelets", "total-variation"):
-        assert means[name]["psnr"] > means["corrupted"]["psnr"] + 4
-        assert means[name]["ssim"] > means["corrupted"]["ssim"]
-        assert means[name]["ciede2000"] < means["corrupted"]["ciede2000"]
-
-
-@pytest.mark.parametrize("baseline", baselines.BASELINES["denoise"], ids=lambda baseline: baseline.name)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_every_baseline_takes_gray_and_colour(baseline: baselines.Baseline, channels: int, clean_folder: Path) -> None:
-    if not baseline.there:
-        pytest.skip(f"{baseline.package} is not installed")
-    image = read_image(clean_folder / "astronaut.png").pixels[:36, :36, :channels]
-    case = TASKS["denoise"].load().cases(TASKS["denoise"].damage(sigma=(25.0, 25.0)))[0]
-    params = case.variant.corruption.sample(image.shape, np.random.default_rng(0))
-    trial = Trial(case, image, case.variant.corruption.apply(image, params), params, TASKS["denoise"].options())
-    restored = baseline.run(trial)
-    assert restored.shape == image.shape
-    assert psnr(to_dtype(to_float(restored), np.uint8), image) > psnr(trial.damage.image, image) + 2
-    silent = replace(params, sigma=0.0)  # nothing to do: nothing done
-    still = replace(trial, damage=case.variant.corruption.apply(image, silent), params=silent)
-    assert psnr(baseline.contender().restore(still), image) > 30
-    unknown = replace(trial, params=None)  # from files: the level has to be estimated
-    assert baselines.noise_level(unknown) == pytest.approx(25, rel=0.25)
-
-
-def test_a_baseline_that_is_not_installed_is_left_out_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "find_spec", {}.get)
-    chosen, missing = baselines.choose("denoise")
-    assert "cbm3d" not in [baseline.name for baseline in chosen]
-    assert len(chosen) == 3
-    assert len(missing) == 1
-    assert "pip install bm3d" in missing[0]
-    with pytest.raises(UsageError, match="pip install bm3d"):
-        baselines.choose("denoise", ["cbm3d"])
-
-
 def test_a_picture_that_one_method_fails_on_counts_for_none(clean_folder: Path) -> None:
     def fragile(trial: Trial) -> np.ndarray:
         if trial.clean.shape[1] == 72:
@@ -432,66 +401,6 @@ def test_pictures_stream_by(clean_folder: Path) -> None:
             assert not isinstance(value, np.ndarray)
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """A toy damage with everything a damage can carry: a gray mark in the upper half, half of it opaque."""
-
-    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> None:
-        return None
-
-    def apply(self, image: np.ndarray, params: None) -> Corrupted:
-        opacity = np.zeros(image.shape[:2], np.float32)
-        opacity[: len(image) // 2] = 0.5
-        marked = to_float(image) * (1 - opacity[..., None]) + 0.5 * opacity[..., None]
-        return Corrupted(to_dtype(marked, image.dtype), mask=opacity > 0, opacity=opacity)
-
-    def target(self, image: np.ndarray, params: None) -> np.ndarray:
-        return image
-
-
-class StampHead(Head):
-    colours = True
-
-    def analyse(self, image: np.ndarray, options: Any) -> Any:
-        mask = np.zeros(image.shape[:2], bool)
-        mask[: len(image) // 4] = True
-        return SimpleNamespace(mask=mask)
-
-
-def test_measures_follow_what_the_damage_carries(clean_folder: Path) -> None:
-    clean = read_image(clean_folder / "cat.png").pixels
-    stamp = Stamp()
-    case = Case("stamped", Variant(stamp, StampHead()), psnr)
-    trial = Trial(case, clean, stamp.apply(clean, None), None, TASKS["denoise"].options())
-
-    def perfect(given: Trial) -> np.ndarray:
-        return clean
-
-    def shy(given: Trial) -> np.ndarray:  # mends, and darkens one pixel that was whole
-        restored = clean.copy()
-        restored[-1, -1] = 0
-        return restored
-
-    scores = measure(trial, Contender("perfect", "model", "", perfect), clean)
-    assert scores["psnr"] == scores["psnr_inside"] == scores["harm"] == scores["gain_under_mark"] == math.inf
-    assert scores["changed_outside"] == 0
-    assert scores["mask_iou"] == pytest.approx(0.5)
-    assert scores["ab_correlation"] == pytest.approx(1)
-    assert scores["colorfulness"] > 5
-    scores = measure(trial, Contender("shy", "model", "", shy), shy(trial))
-    assert scores["changed_outside"] == pytest.approx(100 / (36 * 72))
-    assert scores["psnr_inside"] == math.inf
-    assert 30 < scores["harm"] < math.inf
-    scores = measure(trial, Contender("none", "input", "", shy), trial.damage.image)
-    assert scores["gain_under_mark"] == 0
-    assert math.isnan(scores["harm"])
-    assert math.isnan(scores["mask_iou"])
-    # and a plain damage has none of these
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].trial_options()
-    plain = next(iter(trials(Entry("x", clean_folder / "cat.png"), task, damage, 0)))
-    assert set(measure(plain, Contender("x", "input", "", perfect), clean)) == {"psnr", "ssim", "ciede2000"}
-
-
 def test_numbers_that_json_has_no_words_for(clean_folder: Path) -> None:
     """A perfect picture has infinite PSNR; pictures below the window of SSIM have none."""
     task, damage = TASKS["denoise"].load(), TASKS["denoise"].damage(sigma=(0.0, 0.0))
@@ -503,235 +412,6 @@ def test_numbers_that_json_has_no_words_for(clean_folder: Path) -> None:
     assert json.loads(to_json(results))["summary"][0]["psnr"] is None
     assert ",inf,nan," in to_csv(results)
     assert re.search(r"corrupted +inf +- ", table(results))
-
-
-@pytest.mark.skipif("RESTORE_DATA" not in os.environ, reason="RESTORE_DATA does not say where the test sets are")
-@pytest.mark.parametrize(("name", "published"), [("Set5", {2: 33.66, 4: 28.42}), ("Set14", {2: 30.24, 4: 26.00})])
-def test_bicubic_is_as_published(name: str, published: dict[int, float]) -> None:
-    """Within 0.1 dB (+0.02 on Set5, +0.09 on Set14): MATLAB resizes luma in double precision, without rounding."""
-    task = TASKS["super-resolve"].load()
-    found: dict[int, list[float]] = {scale: [] for scale in published}
-    for entry in find_entries(Path(os.environ["RESTORE_DATA"]) / "bench" / name):
-        for trial in trials(entry, task, TASKS["super-resolve"].damage(scales=tuple(published)), 0):
-            enlarged = baselines.BASELINES["super-resolve"][0].run(trial)
-            found[trial.head.scale].append(trial.case.score(enlarged, trial.clean))
-    for scale, expected in published.items():
-        assert np.mean(found[scale]) == pytest.approx(expected, abs=0.1)
-
-
-# Pages
-
-
-class Page(HTMLParser):
-    """What a page is made of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.classes: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        for name, value in attrs:
-            if name in ("src", "href", "srcset", "data", "action", "poster"):
-                self.links.append(value or "")
-            if name == "class":
-                self.classes += (value or "").split()
-        if tag not in ("meta", "link", "img", "input", "br", "hr"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def check_page(text: str, sliders: int) -> Page:
-    """The page is well formed, holds what it should, and asks nothing of the network."""
-    page = Page()
-    page.feed(text)
-    page.close()
-    assert page.open == []
-    assert page.classes.count("slider") == sliders
-    assert all(link.startswith("data:") for link in page.links)
-    assert not re.search(r"https?:|url\(|@import|fetch\(|XMLHttp|//cdn", text)
-    for data in re.findall(r"data:image/png;base64,([^\"]+)", text):
-        assert read_image(base64.b64decode(data)).pixels.dtype == np.uint8
-    return page
-
-
-@pytest.fixture(scope="module")
-def report_page(clean_folder: Path) -> str:
-    from restore.evaluation.report import report
-
-    results = denoise_results(clean_folder, ["wavelets"])
-    methods = [*results.methods, Contender("<b>mine</b>", "model", "a & b", results.methods[-1].restore)]
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].damage(sigma=(25.0, 25.0))
-    results = Results("denoise", 0, "restore evaluate denoise clean --sigma '<25>'", methods)
-    for scored in evaluate(find_entries(clean_folder), task, damage, methods):
-        results.add(scored)
-    return report(results, find_entries(clean_folder), task, damage)
-
-
-def test_report_holds_table_scatter_and_pictures(report_page: str) -> None:
-    page = check_page(report_page, sliders=3)
-    assert page.tags.count("svg") == 1
-    assert page.tags.count("circle") == 3
-    assert page.tags.count("img") == 9
-    assert page.tags.count("tr") == 4
-    assert "&lt;b&gt;mine&lt;/b&gt;" in report_page
-    assert "--sigma &#x27;&lt;25&gt;&#x27;" in report_page
-    for word in ("best: ", "median: ", "worst: ", "unclipped float", "Means of per-picture values over 3 pictures"):
-        assert word in report_page
-
-
-def test_report_ranks_pictures_and_shows_what_was_scored(report_page: str, clean_folder: Path) -> None:
-    """Best, median, worst fall in PSNR, and the crops are the very pixels that the scores are about."""
-    shown = re.findall(r"<h4>(\w+): (\S+) <span class=note>\(PSNR ([\d.]+)", report_page)
-    assert [title for title, _, _ in shown] == ["best", "median", "worst"]
-    values = [float(value) for _, _, value in shown]
-    assert values == sorted(values, reverse=True)
-    images = [read_image(base64.b64decode(d)).pixels for d in re.findall(r"base64,([^\"]+)", report_page)]
-    for number, (_, name, value) in enumerate(shown):
-        _, restored, clean = images[3 * number : 3 * number + 3]
-        assert np.array_equal(clean, read_image(clean_folder / name).pixels)  # smaller than a crop: whole
-        assert psnr(restored, clean) == pytest.approx(float(value), abs=0.006)
-
-
-def test_crop_is_taken_where_the_error_is() -> None:
-    from restore.evaluation.report import _worst_window
-
-    error = np.zeros((400, 500))
-    error[300:310, 400:420] = 1
-    top, left = _worst_window(error, 100)
-    assert top <= 300 <= 310 <= top + 100
-    assert left <= 400 <= 420 <= left + 100
-    assert _worst_window(error[:50, :60], 100) == (0, 0)
-
-
-Browser = Callable[[str], tuple[str, list[str]]]
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Browser:
-    """Opens a page in Chromium: the document after its script has run, and what the console said."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-
-    def look(text: str) -> tuple[str, list[str]]:
-        (tmp_path / "page.html").write_text(text, encoding="utf-8")
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-        flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        flags += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom"]
-        flags += ["--host-resolver-rules=MAP * ~NOTFOUND"]
-        done = subprocess.run(
-            [chromium, *flags, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0
-        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-    return look
-
-
-def test_report_opens_in_a_browser_without_errors(report_page: str, browser: Browser) -> None:
-    document, console = browser(report_page)
-    assert console == []
-    assert 'data-ready="yes"' in document
-    assert re.findall(r"--cut: (\d+)%;\"", document) == ["50", "50", "50"]
-
-
-def test_sliders_slide(report_page: str, browser: Browser) -> None:
-    """Moving one handle uncovers that picture, and leaves the others."""
-    script = "const h = document.querySelector('.slider input'); h.value = 20; h.dispatchEvent(new Event('input'));"
-    document, console = browser(report_page.replace("</body>", f"<script>{script}</script></body>"))
-    assert console == []
-    assert re.findall(r"--cut: (\d+)%;\"", document) == ["20", "50", "50"]
-
-
-def test_the_browser_test_sees_errors(report_page: str, browser: Browser) -> None:
-    """A script that fails, and a picture from elsewhere, both show: silence above means something."""
-    document, console = browser(report_page.replace("const move", "nonsense(); const move"))
-    assert any("nonsense is not defined" in line for line in console)
-    assert "data-ready" not in document
-    _, console = browser(report_page.replace("<h1>", '<img src="https://example.org/a.png"><h1>'))
-    assert any("Content Security Policy" in line for line in console)
-
-
-# Compare
-
-
-def test_compare_side_by_side(clean_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = clean_folder / "cat.png", tmp_path / "after.png"
-    pixels = read_image(first).pixels
-    write_image(Image(255 - pixels), second)
-    assert run(["compare", str(first), str(second)]) == 0
-    both = read_image(tmp_path / "after.compared.png").pixels
-    width = pixels.shape[1]
-    assert np.array_equal(both[:, :width], pixels)
-    assert np.array_equal(both[:, -width:], 255 - pixels)
-    assert (both[:, width:-width] == 255).all()
-    assert run(["compare", str(first), str(second)]) == 2
-    assert "--overwrite" in capsys.readouterr().err
-    assert run(["compare", str(first), str(second), "--overwrite"]) == 0
-
-
-def test_compare_with_a_slider_enlarges_the_smaller(clean_folder: Path, tmp_path: Path) -> None:
-    from restore.corruptions.downsample import resize_bicubic
-
-    pixels = read_image(clean_folder / "cat.png").pixels
-    small = resize_bicubic(pixels, (36, 36))
-    write_image(Image(small), tmp_path / "small.png")
-    page_file = tmp_path / "new" / "page.html"
-    assert run(["compare", str(tmp_path / "small.png"), str(clean_folder / "cat.png"), "-o", str(page_file)]) == 0
-    text = page_file.read_text(encoding="utf-8")
-    check_page(text, sliders=1)
-    before, after = (read_image(base64.b64decode(d)).pixels for d in re.findall(r"base64,([^\"]+)", text))
-    assert np.array_equal(before, resize_bicubic(small, (72, 72)))
-    assert np.array_equal(after, pixels)
-    assert str(tmp_path) not in text
-
-
-def test_compare_takes_gray_deep_and_transparent(tmp_path: Path) -> None:
-    gray = np.full((6, 4, 1), 65535, np.uint16)
-    write_image(Image(gray), tmp_path / "gray.png")
-    clear = Image(np.zeros((6, 4, 3), np.uint8), alpha=np.zeros((6, 4), np.uint8))
-    write_image(clear, tmp_path / "clear.png")
-    assert run(["compare", str(tmp_path / "gray.png"), str(tmp_path / "clear.png"), "-o", str(tmp_path / "o.png")]) == 0
-    both = read_image(tmp_path / "o.png").pixels
-    assert both.shape == (6, 16, 3)
-    assert (both == 255).all()
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["cat.png", "nowhere.png"], "nowhere.png"),
-        (["cat.png", "astronaut.png"], "one must be a multiple of the other"),
-        (["cat.png", "cat.png", "-o", "out.txt"], "end it in .html"),
-        (["cat.png", "cat.png", "-o", "cat.png", "--overwrite"], "is an input"),
-    ],
-)
-def test_compare_refuses_in_one_line(
-    words: list[str],
-    said: str,
-    clean_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for name in ("cat.png", "astronaut.png"):
-        shutil.copy(clean_folder / name, tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    before = (tmp_path / "cat.png").read_bytes()
-    assert run(["compare", *words]) in (1, 2)
-    err = capsys.readouterr().err
-    assert said in err
-    assert err.count("\n") == 1
-    assert (tmp_path / "cat.png").read_bytes() == before
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -40,7 +40,7 @@ class EvaluateFlags:
         metavar="VARIANT|FILE",
     )
     baselines: str | None = option(None, "Only these methods beside the model.", metavar="NAME[,NAME...]")
-    no_baselines: bool = option(False, "Leave out the methods that need no learning.")
+    no_baselines: bool = option(False, "Leave out the methods that need no network.")
     limit: int | None = option(None, "Only the first pictures, by path.", min=1)
     seed: int = option(0, "Seed of the damage; a picture's pixels and the seed fix it.", min=0)
     json: bool = option(False, "Print JSON instead of the table, with every picture's scores.")
@@ -124,7 +124,8 @@ def _prepared(spec: TaskSpec, task: Task, damage: Options, flags: EvaluateFlags)
     from restore.evaluation.results import Results
 
     names = None if flags.baselines is None else [name.strip() for name in flags.baselines.split(",")]
-    chosen, missing = ([], []) if flags.no_baselines else choose(spec.name, names)
+    known = not flags.corrupted or flags.masks is not None  # where the damage is
+    chosen, missing = ([], []) if flags.no_baselines else choose(spec.name, names, masks=known)
     models = _models(task, flags)
     if not flags.corrupted:
         for case in task.cases(damage):

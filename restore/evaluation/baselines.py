@@ -1,22 +1,25 @@
-"""What people would use instead, each through its own library; nothing here has learnt from pictures.
+"""What people would use instead, each through its own library; none of it is a network.
 
-Every method is told what the damage was (the true noise level, say), which real pictures do not tell.
+Every method is told what the damage was (the true noise level, the true mask), which real pictures do not tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
 
+from restore.colour import in_gamut, with_luma
 from restore.corruptions.downsample import resize_bicubic
 from restore.errors import RestoreError, UsageError, unknown_name
-from restore.evaluation.trials import Contender, Trial
+from restore.evaluation.colour_table import TENTHS
+from restore.evaluation.trials import COVERED, Answer, Contender, Trial
 from restore.images.failures import CODEC_ERRORS, reason
-from restore.pixels import to_dtype, to_float
+from restore.pixels import luma, to_dtype, to_float
 
 LEAST_NOISE = 1e-3  # on the 0-255 scale
 
@@ -25,13 +28,16 @@ LEAST_NOISE = 1e-3  # on the 0-255 scale
 NLM_LUMA, NLM_COLOUR, NLM_PATCH, NLM_SEARCH = 0.6, 0.8, 7, 21
 TV_WEIGHT = 0.75
 
+RADIUS = 3  # pixels; of OpenCV's inpainting
+
 
 @dataclass(frozen=True)
 class Baseline:
-    """A method that needs no learning.
+    """A method that needs no network.
 
     about: library and parameters. run: a trial -> (H,W,C), any dtype. package: what has to be
-    installed beyond this one's own dependencies. slow: far slower than the others.
+    installed beyond this one's own dependencies. slow: far slower than the others. untouched: gives what no
+    restoration at all gives. masked: has to be told where the damage is.
     """
 
     name: str
@@ -39,6 +45,8 @@ class Baseline:
     run: Callable[[Trial], np.ndarray]
     package: str | None = None
     slow: bool = False
+    untouched: bool = False
+    masked: bool = False
 
     @property
     def there(self) -> bool:
@@ -48,22 +56,25 @@ class Baseline:
     def contender(self) -> Contender:
         """This baseline as one who takes part; whatever its library raises becomes a RestoreError."""
 
-        def restore(trial: Trial) -> np.ndarray:
+        def restore(trial: Trial) -> Answer:
+            if self.masked and trial.covered is None:
+                raise RestoreError(f"{self.name}: has to be told where the damage is")
             try:
                 restored = self.run(trial)
             except CODEC_ERRORS as error:
                 raise RestoreError(f"{self.name}: {reason(error)}") from error
             if not np.isfinite(restored).all():
                 raise RestoreError(f"{self.name}: gave values that are no numbers")
-            return restored
+            return Answer(restored)
 
-        return Contender(self.name, "baseline", self.about, restore)
+        return Contender(self.name, "input" if self.untouched else "baseline", self.about, restore)
 
 
-def choose(task: str, names: Sequence[str] | None = None) -> tuple[list[Baseline], list[str]]:
+def choose(task: str, names: Sequence[str] | None = None, *, masks: bool = True) -> tuple[list[Baseline], list[str]]:
     """The baselines of `task` (only those in `names`), and a line for each that had to be left out.
 
-    Raises UsageError for a name that `task` does not have, and for one asked for that is not installed.
+    masks: whether it is known where the pictures are damaged. Raises UsageError for a name that `task` does not
+    have, and for one asked for that is not installed or lacks its masks.
     """
     known = {baseline.name: baseline for baseline in BASELINES.get(task, ())}
     for name in names or ():
@@ -71,9 +82,13 @@ def choose(task: str, names: Sequence[str] | None = None) -> tuple[list[Baseline
             raise unknown_name(f"baseline of {task}", name, known)
         if not known[name].there:
             raise UsageError(f"baseline {name} needs the package {known[name].package}: {_install(known[name])}")
+        if known[name].masked and not masks:
+            raise UsageError(f"baseline {name} has to be told where the damage is; give --masks")
     wanted = [known[name] for name in dict.fromkeys(known if names is None else names)]
     missing = [f"{b.name} left out: {b.package} is not installed ({_install(b)})" for b in wanted if not b.there]
-    return [baseline for baseline in wanted if baseline.there], missing
+    blind = [] if masks else [baseline for baseline in wanted if baseline.masked]
+    missing += [f"{baseline.name} left out: it has to be told where the damage is (--masks)" for baseline in blind]
+    return [baseline for baseline in wanted if baseline.there and baseline not in blind], missing
 
 
 def _install(baseline: Baseline) -> str:
@@ -153,6 +168,60 @@ def _lanczos(trial: Trial) -> np.ndarray:
     return np.stack(enlarged, axis=-1)
 
 
+def _fill(trial: Trial, method: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """The damaged picture with what lies under the true mask replaced; all else stays.
+
+    method: the 8-bit picture (H,W,1 or 3) and the mask (H,W) bool -> the filled picture, 8-bit or float.
+    """
+    image, mask = trial.damage.image, np.asarray(trial.covered)
+    restored = image.copy()
+    if mask.any():
+        filled = method(np.ascontiguousarray(to_dtype(to_float(image), np.uint8)), mask).reshape(image.shape)
+        restored[mask] = to_dtype(to_float(filled[mask]), image.dtype)
+    return restored
+
+
+def _telea(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), RADIUS, cv2.INPAINT_TELEA))
+
+
+def _navier_stokes(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), RADIUS, cv2.INPAINT_NS))
+
+
+def _biharmonic(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    from skimage.restoration import inpaint_biharmonic
+
+    return np.asarray(inpaint_biharmonic(image, mask, channel_axis=-1), np.float32)
+
+
+@cache
+def _colours() -> np.ndarray:
+    """(256,3): what the table makes of each level of luma, whose luma is that level; white at 1."""
+    levels = np.arange(256, dtype=np.float32)[None] / np.float32(255)
+    ab = np.array(TENTHS.split(), np.float32).reshape(1, 256, 2) / 10
+    chroma = with_luma(levels, ab)[..., ::2] - levels[..., None]
+    return np.asarray(in_gamut(levels, chroma)[0])
+
+
+def _table(trial: Trial) -> np.ndarray:
+    image = trial.damage.image
+    level = 255 * luma(to_float(image))
+    colours = [np.interp(level, np.arange(256), column) for column in _colours().T]  # linear, so that luma stays
+    return to_dtype(np.stack(colours, axis=-1), image.dtype)
+
+
+TELEA = Baseline(
+    "telea",
+    f"OpenCV inpaint, INPAINT_TELEA, radius {RADIUS}, true mask, for marks where opacity > {COVERED} (Telea 2004)",
+    partial(_fill, method=_telea),
+    masked=True,
+)
+
 BASELINES: dict[str, tuple[Baseline, ...]] = {
     "denoise": (
         Baseline(
@@ -176,7 +245,31 @@ BASELINES: dict[str, tuple[Baseline, ...]] = {
         ),
     ),
     "super-resolve": (
-        Baseline("bicubic", "torch bicubic interpolation, a = -0.5 (Keys 1981)", _bicubic),
+        Baseline("bicubic", "torch bicubic interpolation, a = -0.5 (Keys 1981)", _bicubic, untouched=True),
         Baseline("lanczos", "Pillow LANCZOS, 3 lobes, in float", _lanczos),
+    ),
+    "inpaint": (
+        TELEA,
+        Baseline(
+            "navier-stokes",
+            f"OpenCV inpaint, INPAINT_NS, radius {RADIUS}, true mask (Bertalmio et al. 2001)",
+            partial(_fill, method=_navier_stokes),
+            masked=True,
+        ),
+        Baseline(
+            "biharmonic",
+            "scikit-image inpaint_biharmonic, true mask (Damelin and Hoang 2018)",
+            partial(_fill, method=_biharmonic),
+            masked=True,
+        ),
+    ),
+    "dewatermark": (TELEA,),
+    "colorize": (
+        Baseline("gray", "the picture as it is", lambda trial: trial.untouched, untouched=True),
+        Baseline(
+            "table",
+            "the mean CIELAB ab of each level of luma in the training pictures, as much as the gamut has at that luma",
+            _table,
+        ),
     ),
 }

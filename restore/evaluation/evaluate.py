@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from restore import weights
 from restore.errors import RestoreError, UsageError
-from restore.evaluation.protocols import measure, protocol
-from restore.evaluation.trials import Contender, Entry, Trial, trials
+from restore.evaluation.protocols import leading, measure, protocol
+from restore.evaluation.trials import Answer, Contender, Entry, Trial, trials
+from restore.images import Image
 from restore.images.failures import printable
 from restore.inference.restorer import Restorer
 from restore.tasks.base import Task
@@ -25,8 +25,9 @@ from restore.tasks.spec import Options
 class Row:
     """What one method scored on one damaged picture.
 
-    protocol: how that was measured. scores: by the keys of `protocols.MEASURES`. seconds: of restoring.
-    megapixels: of the restored picture. params: of the corruption; None for a file's damage.
+    protocol: how that was measured. scores: by the keys of `protocols.MEASURES`. leading: the key of the one
+    that the task goes by. seconds: of restoring. megapixels: of the restored picture. params: of the corruption;
+    None for a file's damage.
     """
 
     picture: str
@@ -34,9 +35,15 @@ class Row:
     method: str
     protocol: str
     scores: dict[str, float]
+    leading: str
     seconds: float
     megapixels: float
     params: Any = None
+
+    @property
+    def score(self) -> float:
+        """What the task goes by: higher is better, in dB; NaN where it is not defined."""
+        return self.scores[self.leading]
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,8 @@ class Model:
         extra = ", averaged over eight symmetries" if self.tta else ""
         return f"{self.path.name}, {self.header.arch}, {millions:.2f} M parameters{extra}"
 
-    def restore(self, trial: Trial) -> np.ndarray:
-        """The damaged picture of a trial, restored, in its own dtype."""
+    def restore(self, trial: Trial) -> Answer:
+        """The damaged picture of a trial, restored, in its own dtype; with the mask where the case gives it."""
         label = trial.case.label
         if label not in self._restorers:
             self.check(trial.head.scale)
@@ -81,7 +88,8 @@ class Model:
                 tta=self.tta,
                 header=self.header,
             )
-        return self._restorers[label](trial.damage.image)
+        restored = self._restorers[label].restore(Image(trial.damage.image), trial.told)
+        return Answer(restored.image.pixels, restored.mask)
 
     def check(self, scale: int) -> None:
         """Raises UsageError if these weights cannot enlarge by `scale`."""
@@ -95,8 +103,8 @@ class Model:
 def contenders(models: Sequence[Model], baselines: Iterable[Contender]) -> list[Contender]:
     """All who take part: the damaged picture as it is, the baselines, the models, under names that differ."""
     found = list(baselines)
-    if not any(contender.name == "bicubic" for contender in found):  # which is what no restoration at all gives
-        found.insert(0, Contender("corrupted", "input", "no restoration", lambda trial: trial.untouched))
+    if not any(contender.kind == "input" for contender in found):
+        found.insert(0, Contender("corrupted", "input", "no restoration", lambda trial: Answer(trial.untouched)))
     taken = {contender.name for contender in found}
     for model in models:
         name, number = model.path.stem, 2
@@ -137,14 +145,15 @@ def _rows(entry: Entry, trial: Trial, methods: Sequence[Contender]) -> Iterator[
     how = protocol(trial)
     for method in methods:
         start = time.perf_counter()
-        restored = method.restore(trial)
+        answer = method.restore(trial)
         seconds = time.perf_counter() - start
         yield Row(
             picture=entry.name,
             case=trial.case.label,
             method=method.name,
             protocol=how,
-            scores=measure(trial, method, restored),
+            scores=measure(trial, method, answer),
+            leading=leading(trial),
             seconds=seconds,
             megapixels=trial.clean.shape[0] * trial.clean.shape[1] / 1e6,
             params=trial.params,

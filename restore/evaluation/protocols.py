@@ -9,27 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from restore.corruptions.base import Corrupted
-from restore.evaluation.trials import Contender, Trial
+from restore.evaluation.trials import COVERED, Answer, Contender, Trial
 from restore.metrics import ciede2000, colorfulness, mask_iou, masked_psnr, psnr, ssim
 from restore.pixels import to_dtype, to_float
 
-COVERED = 0.02  # opacity above which a pixel counts as lying under a mark
+COLOURLESS = 0.05  # standard deviation of ab; what rounding leaves of a gray picture's is smaller
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a contender made of a trial. restored: as it came. seen, clean: 8-bit (H,W,3), as they are scored."""
+    """What a contender made of a trial. answer: as it came. seen, clean: 8-bit (H,W,3), as they are scored."""
 
     trial: Trial
     contender: Contender
-    restored: np.ndarray
+    answer: Answer
     seen: np.ndarray
     clean: np.ndarray
+
+    @cached_property
+    def unprovoked(self) -> np.ndarray:
+        """What the contender does to the picture when nothing is wrong with it, as it comes."""
+        return self.contender.restore(replace(self.trial, damage=Corrupted(self.trial.clean))).pixels
 
 
 @dataclass(frozen=True)
@@ -47,13 +53,18 @@ class Measure:
     applies: Callable[[Trial], bool] | None = None
 
 
-def measure(trial: Trial, contender: Contender, restored: np.ndarray) -> dict[str, float]:
-    """The scores of a restored picture (H,W,C), by the keys of `MEASURES`.
+def measure(trial: Trial, contender: Contender, answer: Answer) -> dict[str, float]:
+    """The scores of a contender's answer, by the keys of `MEASURES`.
 
-    Raises UsageError if its shape is not that of the clean picture.
+    Raises UsageError if the shape of its pixels is not that of the clean picture.
     """
-    result = Result(trial, contender, restored, eight_bit(restored), eight_bit(trial.clean))
+    result = Result(trial, contender, answer, eight_bit(answer.pixels), eight_bit(trial.clean))
     return {known.key: known.value(result) for known in MEASURES if known.applies is None or known.applies(trial)}
+
+
+def leading(trial: Trial) -> str:
+    """The key of the measure that the task goes by, which is what `Case.value` gives."""
+    return "psnr_inside" if trial.case.inside and _has_mask(trial) else "psnr"
 
 
 def eight_bit(image: np.ndarray) -> np.ndarray:
@@ -74,7 +85,10 @@ def protocol(trial: Trial) -> str:
         given = "corrupted pictures unclipped float"
     else:
         given = f"corrupted pictures clipped and rounded to {image.dtype}"
-    return f"PSNR and SSIM on {channel}, CIEDE2000 on RGB, all clipped and rounded to 8 bits; {border}; {given}"
+    goal = "goes by PSNR inside the mask; " if leading(trial) == "psnr_inside" else ""
+    told = "; the true mask given to the model" if trial.told is not None else ""
+    how_scored = f"PSNR and SSIM on {channel}, CIEDE2000 on RGB, all clipped and rounded to 8 bits"
+    return f"{goal}{how_scored}; {border}; {given}{told}"
 
 
 def _settings(trial: Trial) -> dict[str, Any]:
@@ -84,58 +98,55 @@ def _settings(trial: Trial) -> dict[str, Any]:
 
 
 def _changed_outside(result: Result) -> float:
-    mask = result.trial.damage.mask
-    if mask is None or result.restored.shape != result.trial.damage.image.shape or mask.all():
+    mask, restored, damaged = result.trial.damage.mask, result.answer.pixels, result.trial.damage.image
+    if mask is None or restored.shape != damaged.shape or mask.all():
         return math.nan
-    changed = (result.restored != result.trial.damage.image).any(axis=-1)
-    return 100.0 * float(changed[~mask].mean())
+    return 100.0 * float((restored != damaged).any(axis=-1)[~mask].mean())
 
 
 def _found_mask(result: Result) -> float:
-    """IoU of the mask that the head found by itself: a context that has found one carries it as `mask` (H,W)."""
-    trial = result.trial
-    if result.contender.kind != "model" or trial.damage.mask is None:
-        return math.nan
-    image = trial.damage.image
-    context = trial.head.analyse(np.broadcast_to(image, (*image.shape[:2], 3)), trial.options)
-    found = getattr(context, "mask", None)
-    return math.nan if found is None else mask_iou(np.asarray(found, bool), trial.damage.mask)
+    found, true = result.answer.mask, result.trial.damage.mask
+    return math.nan if found is None or true is None else mask_iou(np.asarray(found, bool), true)
 
 
-def _gain_under_mark(result: Result) -> float:
-    opacity = result.trial.damage.opacity
-    if opacity is None:
-        return math.nan
-    under = opacity > COVERED
-    before = masked_psnr(eight_bit(result.trial.damage.image), result.clean, under)
-    return masked_psnr(result.seen, result.clean, under) - before
+def _gain(result: Result) -> float:
+    covered = np.asarray(result.trial.covered)
+    after = masked_psnr(result.seen, result.clean, covered)
+    return after - masked_psnr(eight_bit(result.trial.damage.image), result.clean, covered)
 
 
 def _harm(result: Result) -> float:
-    """What the model does to the picture when nothing is wrong with it."""
+    """NaN where there was none: a mean of infinities would say nothing of the pictures that were harmed."""
     if result.contender.kind != "model":
         return math.nan
-    clean = result.trial.clean
-    again = result.contender.restore(replace(result.trial, damage=Corrupted(clean)))
-    return psnr(eight_bit(again), result.clean)
+    harmed = psnr(eight_bit(result.unprovoked), result.clean)
+    return harmed if math.isfinite(harmed) else math.nan
+
+
+def _identical(result: Result) -> float:
+    if result.contender.kind != "model":
+        return math.nan
+    return 100.0 * np.array_equal(result.unprovoked, result.trial.clean)
 
 
 def _ab_correlation(result: Result) -> float:
-    """Pearson's correlation of CIELAB a and b, taken together, of the restored and the clean picture."""
+    """Pearson's correlation of CIELAB a and b, taken together, of two pictures; NaN if one has but one colour."""
     from skimage.color import rgb2lab
 
     first, second = (rgb2lab(to_float(x))[..., 1:] for x in (result.seen, result.clean))
     first, second = first - first.mean((0, 1)), second - second.mean((0, 1))
-    size = float(np.sqrt((first**2).sum() * (second**2).sum()))
-    return math.nan if size < 1e-6 else float((first * second).sum()) / size
+    spreads = [math.sqrt(float((ab**2).sum(axis=-1).mean())) for ab in (first, second)]
+    if min(spreads) < COLOURLESS:
+        return math.nan
+    return float((first * second).sum(axis=-1).mean()) / (spreads[0] * spreads[1])
 
 
 def _has_mask(trial: Trial) -> bool:
     return trial.damage.mask is not None
 
 
-def _has_opacity(trial: Trial) -> bool:
-    return trial.damage.opacity is not None
+def _blind(trial: Trial) -> bool:
+    return _has_mask(trial) and not trial.case.given
 
 
 def _has_colours(trial: Trial) -> bool:
@@ -161,11 +172,22 @@ MEASURES = (
         _has_mask,
     ),
     Measure("changed_outside", "outside", ".3f", "pixels changed outside the mask, %", _changed_outside, _has_mask),
-    Measure("mask_iou", "IoU", ".3f", "of the mask found and the true one", _found_mask, _has_mask),
-    Measure("gain_under_mark", "gain", "+.2f", f"dB where opacity > {COVERED}", _gain_under_mark, _has_opacity),
-    Measure("harm", "harmless", ".2f", "PSNR of a restored clean picture, dB", _harm, _has_opacity),
+    Measure("mask_iou", "IoU", ".3f", "of the mask found and the true one", _found_mask, _blind),
+    Measure(
+        "gain",
+        "gain",
+        "+.2f",
+        f"dB over the damaged picture where the mask, or an opacity over {COVERED}, is",
+        _gain,
+        _has_mask,
+    ),
+    Measure("identical", "kept", ".1f", "clean pictures left bit-identical, %", _identical, _blind),
+    Measure("harm", "harm", ".2f", "PSNR of the other clean pictures, restored, dB", _harm, _blind),
     Measure(
         "colorfulness", "colours", ".1f", "Hasler and Suesstrunk 2003", lambda r: colorfulness(r.seen), _has_colours
+    ),
+    Measure(
+        "true_colours", "true", ".1f", "colours of the clean picture", lambda r: colorfulness(r.clean), _has_colours
     ),
     Measure("ab_correlation", "ab corr.", ".3f", "of CIELAB ab, a picture", _ab_correlation, _has_colours),
 )

@@ -83,8 +83,10 @@ def _failures(results: Results) -> str:
 
 
 def _ranked(rows: Sequence[Row]) -> list[tuple[str, Row]]:
-    """The best, the median and the worst by PSNR; a picture is shown once."""
-    order = sorted(rows, key=lambda row: row.scores["psnr"], reverse=True)
+    """The best, the median and the worst by what the task goes by; a picture is shown once."""
+    order = sorted((row for row in rows if not math.isnan(row.score)), key=lambda row: row.score, reverse=True)
+    if not order:
+        return []
     chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     names: dict[str, str] = {}
     for title, row in chosen.items():
@@ -93,13 +95,13 @@ def _ranked(rows: Sequence[Row]) -> list[tuple[str, Row]]:
 
 
 def _crops(trial: Trial, method: Contender) -> Crops:
-    clean, restored = eight_bit(trial.clean), eight_bit(method.restore(trial))
-    top, left = _worst_window(((clean.astype(np.float64) - restored) ** 2).sum(axis=-1), CROP)
+    clean, restored = eight_bit(trial.clean), eight_bit(method.restore(trial).pixels)
+    top, left = worst_window(((clean.astype(np.float64) - restored) ** 2).sum(axis=-1), CROP)
     window = slice(top, top + CROP), slice(left, left + CROP)
     return Crops(eight_bit(trial.untouched)[window], restored[window], clean[window])
 
 
-def _worst_window(error: np.ndarray, side: int) -> tuple[int, int]:
+def worst_window(error: np.ndarray, side: int) -> tuple[int, int]:
     """(top, left) of the window of `side` with the largest sum of `error` (H,W), on a grid of 16 pixels."""
     height, width = error.shape
     h, w = min(side, height), min(side, width)
@@ -111,9 +113,8 @@ def _worst_window(error: np.ndarray, side: int) -> tuple[int, int]:
 
 
 def _picture(title: str, row: Row, crops: Crops, results: Results) -> str:
-    scores = ", ".join(
-        f"{name} {show(row.scores.get(key, math.nan), form)}" for key, name, form in columns(results)[:3]
-    )
+    known = sorted(columns(results), key=lambda column: column[0] != row.leading)[:3]
+    scores = ", ".join(f"{name} {show(row.scores.get(key, math.nan), form)}" for key, name, form in known)
     pair = slider(Image(crops.corrupted), Image(crops.restored), "corrupted", "restored")
     truth = picture(Image(crops.clean), "clean")
     return (
@@ -124,28 +125,34 @@ def _picture(title: str, row: Row, crops: Crops, results: Results) -> str:
 
 
 def _scatter(results: Results, case: str, shown: Contender) -> str:
-    """A dot for each picture and model: the best rival's PSNR across, the model's up; above the line is better."""
+    """A dot for each picture and model: the best rival's score across, the model's up; above the line is better."""
     rivals = [method for method in results.methods if method.kind != "model" and method is not shown]
     if not rivals:
         return ""
-    psnr = {m.name: {row.picture: row.scores["psnr"] for row in results.of(case, m.name)} for m in results.methods}
-    rival = max(rivals, key=lambda method: mean(list(psnr[method.name].values())))
+    score = {m.name: {row.picture: row.score for row in results.of(case, m.name)} for m in results.methods}
+    rival = max(rivals, key=lambda method: mean(list(score[method.name].values())))
     models = [method for method in results.methods if method.kind == "model"] or [shown]
     points = [
-        (number, method.name, name, psnr[rival.name][name], value)
+        (number, method.name, name, score[rival.name][name], value)
         for number, method in enumerate(models)
-        for name, value in psnr[method.name].items()
-        if math.isfinite(value) and math.isfinite(psnr[rival.name][name])
+        for name, value in score[method.name].items()
+        if math.isfinite(value) and math.isfinite(score[rival.name][name])
     ]
     if not points:
         return ""
     values = [value for point in points for value in point[3:]]
     low, high = math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)
-    return _plot(points, low, high, rival.name, models)
+    inside = any(row.leading == "psnr_inside" for row in results.of(case, rival.name))
+    return _plot(points, low, high, rival.name, models, "PSNR inside the mask" if inside else "PSNR")
 
 
 def _plot(
-    points: list[tuple[int, str, str, float, float]], low: int, high: int, rival: str, models: Sequence[Contender]
+    points: list[tuple[int, str, str, float, float]],
+    low: int,
+    high: int,
+    rival: str,
+    models: Sequence[Contender],
+    what: str,
 ) -> str:
     side, edge = 380, 44
 
@@ -171,11 +178,11 @@ def _plot(
     for number, model in enumerate(models):
         parts.append(
             f'<text x="{edge}" y="{16 + 14 * number}" style="fill:{COLOURS[number % len(COLOURS)]}">'
-            f"{escape(model.name)}, PSNR in dB (up)</text>"
+            f"{escape(model.name)}, {what} in dB (up)</text>"
         )
-    parts.append(f'<text x="{side / 2}" y="{side - 8}" text-anchor="middle">{escape(rival)}, PSNR in dB</text>')
+    parts.append(f'<text x="{side / 2}" y="{side - 8}" text-anchor="middle">{escape(rival)}, {what} in dB</text>')
     return (
         f'<svg class="scatter" width="{side}" height="{side}" viewBox="0 0 {side} {side}" font-size="12" role="img" '
-        f'aria-label="PSNR of each picture">{"".join(parts)}</svg>'
+        f'aria-label="{what} of each picture">{"".join(parts)}</svg>'
         '<p class="note">A dot is a picture; above the dashed line the model is better.</p>'
     )

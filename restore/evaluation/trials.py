@@ -19,6 +19,7 @@ from restore.tasks.base import Case, Head, Task
 from restore.tasks.spec import Options
 
 OPAQUE = 127.5 / 255  # a pixel of a mask file counts as lost above this
+COVERED = 0.02  # opacity above which a pixel counts as lying under a mark
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,40 @@ class Trial:
         """The damaged picture at the size of the clean one, (H,W,C)."""
         return self.head.untouched(self.damage.image)
 
+    @property
+    def covered(self) -> np.ndarray | None:
+        """(H,W) bool, where the picture is damaged, or lies under a mark that shows; None if that is not known."""
+        return self.damage.mask if self.damage.opacity is None else self.damage.opacity > COVERED
+
+    @property
+    def told(self) -> np.ndarray | None:
+        """The mask (H,W) that the head is given; None where it has to find its own."""
+        return self.damage.mask if self.case.given else None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method makes of a trial.
+
+    pixels: (H,W,C) in the dtype of the damaged picture, or in another one that the method computes in.
+    mask: (H,W) bool, where it found damage; None if it does not look for any.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray | None = None
+
 
 @dataclass(frozen=True)
 class Contender:
     """A method that takes part. kind: `input` (no restoration at all), `baseline` or `model`.
 
-    about: its settings, for the notes under a table. restore: a trial -> (H,W,C) in the dtype of the
-    damaged picture, or in another one that the method computes in.
+    about: its settings, for the notes under a table.
     """
 
     name: str
     kind: str
     about: str
-    restore: Callable[[Trial], np.ndarray]
+    restore: Callable[[Trial], Answer]
 
 
 def find_entries(
@@ -108,7 +130,7 @@ def find_entries(
 
 
 def trials(entry: Entry, task: Task, damage: Options, seed: int) -> Iterator[Trial]:
-    """The trials of a picture: one for each case of the task, or the one that its files make.
+    """The trials of a picture: one for each case of the task, or those that its files make.
 
     A seed and the pixels fix the damage: neither the name of a picture nor its place in a folder
     matters, and the cases of one picture share their noise, scaled.
@@ -118,7 +140,7 @@ def trials(entry: Entry, task: Task, damage: Options, seed: int) -> Iterator[Tri
         raise ImageError(entry.problem)
     clean = read_image(entry.clean).pixels
     if entry.corrupted is not None:
-        yield _pair(entry, clean, task, damage)
+        yield from _pairs(entry, clean, task, damage)
         return
     for case in task.cases(damage):
         corruption = case.variant.corruption
@@ -128,26 +150,35 @@ def trials(entry: Entry, task: Task, damage: Options, seed: int) -> Iterator[Tri
         yield Trial(case, corruption.target(clean, params), damaged, params, task.spec.options())
 
 
-def _pair(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Trial:
+def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iterator[Trial]:
+    """Files are scored as the task scores damage of its own at their scale: blind, and with the mask where it has both.
+
+    Raises ImageError for sizes that do not belong together.
+    """
     assert entry.corrupted is not None
     corrupted = read_image(entry.corrupted).pixels
     (height, width), (h, w) = clean.shape[:2], corrupted.shape[:2]
-    cases = {case.variant.head.scale: case for case in task.cases(damage)}
-    scale = next((scale for scale in cases if (height // scale, width // scale) == (h, w)), None)
+    cases: dict[tuple[int, bool], Case] = {}
+    for case in task.cases(damage):
+        cases.setdefault((case.variant.head.scale, case.given), case)
+    scales = list(dict.fromkeys(scale for scale, _ in cases))
+    scale = next((scale for scale in scales if (height // scale, width // scale) == (h, w)), None)
     if scale is None:
         raise ImageError(
             f"{entry.corrupted.name}: {w}x{h} does not belong to a clean picture of {width}x{height}"
-            f" (enlarged by {', '.join(map(str, cases))})"
+            f" (enlarged by {', '.join(map(str, scales))})"
         )
     clean = clean[: h * scale, : w * scale]
-    # Files are scored as the task scores damage of its own at the same scale.
-    case = replace(cases[scale], label=f"pairs x{scale}" if len(cases) > 1 else "pairs")
-    if case.variant.head.colours:
+    if any(case.variant.head.colours for case in cases.values()):
         clean = _three(clean)
     elif clean.shape[-1] != corrupted.shape[-1]:
         clean, corrupted = _three(clean), _three(corrupted)
     mask = None if entry.mask is None else _read_mask(entry.mask, (h, w))
-    return Trial(case, clean, Corrupted(corrupted, mask=mask), None, task.spec.options())
+    label = f"pairs x{scale}" if len(scales) > 1 else "pairs"
+    for (enlarged, given), case in cases.items():
+        if enlarged == scale and (mask is not None or not given):
+            named = replace(case, label=f"{label}, mask given" if given else label)
+            yield Trial(named, clean, Corrupted(corrupted, mask=mask), None, task.spec.options())
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:

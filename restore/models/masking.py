@@ -102,7 +102,8 @@ class OverlayAutoencoder(MaskedAutoencoder):
     """Undoes `picture * (1 - opacity) + colour * opacity`, and paints what that leaves.
 
     Shapes: (N,3,H,W), RGB, to RGB in stage "". FIND: to (N,5,H,W): the logit of lying under the overlay, its opacity
-    and its colour. TRAIN: to (N,11,H,W): those, RGB with the blend undone, and RGB painted. The painter's
+    and its colour. TRAIN: to (N,11,H,W): those, RGB with the blend undone, and RGB painted (of one in `TO_FIND`;
+    the others as they are undone). The painter's
     gradient does not reach the finder: opacity and colour are to be true, not merely of use to it.
     """
 
@@ -116,8 +117,13 @@ class OverlayAutoencoder(MaskedAutoencoder):
             return found
         opacity, colour = found[:, 1:2], found[:, 2:]
         undone = undo_blend(planes.float(), opacity, colour)
-        painted: torch.Tensor = self.painter(torch.cat([undone, planes.float(), opacity], dim=1).detach())
-        return painted if stage != TRAIN else torch.cat([found, undone, painted], dim=1)
+        seen = torch.cat([undone, planes.float(), opacity], dim=1).detach()
+        if stage != TRAIN:
+            restored: torch.Tensor = self.painter(seen)
+            return restored
+        count = -(-len(planes) // TO_FIND)
+        painted = torch.cat([self.painter(seen[:count]), seen[count:, :3]])
+        return torch.cat([found, undone, painted], dim=1)
 
     def _find(self, planes: torch.Tensor) -> torch.Tensor:
         raw = self.finder(planes)

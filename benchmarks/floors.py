@@ -1,0 +1,248 @@
+"""Says whether weights of inpaint, dewatermark and colorize hold their floors on the frozen sets.
+
+    RESTORE_DATA=... python benchmarks/floors.py [-m FILE ...] [--sheets FOLDER]
+
+Pairs are scored as `restore evaluate` scores them; the methods beside inpaint and dewatermark are told the true mask.
+"The better" of two is the one with the higher mean over the set, and what is over it is the mean of per-picture
+differences. Exit code 0: every floor holds, 1: one does not, 2: nothing could be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from restore import weights
+from restore.devices import pick_device, pick_precision
+from restore.evaluation.baselines import choose
+from restore.evaluation.evaluate import Model, contenders, evaluate
+from restore.evaluation.protocols import eight_bit
+from restore.evaluation.report import worst_window
+from restore.evaluation.results import Results, mean
+from restore.evaluation.trials import Contender, Entry, Trial, find_entries, trials
+from restore.images import Image, write_image
+from restore.tasks import TASKS
+
+CELL, GAP = 240, 8  # pixels, of a contact sheet
+TRIPLES = 2  # side by side on it
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was measured, against the least (`floor`) it has to be; without one it is only told."""
+
+    what: str
+    value: float
+    unit: str = "dB"
+    floor: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the floor holds; NaN holds none."""
+        return self.floor is None or self.value >= self.floor
+
+    def __str__(self) -> str:
+        text = f"  {self.what}: {self.value:.3f} {self.unit}".rstrip()
+        return text if self.floor is None else f"{text}, floor {self.floor:g}: {'holds' if self.holds else 'MISSED'}"
+
+
+Judge = Callable[[Results], Iterator[Line]]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A set of the benchmark, and what is asked of it. judge: results -> lines."""
+
+    title: str
+    judge: Judge
+    clean: str
+    corrupted: str | None = None
+    masks: str | None = None
+
+    def entries(self, bench: Path, limit: int | None) -> list[Entry]:
+        """Its pictures below the folder `bench`."""
+        corrupted, masks = (None if name is None else bench / name for name in (self.corrupted, self.masks))
+        return find_entries(bench / self.clean, corrupted, masks, limit)
+
+
+def _values(results: Results, case: str, method: str, key: str) -> list[float]:
+    return [row.scores.get(key, math.nan) for row in results.of(case, method)]
+
+
+def _over(results: Results, case: str, method: str, rivals: Sequence[str], key: str) -> tuple[str, float]:
+    """The best rival by its mean over the set, and the mean of the per-picture differences to it."""
+    means = {name: mean(_values(results, case, name, key)) for name in rivals}
+    best = max(means, key=lambda name: means[name])
+    pairs = zip(_values(results, case, method, key), _values(results, case, best, key), strict=True)
+    told = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
+    return told if len(means) == 1 else f"{best}, the better of {told}", mean([ours - theirs for ours, theirs in pairs])
+
+
+def _inpaint(blind: float, given: float, iou: float | None) -> Judge:
+    def judge(results: Results) -> Iterator[Line]:
+        model = results.methods[-1].name
+        for case, floor in (("pairs", blind), ("pairs, mask given", given)):
+            rival, gain = _over(results, case, model, ("telea", "navier-stokes"), "psnr_inside")
+            yield Line(f"{case}: PSNR inside the mask", mean(_values(results, case, model, "psnr_inside")))
+            yield Line(f"{case}: over {rival}", gain, floor=floor)
+            rival, gain = _over(results, case, model, ("biharmonic",), "psnr_inside")
+            yield Line(f"{case}: over {rival}", gain)
+        yield Line("mask found: mean IoU", mean(_values(results, "pairs", model, "mask_iou")), "", iou)
+
+    return judge
+
+
+def _dewatermark(least: float) -> Judge:
+    def judge(results: Results) -> Iterator[Line]:
+        model = results.methods[-1].name
+        yield Line(
+            "inside the mask, over the marked picture", mean(_values(results, "pairs", model, "gain")), floor=least
+        )
+        yield Line("the same of telea with the true mask", mean(_values(results, "pairs", "telea", "gain")))
+        yield Line("mask found: mean IoU", mean(_values(results, "pairs", model, "mask_iou")), "")
+
+    return judge
+
+
+def _unmarked(results: Results) -> Iterator[Line]:
+    """Clean pictures given as their own damaged ones: only an untouched 8-bit picture has infinite PSNR."""
+    values = _values(results, "pairs", results.methods[-1].name, "psnr")
+    changed = [value for value in values if math.isfinite(value)]
+    yield Line("pictures left byte for byte", 100 * (1 - len(changed) / len(values)), "%", 90)
+    yield Line("lowest PSNR of the others", min(changed, default=math.inf), floor=40)
+
+
+def _colorize(results: Results) -> Iterator[Line]:
+    (case,), model = results.cases, results.methods[-1].name
+    for rival in ("gray", "table"):
+        told, gain = _over(results, case, model, (rival,), "psnr")
+        yield Line(f"RGB PSNR over {told}", gain, floor=0.3)
+    for method in ("table", model):
+        share = mean(_values(results, case, method, "colorfulness")) / mean(
+            _values(results, case, method, "true_colours")
+        )
+        yield Line(f"colourfulness of {method}, of the clean pictures'", 100 * share, "%")
+    yield Line("correlation of ab", mean(_values(results, case, model, "ab_correlation")), "")
+
+
+def _damaged(task: str, kind: str, judge: Judge) -> Bench:
+    where = f"damaged/{task}/{kind}"
+    return Bench(f"{task}-{kind}", judge, f"{where}/clean", f"{where}/corrupted", f"{where}/mask")
+
+
+SETS: dict[str, tuple[Bench, ...]] = {
+    "inpaint": (
+        _damaged("inpaint", "png", _inpaint(0.3, 0.5, 0.9)),
+        _damaged("inpaint", "jpg", _inpaint(-0.5, 0.5, None)),
+    ),
+    "dewatermark": (
+        _damaged("dewatermark", "png", _dewatermark(6.0)),
+        _damaged("dewatermark", "jpg", _dewatermark(4.0)),
+        Bench("dewatermark-unmarked", _unmarked, "CBSD68", "CBSD68"),
+    ),
+    "colorize": (Bench("colorize-color24", _colorize, "color24"),),
+}
+
+
+def main() -> int:
+    """Measures and prints."""
+    flags = _flags()
+    data = os.environ.get("RESTORE_DATA")
+    if not data:
+        print("RESTORE_DATA does not say where the test sets are", file=sys.stderr)
+        return 2
+    device = pick_device(flags.device)
+    dtype = pick_precision(flags.precision, device)
+    measured, sound = False, True
+    for path in [Path(name) for name in flags.model or weights.shipped()]:
+        name = weights.read_header(path).task
+        if name not in SETS or name not in TASKS:
+            continue
+        model = Model(path, TASKS[name].load(), device, dtype)
+        print(f"{path.name}: {model.about}, {dtype}")
+        for known in SETS[name]:
+            if flags.only and flags.only not in known.title:
+                continue
+            measured = True
+            sound = _measure(known, model, Path(data) / "bench", flags) and sound
+    if not measured:
+        print(f"no weights for {', '.join(SETS)}; name files with -m", file=sys.stderr)
+        return 2
+    return int(not sound)
+
+
+def _measure(known: Bench, model: Model, bench: Path, flags: argparse.Namespace) -> bool:
+    """One set: prints its lines, writes its sheet; whether every floor holds."""
+    spec = TASKS[model.header.task]
+    task, damage = spec.load(), spec.trial_options()
+    chosen, _ = choose(spec.name, masks=known.corrupted is None or known.masks is not None)
+    methods = contenders([model], [baseline.contender() for baseline in chosen])
+    results = Results(spec.name, 0, "", methods)
+    entries = known.entries(bench, flags.limit)
+    for scored in tqdm(evaluate(entries, task, damage, methods), total=len(entries), desc=known.title, disable=None):
+        results.add(scored)
+    print(f"{known.title}, {len(entries) - len(results.failed)} pictures")
+    for reason in results.failed.values():
+        print(f"  failed: {reason}")
+    if not results.rows:
+        return False
+    lines = list(known.judge(results))
+    print("\n".join(map(str, lines)), flush=True)
+    if flags.sheets:
+        flags.sheets.mkdir(parents=True, exist_ok=True)
+        target = flags.sheets / f"{model.path.stem}-{known.title}.png"
+        shown = (next(trials(entry, task, damage, 0)) for entry in entries if entry.name not in results.failed)
+        write_image(Image(contact_sheet(shown, methods[-1])), target, overwrite=True)
+        print(f"  {target}")
+    return not results.failed and all(line.holds for line in lines)
+
+
+def contact_sheet(shown: Iterator[Trial], method: Contender) -> np.ndarray:
+    """(H,W,3) uint8: corrupted, restored, clean of each trial, in rows; coloured pictures whole, others at 1:1.
+
+    Those are shown where the method errs most.
+    """
+    cells = []
+    for trial in shown:
+        three = [eight_bit(image) for image in (trial.untouched, method.restore(trial).pixels, trial.clean)]
+        if not trial.head.colours:
+            top, left = worst_window(((three[1].astype(float) - three[2]) ** 2).sum(axis=-1), CELL)
+            three = [image[top : top + CELL, left : left + CELL] for image in three]
+        cells.append(np.concatenate([_cell(image) for image in three], axis=1))
+    rows = [cells[start : start + TRIPLES] for start in range(0, len(cells), TRIPLES)]
+    blank = np.full_like(cells[0], 255)
+    return np.concatenate([np.concatenate([*row, *[blank] * (TRIPLES - len(row))], axis=1) for row in rows])
+
+
+def _cell(image: np.ndarray) -> np.ndarray:
+    """`image` on a white square, made smaller if it has to be."""
+    scale = CELL / max(*image.shape[:2], CELL)
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    cell = np.full((CELL + GAP, CELL + GAP, 3), 255, np.uint8)
+    cell[: size[1], : size[0]] = small
+    return cell
+
+
+def _flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Says whether weights hold their floors on the frozen sets.")
+    parser.add_argument("-m", "--model", action="append", metavar="FILE", help="these weights instead of the shipped")
+    parser.add_argument("--only", metavar="WORD", help="only sets with this in their name, such as inpaint-png")
+    parser.add_argument("--limit", type=int, help="only the first pictures of each set")
+    parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="also write pictures to look at, one a set")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

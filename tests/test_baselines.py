@@ -1,0 +1,171 @@
+"""What stands beside the models: each baseline on real pictures, through its own library."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_tools import denoise_results, write_pictures
+
+from restore.corruptions.base import Corrupted
+from restore.errors import RestoreError, UsageError
+from restore.evaluation import baselines
+from restore.evaluation.results import lines
+from restore.evaluation.trials import COVERED, Trial, find_entries, trials
+from restore.images import read_image
+from restore.metrics import masked_psnr, psnr
+from restore.pixels import luma, to_dtype, to_float
+from restore.tasks import TASKS
+
+TELEA_INSIDE = 27.89  # dB
+
+
+@pytest.fixture(scope="module")
+def clean_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("data") / "clean")
+
+
+def test_baselines_of_denoising_take_noise_away(clean_folder: Path) -> None:
+    results = denoise_results(clean_folder, ["nl-means", "wavelets", "total-variation"])
+    means = {line.method: line.scores for line in lines(results)}
+    for name in ("nl-means", "wavelets", "total-variation"):
+        assert means[name]["psnr"] > means["corrupted"]["psnr"] + 4
+        assert means[name]["ssim"] > means["corrupted"]["ssim"]
+        assert means[name]["ciede2000"] < means["corrupted"]["ciede2000"]
+
+
+@pytest.mark.parametrize("baseline", baselines.BASELINES["denoise"], ids=lambda baseline: baseline.name)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_baseline_takes_gray_and_colour(baseline: baselines.Baseline, channels: int, clean_folder: Path) -> None:
+    if not baseline.there:
+        pytest.skip(f"{baseline.package} is not installed")
+    image = read_image(clean_folder / "astronaut.png").pixels[:36, :36, :channels]
+    case = TASKS["denoise"].load().cases(TASKS["denoise"].damage(sigma=(25.0, 25.0)))[0]
+    params = case.variant.corruption.sample(image.shape, np.random.default_rng(0))
+    trial = Trial(case, image, case.variant.corruption.apply(image, params), params, TASKS["denoise"].options())
+    restored = baseline.run(trial)
+    assert restored.shape == image.shape
+    assert psnr(to_dtype(to_float(restored), np.uint8), image) > psnr(trial.damage.image, image) + 2
+    silent = replace(params, sigma=0.0)  # nothing to do: nothing done
+    still = replace(trial, damage=case.variant.corruption.apply(image, silent), params=silent)
+    assert psnr(baseline.contender().restore(still).pixels, image) > 30
+    unknown = replace(trial, params=None)  # from files: the level has to be estimated
+    assert baselines.noise_level(unknown) == pytest.approx(25, rel=0.25)
+
+
+def test_a_baseline_that_is_not_installed_is_left_out_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "find_spec", {}.get)
+    chosen, missing = baselines.choose("denoise")
+    assert "cbm3d" not in [baseline.name for baseline in chosen]
+    assert len(chosen) == 3
+    assert len(missing) == 1
+    assert "pip install bm3d" in missing[0]
+    with pytest.raises(UsageError, match="pip install bm3d"):
+        baselines.choose("denoise", ["cbm3d"])
+
+
+@pytest.mark.skipif("RESTORE_DATA" not in os.environ, reason="RESTORE_DATA does not say where the test sets are")
+@pytest.mark.parametrize(("name", "published"), [("Set5", {2: 33.66, 4: 28.42}), ("Set14", {2: 30.24, 4: 26.00})])
+def test_bicubic_is_as_published(name: str, published: dict[int, float]) -> None:
+    """Within 0.1 dB (+0.02 on Set5, +0.09 on Set14): MATLAB resizes luma in double precision, without rounding."""
+    task = TASKS["super-resolve"].load()
+    found: dict[int, list[float]] = {scale: [] for scale in published}
+    for entry in find_entries(Path(os.environ["RESTORE_DATA"]) / "bench" / name):
+        for trial in trials(entry, task, TASKS["super-resolve"].damage(scales=tuple(published)), 0):
+            enlarged = baselines.BASELINES["super-resolve"][0].run(trial)
+            found[trial.head.scale].append(trial.case.value(enlarged, trial.clean, trial.damage))
+    for scale, expected in published.items():
+        assert np.mean(found[scale]) == pytest.approx(expected, abs=0.1)
+
+
+def photo(clean_folder: Path, name: str = "sub/coffee") -> np.ndarray:
+    return read_image(clean_folder / f"{name}.png").pixels
+
+
+def covered(task: str, clean: np.ndarray, dtype: type = np.uint8) -> Trial:
+    """A picture with a thin bar over it, solid to inpaint, faint to dewatermark."""
+    mask = np.zeros(clean.shape[:2], bool)
+    mask[20:26, 5:-5] = True
+    opacity = None if task == "inpaint" else np.where(mask, 0.5, COVERED / 2).astype(np.float32)
+    image = np.where(mask[..., None], 250, clean).astype(np.uint8)
+    case = TASKS[task].load().cases(TASKS[task].trial_options())[0]
+    damage = Corrupted(to_dtype(to_float(image), dtype), mask if opacity is None else mask | True, opacity)
+    return Trial(case, to_dtype(to_float(clean), dtype), damage, None, TASKS[task].options())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [(task, baseline.name) for task in ("inpaint", "dewatermark") for baseline in baselines.BASELINES[task]],
+)
+def test_holes_are_filled_and_all_else_stays(
+    task: str, name: str, dtype: type, channels: int, clean_folder: Path
+) -> None:
+    """Every bit outside the true mask, which is where an opacity shows; inside, far better than nothing."""
+    trial = covered(task, photo(clean_folder)[..., :channels], dtype)
+    (baseline,) = baselines.choose(task, [name])[0]
+    restored = baseline.contender().restore(trial).pixels
+    assert (restored.dtype, restored.shape) == (trial.damage.image.dtype, trial.damage.image.shape)
+    inside = np.asarray(trial.covered)
+    assert inside.mean() < 0.1
+    assert np.array_equal(restored[~inside], trial.damage.image[~inside])
+    assert masked_psnr(restored, trial.clean, inside) > masked_psnr(trial.damage.image, trial.clean, inside) + 6
+    whole = replace(trial, damage=Corrupted(trial.clean, mask=np.zeros_like(inside)))
+    assert np.array_equal(baseline.contender().restore(whole).pixels, trial.clean)
+
+
+def test_methods_that_need_the_mask_are_left_out_where_nobody_knows_it(clean_folder: Path) -> None:
+    chosen, missing = baselines.choose("inpaint", masks=False)
+    assert chosen == []
+    assert len(missing) == 3
+    assert all("--masks" in line for line in missing)
+    with pytest.raises(UsageError, match="give --masks"):
+        baselines.choose("inpaint", ["telea"], masks=False)
+    trial = covered("inpaint", photo(clean_folder))
+    with pytest.raises(RestoreError, match="telea: has to be told"):
+        baselines.TELEA.contender().restore(replace(trial, damage=Corrupted(trial.clean)))
+
+
+def gray_trial(clean: np.ndarray) -> Trial:
+    case = TASKS["colorize"].load().cases(TASKS["colorize"].trial_options())[0]
+    damage = case.variant.corruption.apply(clean, None)
+    return Trial(case, clean, damage, None, TASKS["colorize"].options())
+
+
+def test_colours_by_table_keep_the_luma(clean_folder: Path) -> None:
+    gray, table = (baseline.contender() for baseline in baselines.choose("colorize")[0])
+    assert gray.kind == "input"
+    trial = gray_trial(np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=-1))
+    assert np.array_equal(gray.restore(trial).pixels, trial.damage.image)
+    restored = table.restore(trial).pixels
+    assert np.abs(luma(restored) - trial.damage.image[..., 0]).max() < 1
+    assert np.ptp(restored.astype(int), axis=-1).mean() > 10
+    deep = replace(trial, damage=Corrupted(to_dtype(to_float(trial.damage.image), np.uint16)))
+    finer = table.restore(deep).pixels
+    assert finer.dtype == np.uint16
+    assert np.abs(to_float(finer) - to_float(restored)).max() < 0.6 / 255
+
+
+def test_the_table_is_nearer_than_gray_on_photographs(bench: Path) -> None:
+    """On validation pictures; on others it is about as far, so that no more is asked of it."""
+    gains = []
+    for entry in find_entries(bench.parent / "val" / "bsds", limit=6):
+        trial = gray_trial(read_image(entry.clean).pixels)
+        gray, table = (baseline.run(trial) for baseline in baselines.BASELINES["colorize"])
+        gains.append(psnr(table, trial.clean) - psnr(gray.repeat(3, axis=-1), trial.clean))
+    assert np.mean(gains) > 0.5
+
+
+def test_the_frozen_pairs_are_as_hard_as_they_were(bench: Path) -> None:
+    """Telea inside the true mask, of the first pictures: the floors of inpaint are measured from here."""
+    task, folder = TASKS["inpaint"].load(), bench / "damaged" / "inpaint" / "png"
+    found = []
+    for entry in find_entries(folder / "clean", folder / "corrupted", folder / "mask", limit=4):
+        blind, given = trials(entry, task, TASKS["inpaint"].trial_options(), 0)
+        assert (blind.told, given.told is given.damage.mask) == (None, True)
+        found.append(blind.case.value(baselines.TELEA.run(blind), blind.clean, blind.damage))
+    assert np.mean(found) == pytest.approx(TELEA_INSIDE, abs=0.05)

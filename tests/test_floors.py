@@ -1,0 +1,46 @@
+"""`benchmarks/floors.py`: what it prints is what it exits by."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from restore.images import read_image
+
+PROGRAM = Path(__file__).parents[1] / "benchmarks" / "floors.py"
+
+
+SAID = {
+    "inpaint-png": ("the better of telea", "mask given: over", "mask found: mean IoU"),
+    "inpaint-jpg": ("the better of telea", "mask given: over", "mask found: mean IoU"),
+    "dewatermark-png": ("over the marked picture", "telea with the true mask"),
+    "dewatermark-jpg": ("over the marked picture", "telea with the true mask"),
+    "dewatermark-unmarked": ("pictures left byte for byte", "lowest PSNR of the others"),
+    "colorize-color24": ("RGB PSNR over gray", "RGB PSNR over table", "correlation of ab"),
+}
+
+
+def test_weights_that_know_nothing_miss_their_floors(bench: Path, tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    words = ["--limit", 1, "--sheets", tmp_path, "--device", "cpu"]
+    for task in ("inpaint", "dewatermark", "colorize"):
+        words += ["-m", tiny(task)]
+    done = subprocess.run([sys.executable, str(PROGRAM), *map(str, words)], capture_output=True, text=True, timeout=300)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+    for name, lines in SAID.items():
+        part = done.stdout.partition(f"{name}, 1 pictures")[2].partition(".png\n")[0]
+        assert "MISSED" in part, name
+        assert all(line in part for line in lines), name
+    sheets = {path.stem.partition("-")[2]: path for path in tmp_path.glob("*.png")}
+    assert set(sheets) == set(SAID)
+    assert read_image(sheets["colorize-color24"]).pixels.shape == (248, 6 * 248, 3)
+
+
+def test_other_weights_have_no_floor_here(bench: Path, tiny: Callable[[str], Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "-m", str(tiny("denoise"))], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2
+    assert "no weights for inpaint, dewatermark, colorize" in done.stderr
