@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from restore.images import Image, write_image
-from restore.inference.jobs import Job
+from restore.inference.job import Job
+from restore.inference.restored import Restored
 
 
-def inverted(image: Image) -> Image:
-    return replace(image, pixels=255 - image.pixels)
+def inverted(image: Image, mask: np.ndarray | None = None) -> Restored:
+    return Restored(replace(image, pixels=255 - image.pixels), mask)
 
 
 def write(path: Path, value: int = 100, size: tuple[int, int] = (16, 24), alpha: bool = False) -> Path:

@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from folder_tools import files_in, inverted, jobs_of, write
 
@@ -15,8 +16,10 @@ from restore.images import Image, read_image
 from restore.inference import batch
 from restore.inference.batch import Outcome, Pipeline, Writing, run
 from restore.inference.bounds import Budget, bytes_needed
-from restore.inference.jobs import Job, plan
+from restore.inference.job import Job
+from restore.inference.jobs import plan
 from restore.inference.naming import Naming
+from restore.inference.restored import Restored
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def test_timing_and_workers_change_nothing(here):
         write(Path("in", name), number, size=(8 + number % 5, 9))
     Path("in/5.png").write_bytes(b"broken")
 
-    def uneven(image: Image) -> Image:
+    def uneven(image: Image, mask: np.ndarray | None) -> Restored:
         time.sleep(0.02 * (int(image.pixels[0, 0, 0]) % 3))
         return inverted(image)
 
@@ -88,7 +91,7 @@ def test_memory_is_bounded_by_bytes(here):
         budget = Budget(limit)
         held: list[int] = []
 
-        def watched(image: Image, budget: Budget = budget, held: list[int] = held) -> Image:
+        def watched(image: Image, mask: np.ndarray | None, budget: Budget = budget, held: list[int] = held) -> Restored:
             time.sleep(0.03)
             held.append(budget._used)
             return inverted(image)
@@ -111,9 +114,9 @@ def test_every_fault_is_told_and_stops_nothing(here, monkeypatch):
     jobs += [Job(Path("in/plain.png"), Path("in/plain.png/below/a.png"))]
     monkeypatch.setattr(os, "access", lambda path, _: not str(path).endswith("shut"))  # root may write anywhere
     reading: list[Path | None] = []
-    monkeypatch.setattr(batch, "read_image", lambda path: (reading.append(path), read_image(path))[1])
+    monkeypatch.setattr(batch, "read_image", lambda path, **_: (reading.append(path), read_image(path))[1])
 
-    def faulty(image: Image) -> Image:
+    def faulty(image: Image, mask: np.ndarray | None) -> Restored:
         name = reading[-1].name
         if name == "bug.png":
             raise ZeroDivisionError("of ours")
@@ -153,7 +156,7 @@ def test_every_fault_is_told_and_stops_nothing(here, monkeypatch):
 def test_no_permission_is_known_before_computing(here, monkeypatch):
     write(Path("in/a.png"))
     monkeypatch.setattr(os, "access", lambda *_: False)
-    (outcome,) = run(jobs_of("a.png"), lambda _: pytest.fail("computed"), Writing())
+    (outcome,) = run(jobs_of("a.png"), lambda *_: pytest.fail("computed"), Writing())
     assert outcome.error == "out: no permission to write there; choose another folder"
 
 
@@ -188,7 +191,7 @@ def test_what_exists(here):
 def test_another_run_that_is_quicker(here):
     write(Path("in/a.png"))
 
-    def overtaken(image: Image) -> Image:
+    def overtaken(image: Image, mask: np.ndarray | None) -> Restored:
         write(Path("out/a.png"), 9)
         return inverted(image)
 
@@ -207,6 +210,6 @@ def test_a_format_that_cannot_hold_the_picture(here):
     (first,) = run(jobs, inverted, Writing())
     assert first.output == Path("out/a.png")
     assert "transparency" in first.note
-    (second,) = run(jobs, lambda _: pytest.fail("computed"), Writing(skip_existing=True))
+    (second,) = run(jobs, lambda *_: pytest.fail("computed"), Writing(skip_existing=True))
     assert second.status == "skipped"
     assert second.output == Path("out/a.png")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from restore.errors import UsageError
 from restore.images import find_images
-from restore.inference.jobs import Job, existing, plan
+from restore.inference.job import Job
+from restore.inference.jobs import existing, plan
 from restore.inference.naming import Naming, key, known_suffixes
 
 DENOISED = Naming("denoised")

@@ -20,6 +20,7 @@ from restore.images import Image, write_image
 from restore.inference import batch, bounds
 from restore.inference.batch import Writing, run
 from restore.inference.gate import Gate
+from restore.inference.restored import Restored
 from restore.placing import TEMPORARY_SUFFIX, place, sweep
 
 
@@ -48,9 +49,9 @@ def test_a_full_disk_is_told_and_not_hammered(here, small_disk):
         write_image(Image(noise), Path("in", name))
     computed = []
 
-    def counting(image: Image) -> Image:
+    def counting(image: Image, mask: np.ndarray | None) -> Restored:
         computed.append(1)
-        return image
+        return Restored(image)
 
     outcomes = list(run(jobs_of(*names, output=str(small_disk)), counting, Writing()))
     failed = [outcome for outcome in outcomes if outcome.error]
@@ -86,9 +87,9 @@ def test_stopping_waits_for_no_computation_and_leaves_no_temporary(here):
         write(Path(f"in/{number}.png"))
     stop = threading.Event()
 
-    def endless(image: Image) -> Image:
+    def endless(image: Image, mask: np.ndarray | None) -> Restored:
         stop.wait(20)
-        return image
+        return Restored(image)
 
     outcomes = run(jobs_of(*(f"{number}.png" for number in range(4))), endless, Writing())
     threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()

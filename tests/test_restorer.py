@@ -87,7 +87,7 @@ def test_a_scale_keeps_memory_bounded_too(tiny):
     assert difference.mean() < 0.001
     restorer = package.load("super-resolve", str(tiny("super-resolve")), device="cpu", precision="fp32", scale=3)
     assert np.array_equal(restorer(image)[..., 3:], resize_bicubic(image[..., 3:], (903, 291)))
-    assert np.array_equal(restorer.restore(Image(image[..., :3], image[..., 3])).array, restorer(image))
+    assert np.array_equal(restorer.restore(Image(image[..., :3], image[..., 3])).image.array, restorer(image))
 
 
 def _in_small_bands(function, image, into):
@@ -117,11 +117,11 @@ def pretended(tiny, monkeypatch):
     def make(pixels: int, **options) -> tuple[Restorer, list[tuple[str, tuple[int, ...]]]]:
         really, seen = Engine.run, []
 
-        def on_cpu(self, planes, device):
+        def on_cpu(self, planes, device, stage):
             seen.append((device.type, tuple(planes.shape)))
             if device.type == "cuda" and planes.shape[0] * planes.shape[2] * planes.shape[3] > pixels:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-            return really(self, planes, torch.device("cpu"))
+            return really(self, planes, torch.device("cpu"), stage)
 
         monkeypatch.setattr(Engine, "run", on_cpu)
         monkeypatch.setattr(rooms, "free_memory", lambda device: 10**11)
@@ -175,11 +175,11 @@ def test_what_is_done_is_not_done_again(tiny, photo, monkeypatch):
     restorer = package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", tile=100)
     run_network, calls = restorer.head.run, []
 
-    def short_of_memory(network, planes):
+    def short_of_memory(network, planes, stage):
         calls.append(planes.shape[-1])
         if len(calls) > 2 and planes.shape[-2] > 125:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return run_network(network, planes)
+        return run_network(network, planes, stage)
 
     monkeypatch.setattr(restorer.head, "run", short_of_memory)
     assert np.abs(restorer(image).astype(int) - expected(tiny, image)).max() <= 1
@@ -201,7 +201,7 @@ def test_out_of_memory_ends_on_the_cpu(tiny, photo, pretended, caplog):
 def test_nothing_fits_anywhere(tiny, photo, monkeypatch):
     restorer = package.load("denoise", str(tiny("denoise")), device="cpu")
 
-    def full(network, planes):
+    def full(network, planes, stage):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
     monkeypatch.setattr(restorer.head, "run", full)
@@ -213,7 +213,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny, photo, monkeypatc
     restorer = package.load("denoise", str(tiny("denoise")), device="cpu")
     tried = []
 
-    def broken(network, planes):
+    def broken(network, planes, stage):
         tried.append(planes.shape)
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
@@ -231,8 +231,8 @@ def test_only_the_tile_that_overflowed_is_computed_again(tiny, photo, pretended,
     half = restorer(image)
     run_network, batches = restorer.head.run, []
 
-    def overflowing(network, planes):
-        output = run_network(network, planes)
+    def overflowing(network, planes, stage):
+        output = run_network(network, planes, stage)
         batches.append((next(network.parameters()).dtype, planes.shape[0]))
         if batches[-1][0] == torch.bfloat16:
             output[5, 1, 3, 3] = torch.nan

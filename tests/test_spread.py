@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from folder_tools import files_in, inverted, jobs_of, write
@@ -20,8 +21,10 @@ from folder_tools import files_in, inverted, jobs_of, write
 from restore.errors import DeviceError
 from restore.images import Image
 from restore.inference.batch import Pipeline, Writing, run
-from restore.inference.jobs import Job, plan
+from restore.inference.job import Job
+from restore.inference.jobs import plan
 from restore.inference.naming import Naming
+from restore.inference.restored import Restored
 from restore.inference.spread import Spread
 from restore.inference.spread_worker import Ready
 from restore.inference.watch import watch
@@ -41,11 +44,11 @@ def preparing(device: str, processes: int) -> Ready:
     if device == "dies":
         os._exit(3)
 
-    def transform(image: Image) -> Image:
+    def transform(image: Image, mask: np.ndarray | None) -> Restored:
         if image.pixels[0, 0, 0] == KILLER:
             os._exit(9)
         time.sleep(0.05)
-        return inverted(image)
+        return inverted(image, mask)
 
     return Ready(transform, f"{device} of {processes}")
 

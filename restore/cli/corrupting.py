@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,6 +16,8 @@ from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from restore.images import Image
 
 
@@ -25,35 +28,43 @@ class SeedFlags:
     seed: int = option(0, "Seed; the same seed and picture give the same damage, in a folder or alone.", min=0)
 
 
+@dataclass(frozen=True)
+class SaveMaskFlags:
+    """Flags of `restore corrupt`, for damage that has a place."""
+
+    save_mask: Path | None = option(None, "Folder for masks of the damage, as PNG: white is lost.", metavar="DIR")
+
+
 def add(app: typer.Typer) -> None:
     """Adds `corrupt`, with a command for every task."""
     group = typer.Typer(help="Damage pictures as training does.", no_args_is_help=True)
     for spec in TASKS.values():
         body = _body(spec)
         body.__doc__ = f"Damage pictures so that `restore {spec.name}` has something to do."
-        group.command(spec.name)(command(body, FileFlags, SeedFlags, spec.damage))
+        more = [SaveMaskFlags] if spec.masks else []
+        group.command(spec.name)(command(body, FileFlags, SeedFlags, spec.damage, *more))
     app.add_typer(group, name="corrupt")
 
 
 def _body(spec: TaskSpec) -> Any:
-    def body(files: FileFlags, seed: SeedFlags, damage: Options) -> None:
-        errand = plan_jobs(files, "corrupted")
+    def body(files: FileFlags, seed: SeedFlags, damage: Options, masks: SaveMaskFlags = SaveMaskFlags()) -> None:
+        errand = plan_jobs(files, "corrupted", save_mask=masks.save_mask)
 
         import numpy as np
 
         from restore.inference.batch import Pipeline
+        from restore.inference.restored import Restored
         from restore.pixels import to_dtype, to_float
 
         corruption = spec.load().operator(damage)
 
-        def corrupt(image: Image) -> Image:
+        def corrupt(image: Image, _: np.ndarray | None = None) -> Restored:
             # The seed of a picture comes from its pixels, so that neither its name nor its place in a folder matters.
             rng = np.random.default_rng((seed.seed, zlib.crc32(np.ascontiguousarray(image.pixels))))
-            damaged = corruption.apply(image.pixels, corruption.sample(image.pixels.shape, rng)).image
-            same_size = damaged.shape[:2] == image.pixels.shape[:2]
-            return replace(
-                image, pixels=to_dtype(to_float(damaged), image.pixels.dtype), alpha=image.alpha if same_size else None
-            )
+            damaged = corruption.apply(image.pixels, corruption.sample(image.pixels.shape, rng))
+            pixels = to_dtype(to_float(damaged.image), image.pixels.dtype)
+            alpha = image.alpha if pixels.shape[:2] == image.pixels.shape[:2] else None
+            return Restored(replace(image, pixels=pixels, alpha=alpha), damaged.mask)
 
         with Pipeline(corrupt, files.writing(), files.workers) as pipeline:
             write_all(errand, pipeline, done="corrupted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restore.cli.flags import argument
@@ -13,7 +14,8 @@ from restore.tasks.spec import option
 
 if TYPE_CHECKING:
     from restore.inference.batch import Writing
-    from restore.inference.jobs import Job
+    from restore.inference.job import Job
+    from restore.inference.masks import MaskPlaces
     from restore.inference.naming import Naming
 
 
@@ -54,8 +56,8 @@ class FileFlags:
         """Whether to tell people of what goes well."""
         return not (self.quiet or self.json)
 
-    def writing(self) -> Writing:
-        """How outputs are written."""
+    def writing(self, *, dry_run: bool = False) -> Writing:
+        """How outputs are written; in a dry run only masks are."""
         from restore.inference.batch import Writing
 
         return Writing(
@@ -64,6 +66,7 @@ class FileFlags:
             quality=self.quality,
             metadata=not self.strip_metadata,
             extension=_extension(self),
+            dry_run=dry_run,
         )
 
 
@@ -78,33 +81,41 @@ class Errand:
     jobs: list[Job]
     left_out: int
     unlisted: list[str]
+    masks: MaskPlaces
 
     def look(self) -> list[Job]:
         """The jobs there are by now. Raises RestoreError while a folder cannot be read, as when a disk is away."""
         from restore.inference.jobs import plan
 
-        return plan(self.inputs, self.output, self.naming, recursive=self.files.recursive, empty=True).jobs
+        recursive, masks = self.files.recursive, self.masks
+        return plan(self.inputs, self.output, self.naming, recursive=recursive, empty=True, masks=masks).jobs
 
 
-def plan_jobs(files: FileFlags, suffix: str) -> Errand:
+def plan_jobs(
+    files: FileFlags, suffix: str, *, mask: Path | None = None, save_mask: Path | None = None, dry_run: bool = False
+) -> Errand:
     """What the flags ask for; suffix: for names of outputs beside their input, unless the flags have one.
 
+    mask: where the damage is, a file or a folder. save_mask: a folder. dry_run: only masks are written.
     Raises UsageError for a call that cannot be; nothing is written, and torch not imported.
     """
     from restore.inference.jobs import STREAM, existing, plan
+    from restore.inference.masks import MaskPlaces
     from restore.inference.naming import Naming
 
     inputs, output = _places(files)
     if files.watch and (output == STREAM or not all(os.path.isdir(path) for path in inputs)):
         raise UsageError("--watch watches folders: give folders as INPUT, and a folder or nothing as OUTPUT")
     naming = Naming((files.suffix or suffix).strip("."), _extension(files))
-    planned = plan(inputs, output, naming, recursive=files.recursive, empty=files.watch)
-    _check_streams(planned.jobs, files)
-    there = [] if files.overwrite or files.skip_existing or files.watch else existing(planned.jobs)
+    masks = MaskPlaces(mask, save_mask)
+    planned = plan(inputs, output, naming, recursive=files.recursive, empty=files.watch, masks=masks)
+    _check_streams(planned.jobs, files, dry_run)
+    replacing = files.overwrite or files.skip_existing or files.watch
+    there = [] if replacing else existing(planned.jobs, dry_run=dry_run)
     if there:
         more = f" and {len(there) - 1} more outputs exist" if len(there) > 1 else " exists"
         raise UsageError(f"{min(there)}{more}; --skip-existing leaves, --overwrite replaces what is there")
-    return Errand(files, inputs, output, naming, planned.jobs, planned.left_out, planned.unlisted)
+    return Errand(files, inputs, output, naming, planned.jobs, planned.left_out, planned.unlisted, masks)
 
 
 def _places(files: FileFlags) -> tuple[list[str], str | None]:
@@ -137,11 +148,11 @@ def _extension(files: FileFlags) -> str | None:
     return suffix
 
 
-def _check_streams(jobs: list[Job], files: FileFlags) -> None:
+def _check_streams(jobs: list[Job], files: FileFlags, dry_run: bool) -> None:
     for job in jobs:
         if job.input is None and sys.stdin.isatty():
             raise UsageError("stdin is a terminal, not a picture; give a file, or cat one into it")
-        if job.output is None and sys.stdout.isatty():
+        if job.output is None and sys.stdout.isatty() and not dry_run:
             raise UsageError("stdout is a terminal, which shows no picture; give an OUTPUT, or > a file")
-        if job.output is None and files.json:
+        if job.output is None and files.json and not dry_run:
             raise UsageError("--json writes to stdout, where the picture goes; give an OUTPUT")

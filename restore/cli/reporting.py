@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,7 +18,7 @@ from restore.errors import RestoreError
 if TYPE_CHECKING:
     from restore.cli.files import Errand
     from restore.inference.batch import Outcome, Runner
-    from restore.inference.jobs import Job
+    from restore.inference.job import Job
 
 
 def write_all(errand: Errand, runner: Runner, *, done: str = "restored") -> None:
@@ -29,7 +30,7 @@ def write_all(errand: Errand, runner: Runner, *, done: str = "restored") -> None
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean end as Ctrl-C
-    sweep(job.output.parent for job in errand.jobs if job.output is not None)
+    sweep(path.parent for job in errand.jobs for path in job.written)
     report = _Report(errand, done)
     try:
         if errand.files.watch:
@@ -86,9 +87,8 @@ class _Report:
         from tqdm import tqdm
 
         self._files, self._done = errand.files, done
-        self._counts = {"restored": 0, "skipped": 0, "failed": 0}
+        self._counts = Counter({"failed": len(errand.unlisted)})
         self._failures = [f"failed: {text}" for text in errand.unlisted]
-        self._counts["failed"] += len(errand.unlisted)
         self._pixels, self._start = 0, time.perf_counter()
         if errand.left_out and self._files.talkative:
             say(f"left out {errand.left_out} earlier outputs; name a file or its folder to take it as INPUT")
@@ -102,7 +102,7 @@ class _Report:
     def add(self, outcome: Outcome) -> None:
         """Takes note of one outcome."""
         self._counts[outcome.status] += 1
-        if outcome.status == "restored" and outcome.size:
+        if outcome.size:
             self._pixels += outcome.size[0] * outcome.size[1]
         if outcome.error is not None:
             failure = f"failed: {outcome.job.input or 'stdin'}: {outcome.error}"
@@ -110,9 +110,11 @@ class _Report:
                 say(failure)
             else:
                 self._failures.append(failure)
-        elif outcome.note and not self._files.quiet:
+        if outcome.found and self._files.talkative:
+            self._aside(f"{outcome.job.input or 'stdin'}: {outcome.found}")
+        if outcome.note and not self._files.quiet:
             self._aside(f"{outcome.output or 'stdout'}: {outcome.note}")
-        if self._files.watch and outcome.error is None and self._files.talkative:
+        if self._files.watch and outcome.output is not None and self._files.talkative:
             say(f"{outcome.output}")
         if self._files.json:
             print(json.dumps(_record(outcome)), flush=True)
@@ -124,10 +126,11 @@ class _Report:
         """The last words; whether any failed."""
         self.close()
         if self._files.talkative:
-            restored, skipped, failed = self._counts.values()
-            seconds = time.perf_counter() - self._start
+            count, seconds = self._counts, time.perf_counter() - self._start
+            done = f"{count['restored'] + count['examined']} {self._done}"
+            copied = f", {count['copied']} copied" if count["copied"] else ""
             say(
-                f"{restored} {self._done}, {skipped} skipped, {failed} failed in {seconds:.1f} s "
+                f"{done}{copied}, {count['skipped']} skipped, {count['failed']} failed in {seconds:.1f} s "
                 f"({self._speed():.2f} megapixels/s)"
             )
         for failure in self._failures:
@@ -149,9 +152,11 @@ class _Report:
 def _record(outcome: Outcome) -> dict[str, Any]:
     return {
         "input": str(outcome.job.input or "-"),
-        "output": None if outcome.error is not None else str(outcome.output or "-"),
+        "output": None if outcome.error is not None or outcome.examined else str(outcome.output or "-"),
         "status": outcome.status,
         "seconds": round(outcome.seconds, 4),
         "size": outcome.size,
         "error": outcome.error,
+        "note": "; ".join(filter(None, (outcome.found, outcome.note))) or None,
+        "mask_share": None if outcome.mask_share is None else round(outcome.mask_share, 6),
     }

@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -44,30 +45,45 @@ class ModelFlags:
     tta: bool = option(False, "Average over the eight symmetries: a little better, eight times slower.", flags=("-x",))
 
 
+@dataclass(frozen=True)
+class MaskFlags:
+    """Flags of tasks that look for the damage, or take a mask of it."""
+
+    mask: Path | None = option(
+        None,
+        "Where the damage is: white, or a folder of masks by relative path and stem [default: it is looked for].",
+        metavar="FILE|DIR",
+    )
+    save_mask: Path | None = option(None, "Folder for the masks that were found, or given, as PNG.", metavar="DIR")
+    dry_run: bool = option(False, "Say what would be restored, and write nothing but masks.")
+
+
 def add(app: typer.Typer) -> None:
     """Adds a command for every task."""
     for spec in TASKS.values():
         body = _body(spec)
         body.__doc__ = spec.help
-        app.command(spec.name)(command(body, FileFlags, ModelFlags, spec.options))
+        app.command(spec.name)(command(body, FileFlags, ModelFlags, spec.options, *([MaskFlags] if spec.masks else [])))
 
 
 def _body(spec: TaskSpec) -> Any:
-    def body(files: FileFlags, model: ModelFlags, options: Options) -> None:
+    def body(files: FileFlags, model: ModelFlags, options: Options, masks: MaskFlags = MaskFlags()) -> None:
         devices = model.device.split(",")
         if not all(devices):
             raise UsageError(f"--device {model.device}: a list has a device between any two commas")
-        errand = plan_jobs(files, spec.file_suffix(options))  # what is wrong with the call is said before torch loads
-        preparing = partial(prepare, spec.name, model, options)
+        # What is wrong with the call is said before torch loads.
+        errand = plan_jobs(files, spec.file_suffix(options), **asdict(masks))
+        preparing = partial(prepare, spec.name, model, options, masks.dry_run)
+        writing, done = files.writing(dry_run=masks.dry_run), "looked at" if masks.dry_run else "restored"
         several = files.watch or (len(errand.jobs) > 1 and errand.jobs[0].output is not None)
         if len(devices) > 1 and several:
             from restore.inference.spread import Spread
 
-            spread = Spread(devices, preparing, files.writing(), files.workers)
+            spread = Spread(devices, preparing, writing, files.workers)
             with spread:
                 if files.talkative:
                     say(f"{spec.name} on {' and '.join(spread.about)}")
-                write_all(errand, spread)
+                write_all(errand, spread, done=done)
             return
 
         from restore.inference.batch import Pipeline
@@ -75,15 +91,16 @@ def _body(spec: TaskSpec) -> Any:
         ready = preparing(devices[0], 1)
         if files.talkative:
             say(f"{spec.name} on {ready.about}")
-        with Pipeline(ready.transform, files.writing(), files.workers, scale=ready.scale) as pipeline:
-            write_all(errand, pipeline)
+        with Pipeline(ready.transform, writing, files.workers, scale=ready.scale) as pipeline:
+            write_all(errand, pipeline, done=done)
 
     return body
 
 
-def prepare(task: str, model: ModelFlags, options: Options, device: str, processes: int) -> Ready:
+def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, device: str, processes: int) -> Ready:
     """The restorer that the flags ask for on `device`, in one of so many `processes` that share the cores.
 
+    dry_run: it looks, and restores nothing.
     Raises UsageError (also as WeightsError, DeviceError) for anything that is not there or does not fit.
     """
     import cv2
@@ -109,7 +126,8 @@ def prepare(task: str, model: ModelFlags, options: Options, device: str, process
         compile=model.compile,
         **asdict(options),
     )
-    return Ready(restore.restore, describe(restore.device, restore.dtype), restore.head.scale)
+    about, scale = describe(restore.device, restore.dtype), restore.head.scale
+    return Ready(restore.examine, about) if dry_run else Ready(restore.restore, about, scale)
 
 
 def _cores() -> int:

@@ -3,81 +3,36 @@
 from __future__ import annotations
 
 import logging
-import os
-import stat
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+
+import numpy as np
 
 from restore.errors import ImageError, RestoreError
-from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
+from restore.images import Image, encode_image, read_image
 from restore.images.failures import printable, reason
-from restore.inference.bounds import Budget, Disk, bytes_needed
+from restore.inference.bounds import Budget, bytes_needed
 from restore.inference.gate import Gate
-from restore.inference.jobs import Job
-from restore.placing import abandon, place
+from restore.inference.job import Job
+from restore.inference.masks import encode_mask, read_mask
+from restore.inference.outcomes import Outcome, Runner, Writing, success
+from restore.inference.outputs import Outputs, signature, target
+from restore.inference.restored import Restored
+from restore.placing import abandon
+
+__all__ = ["PATIENCE", "Outcome", "Pipeline", "Runner", "Transform", "Writing", "run"]
 
 logger = logging.getLogger("restore")
 
-Transform = Callable[[Image], Image]
+# A picture and its mask (H,W) bool, if a person has given one -> what was found, and made of it.
+Transform = Callable[[Image, np.ndarray | None], Restored]
 PATIENCE = 1.5  # seconds that a stopped run waits for files that are on their way to the disk
-
-
-@dataclass(frozen=True)
-class Writing:
-    """How pictures are written.
-
-    overwrite: replace outputs that exist. skip_existing: leave them, and do not restore their inputs.
-    quality: 1-100 of lossy formats (None: as the input). metadata: carry EXIF and XMP.
-    extension: the format (`.png`) of what goes to stdout (None: the input's).
-    """
-
-    overwrite: bool = False
-    skip_existing: bool = False
-    quality: int | None = None
-    metadata: bool = True
-    extension: str | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: restored, skipped (its `output` was there), or failed (`error` says why).
-
-    size: (width, height) of the output. seconds: of computing. note: what a person should know of a success.
-    """
-
-    job: Job
-    output: Path | None = None
-    size: tuple[int, int] | None = None
-    seconds: float = 0.0
-    error: str | None = None
-    note: str | None = None
-    skipped: bool = False
-
-    @property
-    def status(self) -> str:
-        """restored, skipped or failed."""
-        return "failed" if self.error is not None else "skipped" if self.skipped else "restored"
-
-
-class Runner(Protocol):
-    """Takes jobs and gives outcomes; may be asked again, until it is left."""
-
-    def __enter__(self) -> Runner: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def run(self, jobs: Iterable[Job], *, fail_fast: bool = False) -> Iterator[Outcome]:
-        """The outcomes of `jobs`. With `fail_fast` nothing is begun after the first failure."""
-        ...
 
 
 def run(
@@ -122,7 +77,7 @@ class Pipeline:
         self.width = max(1, workers) + 1
         self._lanes = ThreadPoolExecutor(self.width, thread_name_prefix="lane")
         self._computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
-        self._budget, self._disk, self._gate = budget or Budget(), Disk(), Gate()
+        self._budget, self._outputs, self._gate = budget or Budget(), Outputs(writing), Gate()
         self._stopped = False
 
     def __enter__(self) -> Pipeline:
@@ -174,9 +129,11 @@ class Pipeline:
         try:
             if self._stopped:
                 return None
-            if (there := self._there(job, job.output, overwrite)) is not None:
+            if (there := self._outputs.there(job, job.output, overwrite)) is not None:
                 return there
-            with self._budget.taking(bytes_needed(job.input, self._scale)):
+            if job.trouble:
+                return Outcome(job, error=job.trouble)
+            with self._budget.taking(bytes_needed(job.input, self._scale) + bytes_needed(job.mask, 0)):
                 return None if self._stopped else self._restore(job, overwrite)
         except (BrokenPipeError, CancelledError):  # not faults of the picture
             if self._stopped:
@@ -189,100 +146,51 @@ class Pipeline:
             return Outcome(job, error=f"unexpected {type(error).__name__}: {reason(error)}")
 
     def _restore(self, job: Job, overwrite: bool) -> Outcome | None:
-        before = _signature(job.input)
-        image = read_image(sys.stdin.buffer.read(), name="stdin") if job.input is None else read_image(job.input)
-        output, _, _ = _target(job, image, self._writing)
-        if output != job.output and (there := self._there(job, output, overwrite)) is not None:
+        before, writing = signature(job.input), self._writing
+        again = job.input if before is not None else None  # what is no regular file is read once
+        data = _read_once(job.input) if again is None else b""
+        image = read_image(data, name=printable(job.input or "stdin")) if again is None else read_image(again)
+        output, _, _ = target(job, image, writing)
+        if output != job.output and (there := self._outputs.there(job, output, overwrite)) is not None:
             return there
-        if job.output is not None:
-            _prepare(job.output.parent)
-        seconds, restored = self._computing.submit(self._compute, image).result()
-        del image
-        output, kind, note = _target(job, restored, self._writing)
-        data = encode_image(restored, kind, quality=self._writing.quality, metadata=self._writing.metadata)
+        mask = None if job.mask is None else read_mask(job.mask)
+        self._outputs.prepare(job)
+        seconds, restored = self._computing.submit(self._compute, image, mask).result()
+        del image, mask
+        output, kind, note = target(job, restored.image, writing)
+        copied = restored.nothing and kind == restored.image.format and writing.keeps_bytes and not writing.dry_run
+        if copied:
+            data = data if again is None else again.read_bytes()
+        elif not writing.dry_run:
+            data = encode_image(restored.image, kind, quality=writing.quality, metadata=writing.metadata)
+        found = b"" if job.save_mask is None else encode_mask(restored.mask, restored.image.size)
+        outcome = success(job, restored, writing, seconds, copied=copied)
         with self._gate.passing() as allowed:
             if not allowed:
                 return None
-            if _signature(job.input) != before:
+            if signature(job.input) != before:
                 raise ImageError("changed or vanished while it was being restored; run again with --skip-existing")
+            if job.save_mask is not None:  # first: where the output is, the run went to its end
+                self._outputs.write(job, found, job.save_mask, overwrite)
+            if writing.dry_run:
+                return outcome
             if output is None:
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
-            elif (there := self._write(job, data, output, overwrite)) is not None:
-                return there
-        return Outcome(job, output, restored.size, seconds, note=note)
+            elif not self._outputs.write(job, data, output, overwrite):
+                return Outcome(job, output, skipped=True)
+        return replace(outcome, output=output, note=note)
 
-    def _compute(self, image: Image) -> tuple[float, Image]:
+    def _compute(self, image: Image, mask: np.ndarray | None) -> tuple[float, Restored]:
         if self._stopped:
             raise CancelledError
         start = time.perf_counter()
-        restored = self._transform(image)
+        restored = self._transform(image, mask)
         return time.perf_counter() - start, restored
 
-    def _there(self, job: Job, output: Path | None, overwrite: bool) -> Outcome | None:
-        """The end of a job that need not be begun: its output is there, or cannot be."""
-        if output is None:
-            return None
-        if refusal := self._disk.refusal(job.input, output.parent):
-            return Outcome(job, error=refusal)
-        try:
-            found = os.lstat(output)  # raises if the name is too long
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if overwrite or (self._writing.skip_existing and _is_empty(found)):
-            return None
-        if self._writing.skip_existing:
-            return Outcome(job, output, skipped=True)
-        return Outcome(job, error=f"{printable(output)}: exists already; --skip-existing leaves it")
 
-    def _write(self, job: Job, data: bytes, output: Path, overwrite: bool) -> Outcome | None:
-        skip = self._writing.skip_existing
-        try:
-            # With -k an empty file is what a power cut left, not a picture.
-            empty = skip and os.path.lexists(output) and _is_empty(os.lstat(output))
-            place(data, output, overwrite=overwrite or empty)
-        except FileExistsError:
-            if skip:  # another run was quicker
-                return Outcome(job, output, skipped=True)
-            raise
-        except OSError as error:
-            self._disk.failed(error, job.input, len(data))
-            error.filename, error.filename2 = str(output), None  # not the temporary
-            raise
-        return None
-
-
-def _target(job: Job, image: Image, writing: Writing) -> tuple[Path | None, str, str | None]:
-    """Where `image` goes, in which format, and what to say if that is not the one wanted."""
-    if job.output is not None:
-        wanted = job.output.suffix
-    else:
-        wanted = writing.extension or next(suffix for suffix, kind in SUFFIXES.items() if kind == image.format)
-    suffix, note = writable_suffix(image, wanted)
-    output = job.output if job.output is None or suffix == wanted else job.instead(suffix)
-    return output, SUFFIXES[suffix.lower()], note
-
-
-def _prepare(folder: Path) -> None:
-    """Makes `folder`; before computing, so that hours are not spent on what cannot be written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ImageError(f"{printable(folder)}: no permission to write there; choose another folder")
-
-
-def _signature(path: Path | None) -> tuple[int, ...] | None:
-    """What changes when a regular file does; None if it is not there, or no regular file."""
-    try:
-        about = os.stat(path) if path is not None else None
-    except (OSError, ValueError):
-        return None
-    if about is None or not stat.S_ISREG(about.st_mode):
-        return None
-    return about.st_ino, about.st_size, about.st_mtime_ns
-
-
-def _is_empty(found: os.stat_result) -> bool:
-    return stat.S_ISREG(found.st_mode) and found.st_size == 0
+def _read_once(path: Path | None) -> bytes:
+    return sys.stdin.buffer.read() if path is None else path.read_bytes()
 
 
 def _why(job: Job, error: Exception) -> str:

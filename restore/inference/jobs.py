@@ -6,33 +6,26 @@ import glob
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from restore.errors import UsageError
 from restore.images import SUFFIXES, find_images
 from restore.images.failures import printable
-from restore.inference.naming import Naming, clashing_instead, distinct, is_picture, known_suffixes, originals
+from restore.inference.collisions import refuse_inputs_as_outputs, refuse_masks_as_pictures, same
+from restore.inference.job import Job
+from restore.inference.masks import MaskPlaces, given_masks, saved_masks
+from restore.inference.naming import (
+    Naming,
+    clashing_instead,
+    distinct,
+    is_picture,
+    known_suffixes,
+    originals,
+)
 
 STREAM = "-"  # stdin as an input, stdout as an output
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture: where it comes from and where it goes; None is stdin or stdout.
-
-    whole_name: where the output's format cannot hold the picture, `a.jpg` becomes `a.jpg.png`, for `a.png`
-    is another's.
-    """
-
-    input: Path | None
-    output: Path | None
-    whole_name: bool = False
-
-    def instead(self, suffix: str) -> Path:
-        """The output under another `suffix`."""
-        assert self.output is not None
-        return self.output.with_name(self.output.name + suffix) if self.whole_name else self.output.with_suffix(suffix)
+NO_MASKS = MaskPlaces()
 
 
 @dataclass(frozen=True)
@@ -45,40 +38,75 @@ class Plan:
     unlisted: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """A picture to restore: the folder of its output, whether that is beside it, and its place among the inputs."""
+
+    path: Path
+    folder: Path
+    beside: bool
+    name: Path
+
+
 def plan(
-    inputs: Sequence[str], output: str | None, naming: Naming, *, recursive: bool = False, empty: bool = False
+    inputs: Sequence[str],
+    output: str | None,
+    naming: Naming,
+    *,
+    recursive: bool = False,
+    empty: bool = False,
+    masks: MaskPlaces = NO_MASKS,
 ) -> Plan:
     """The jobs for what a person typed; nothing is written.
 
     inputs: files, folders (with `recursive` all below them), globs, or `-`. output: a file, a folder
     or `-`; None puts files beside their input and folders into `<folder>.<suffix>`. Folders are mirrored,
-    and globs from where they begin to vary. No two jobs have one output, and no output is an input.
-    Raises UsageError for inputs that are missing or hold no picture (`empty` allows folders without), and
-    for an output that would be an input, or cannot hold them all.
+    and globs from where they begin to vary. masks: where those of the pictures are, and go to, mirrored as well.
+    No two jobs have one output, and no output is an input.
+    Raises UsageError for inputs that are missing or hold no picture (`empty` allows folders without), for
+    an output that would be an input, or cannot hold them all, and for masks that are not there.
     """
     if STREAM in inputs or output == STREAM:
-        return Plan([_stream_job(inputs, output)])
+        job = _stream_job(inputs, output)
+        return Plan(_masked([job], [None if job.input is None else Path(job.input.name)], masks))
     if len(inputs) == 1 and os.path.lexists(inputs[0]) and not os.path.isdir(inputs[0]):
         job = _file_job(Path(inputs[0]), output, naming)
-        _refuse_inputs_as_outputs([job])
-        return Plan([job])
+        return Plan(_masked([job], [Path(os.path.basename(inputs[0]))], masks))
     with warnings.catch_warnings(record=True) as caught:  # a subfolder that cannot be listed
         warnings.simplefilter("always")
-        wanted, left_out = _wanted(inputs, output, naming, recursive)
-    if not wanted and not empty:
-        hint = "" if recursive else "; -r looks into its subfolders too"
-        only = ", but earlier outputs" if left_out else ""
-        raise UsageError(f"{printable(inputs[0])}: no pictures here{only}{hint}")
-    outputs = distinct(wanted, naming)
-    clashing = clashing_instead(outputs)
-    jobs = [Job(path, to, to in clashing) for (path, _, _), to in zip(wanted, outputs, strict=True)]
-    _refuse_inputs_as_outputs(jobs)
+        wanted, left_out = _wanted(inputs, output, naming, recursive, masks)
+        if not wanted and not empty:
+            hint = "" if recursive else "; -r looks into its subfolders too"
+            only = ", but earlier outputs" if left_out else ""
+            raise UsageError(f"{printable(inputs[0])}: no pictures here{only}{hint}")
+        outputs = distinct([(one.path, one.folder, one.beside) for one in wanted], naming)
+        clashing = clashing_instead(outputs)
+        jobs = [Job(one.path, to, to in clashing) for one, to in zip(wanted, outputs, strict=True)]
+        jobs = _masked(jobs, [one.name for one in wanted], masks, empty=empty)
     return Plan(jobs, left_out, [str(warning.message) for warning in caught])
 
 
-def existing(jobs: Iterable[Job]) -> list[Path]:
-    """The outputs that are already there."""
-    return [job.output for job in jobs if job.output is not None and os.path.lexists(job.output)]
+def existing(jobs: Iterable[Job], *, dry_run: bool = False) -> list[Path]:
+    """What is to be written, but is already there; in a dry run only masks are written."""
+    paths = [path for job in jobs for path in ([job.save_mask] if dry_run else job.written)]
+    return [path for path in paths if path is not None and os.path.lexists(path)]
+
+
+def _masked(jobs: Sequence[Job], names: Sequence[Path | None], masks: MaskPlaces, *, empty: bool = False) -> list[Job]:
+    """`jobs` with their masks. names: of the inputs, relative to what was named as input; None is stdin."""
+    done = list(jobs)
+    if masks.given is not None and masks.saved is not None and same(masks.given, masks.saved):
+        raise UsageError(f"--mask and --save-mask are both {printable(masks.given)}; give one of them another folder")
+    if masks.given is not None:
+        given = given_masks(names, masks.given, empty=empty)
+        done = [replace(job, mask=mask, trouble=why) for job, (mask, why) in zip(done, given, strict=True)]
+    if masks.saved is not None:
+        _refuse_file_as_folder(masks.saved)
+        saved = saved_masks(names, masks.saved)
+        done = [replace(job, save_mask=path) for job, path in zip(done, saved, strict=True)]
+    refuse_inputs_as_outputs(done)
+    refuse_masks_as_pictures(done)
+    return done
 
 
 def _stream_job(inputs: Sequence[str], output: str | None) -> Job:
@@ -119,38 +147,47 @@ def _named(path: Path, naming: Naming) -> Path:
 
 
 def _wanted(
-    inputs: Sequence[str], output: str | None, naming: Naming, recursive: bool
-) -> tuple[list[tuple[Path, Path, bool]], int]:
-    """For every picture: itself, the folder of its output, whether that is beside it. And how many were left out."""
+    inputs: Sequence[str], output: str | None, naming: Naming, recursive: bool, masks: MaskPlaces
+) -> tuple[list[_Wanted], int]:
+    """Every picture once. And how many were left out."""
     target = None if output is None else Path(output)
     if target is not None:
         _refuse_file_as_folder(target)
     suffixes = known_suffixes() | {naming.suffix}
-    wanted: dict[Path, tuple[Path, Path, bool]] = {}  # by input: one that is named twice is restored once
+    wanted: dict[Path, _Wanted] = {}  # by input: one that is named twice is restored once
     left_out = 0
 
-    def add(path: Path, folder: Path | None) -> None:
-        wanted.setdefault(path, (path, path.parent if folder is None else folder, folder is None))
+    def add(path: Path, folder: Path | None, name: Path) -> None:
+        wanted.setdefault(path, _Wanted(path, path.parent if folder is None else folder, folder is None, name))
+
+    def pictures_of(found: list[Path], top: Path, root: Path | None) -> list[Path]:
+        nonlocal left_out
+        for folder in masks.folders:
+            if same(folder, top):
+                raise UsageError(f"{printable(top)}: holds the pictures; give masks a folder of their own")
+            found = _outside(found, top, folder)
+        pictures = originals(_outside(found, top, root) if root else found, top, suffixes)
+        left_out += len(found) - len(pictures)
+        return pictures
 
     for text in inputs:
         if os.path.isdir(text):
             folder = Path(text)
             root = _root(folder, target, naming, named=len(inputs) > 1)
-            found = find_images(folder, recursive=recursive)
-            pictures = originals(_outside(found, folder, root), folder, suffixes)
-            left_out += len(found) - len(pictures)
-            for path in pictures:
-                add(path, root / path.relative_to(folder).parent)
+            above = Path(root.name) if len(inputs) > 1 else Path()  # masks are told apart as outputs are
+            for path in pictures_of(find_images(folder, recursive=recursive), folder, root):
+                name = path.relative_to(folder)
+                add(path, root / name.parent, above / name)
         elif os.path.lexists(text):
-            add(_named(Path(text), naming), target)
+            path = _named(Path(text), naming)
+            add(path, target, Path(path.name))
         else:
             names = _expand(text)
             start = _fixed_part(text)
             found = [path for path in map(Path, names) if is_picture(path) and os.path.isfile(path)]
-            pictures = originals(_outside(found, start, target) if target else found, start, suffixes)
-            left_out += len(found) - len(pictures)
-            for path in pictures:
-                add(path, target and target / path.relative_to(start).parent)
+            for path in pictures_of(found, start, target):
+                name = path.relative_to(start)
+                add(path, target and target / name.parent, name)
     return list(wanted.values()), left_out
 
 
@@ -206,27 +243,3 @@ def _outside(files: list[Path], top: Path, folder: Path) -> list[Path]:
         return files
     inside = {parent for parent in {path.parent for path in files} if within(parent)}
     return [path for path in files if path.parent not in inside]
-
-
-def _refuse_inputs_as_outputs(jobs: Iterable[Job]) -> None:
-    """By device and inode: sees through links, and through names that differ in case on a disk that ignores it."""
-    jobs = list(jobs)
-    inputs = {_identity(job.input): job.input for job in jobs if job.input is not None}
-    inputs.pop(None, None)
-    for job in jobs:
-        if job.output is None or (there := _identity(job.output)) is None:
-            continue
-        if there in inputs:
-            same = job.output == inputs[there]
-            what = "is an input" if same else f"is the input {printable(inputs[there])} under another name"
-            raise UsageError(f"{printable(job.output)}: {what}, and inputs are never written over; give another OUTPUT")
-        if os.path.isdir(job.output):
-            raise UsageError(f"{printable(job.output)}: is a folder, where a file would have to go")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        about = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return about.st_dev, about.st_ino

@@ -134,7 +134,7 @@ def _pass(restorer: Restorer, sources: Sequence[Path | bytes]) -> dict[str, floa
         times.append(time.perf_counter())
         total["megapixels"] += image.megapixels
         kind = image.format
-        image = restorer.restore(image)  # returns what the CPU holds: nothing is left running on a device
+        image = restorer.restore(image).image  # returns what the CPU holds: nothing is left running on a device
         times.append(time.perf_counter())
         suffix = next(suffix for suffix, known in SUFFIXES.items() if known == kind)
         encode_image(image, SUFFIXES[writable_suffix(image, suffix)[0]])

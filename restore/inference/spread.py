@@ -15,7 +15,7 @@ from types import TracebackType
 
 from restore.errors import RestoreError
 from restore.inference.batch import PATIENCE, Outcome, Writing
-from restore.inference.jobs import Job
+from restore.inference.job import Job
 from restore.inference.spread_worker import Preparing, interrupts_held, work
 from restore.placing import sweep
 
@@ -185,7 +185,7 @@ class Spread:
 
 
 def _sweep_after(worker: _Worker) -> None:
-    sweep(job.output.parent for job in worker.jobs.values() if job.output is not None)
+    sweep(path.parent for job in worker.jobs.values() for path in job.written)
 
 
 def _size(job: Job) -> int:

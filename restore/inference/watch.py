@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from restore.inference.batch import Outcome, Runner
-from restore.inference.jobs import Job
+from restore.inference.job import Job
 
 POLL = 1.0  # seconds between two looks
 PATIENCE = 5.0  # seconds that a file which cannot be read is given to become whole
 
-_Signature = tuple[int, int]
+_Signature = tuple[tuple[int, int], ...]  # (bytes, nanoseconds) of the picture, and of its mask
 
 
 @dataclass
@@ -31,7 +31,7 @@ def watch(look: Callable[[], list[Job]], runner: Runner, *, poll: float = POLL) 
 
     look: all jobs there are now, by files that may still be being written; called every `poll` seconds, or less
     often where it takes long. A file is tried when its size and time have stood still for a whole
-    `poll`; one that fails is tried again when it changes, and once more after `PATIENCE` seconds: only
+    `poll`; one that fails is tried again when it or its mask changes, and once more after `PATIENCE` seconds: only
     then is its failure told, for a copy over a network may have paused.
     """
     seen: dict[object, _Seen] = {}
@@ -53,14 +53,14 @@ def watch(look: Callable[[], list[Job]], runner: Runner, *, poll: float = POLL) 
 
 def _is_due(job: Job, seen: dict[object, _Seen], now: float, poll: float) -> bool:
     try:
-        about = os.stat(job.input or "")
+        files = [os.stat(path) for path in (job.input or "", job.mask) if path is not None]
     except OSError:
         seen.pop(job.input, None)
         return False
-    signature = (about.st_size, about.st_mtime_ns)
+    signature = tuple((about.st_size, about.st_mtime_ns) for about in files)
     state = seen.get(job.input)
     if state is None or state.signature != signature:
         # What was there long before we came has stood still already.
-        quiet = time.time() - about.st_mtime > max(PATIENCE, poll)
+        quiet = time.time() - max(about.st_mtime for about in files) > max(PATIENCE, poll)
         state = seen[job.input] = _Seen(signature, now if not quiet else now - poll)
     return not state.done and now - state.since >= (PATIENCE if state.failed else poll)
