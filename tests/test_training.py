@@ -25,7 +25,7 @@ from restore.errors import RestoreError, TrainingError, UsageError
 from restore.tasks import TASKS
 from restore.tasks.objective import RestorationObjective
 from restore.training import checkpoint
-from restore.training.data import Batches, Patches, fitting_patch, loader, variant_of
+from restore.training.data import Batches, Key, Patches, fitting_patch, loader, variant_of
 from restore.training.loop import Run, checkpoint_folder
 from restore.training.pictures import Pictures, list_pictures
 from restore.training.settings import Settings
@@ -200,6 +200,59 @@ def test_init_starts_from_weights(folder, tmp_path):
     wider = RestorationObjective(TASKS["denoise"].load(), TASKS["denoise"].training_options(), None, 32)
     with pytest.raises(UsageError, match="another architecture or config"):
         train(wider, request(folder, tmp_path / "third.safetensors", init=first), report=quietly, bar=True)
+
+
+def test_init_takes_what_fits_of_weights_for_other_scales(folder, tmp_path):
+    """The trunk is shared: weights for x2 are a start for x4, whose head is new."""
+    double, fourfold = objective("super-resolve", 16), objective("super-resolve", 16)
+    task = double.task
+    for made, scales in ((double, (2,)), (fourfold, (2, 4))):
+        made.damage = task.spec.damage(scales=scales)
+        made.config = task.config_for(made.config, made.damage)
+        made.variants = task.variants(made.damage)
+    train(double, request(folder, tmp_path / "x2.safetensors"), report=quietly, bar=True)
+    start = request(folder, tmp_path / "x4.safetensors", init=tmp_path / "x2.safetensors", steps=1, lr=1e-9)
+    train(fourfold, start, report=quietly, bar=True)
+    before, after = load_file(tmp_path / "x2.safetensors"), load_file(tmp_path / "x4.safetensors")
+    assert torch.equal(before["stem.weight"], after["stem.weight"])
+    assert torch.equal(before["heads.2.weight"], after["heads.2.weight"])
+    assert "heads.4.weight" in after
+
+
+@pytest.mark.parametrize("changes", [{"loss": "mse"}, {"loss": "charbonnier"}, {"mse_share": 0.5}, {"ema": 0.0}])
+def test_what_shapes_the_weights_does(changes, folder, tmp_path):
+    """Each setting leads to other weights than the run without it, and stands in the header."""
+    train(objective(), request(folder, tmp_path / "plain.safetensors"), report=quietly, bar=True)
+    train(objective(), request(folder, tmp_path / "other.safetensors", **changes), report=quietly, bar=True)
+    plain, other = (load_file(tmp_path / f"{name}.safetensors") for name in ("plain", "other"))
+    assert not torch.equal(plain["stem.weight"], other["stem.weight"])
+    provenance = weights.read_header(tmp_path / "other.safetensors").provenance
+    assert {name: provenance[name] for name in changes} == changes
+
+
+def test_settings_that_cannot_be():
+    for wrong in ({"loss": "huber"}, {"mse_share": 1.5}, {"ema": 1.0}, {"lr": 0.0}):
+        with pytest.raises(UsageError):
+            Settings(steps=10, **wrong)
+
+
+def test_scenes_are_seen_upright_and_whole(tmp_path):
+    """Where a patch is to cover most of a scene: the sky stays above, and a large picture counts as much as a small."""
+    small, large = tmp_path / "a.png", tmp_path / "b.png"
+    for path, side, dark in ((small, 60, 0), (large, 600, 100)):
+        image = np.full((side, side + 20, 3), dark, np.uint8)
+        image[: side // 2] = 255
+        cv2.imwrite(str(path), image)
+    made = objective("colorize", 32)
+    patches = Patches(Pictures(list_pictures([tmp_path]), report=quietly), made, seed=0)
+    assert made.coverage(0) is not None
+    darkest = []
+    for index in range(60):
+        clean = patches[Key(0, index, 0)]["clean"]
+        assert clean.shape == (3, 32, 32)
+        assert clean[:, 0].min() > clean[:, -1].max()
+        darkest.append(float(clean.min()))
+    assert 0.3 < np.mean(np.array(darkest) < 0.2) < 0.7
 
 
 def test_minutes_become_steps_once(folder, tmp_path, monkeypatch):
