@@ -86,12 +86,10 @@ def _body(spec: TaskSpec) -> Any:
                 write_all(errand, spread, done=done)
             return
 
-        from restore.inference.batch import Pipeline
-
         ready = preparing(devices[0], 1)
         if files.talkative:
             say(f"{spec.name} on {ready.about}")
-        with Pipeline(ready.transform, writing, files.workers, scale=ready.scale) as pipeline:
+        with ready.pipeline(writing, files.workers) as pipeline:
             write_all(errand, pipeline, done=done)
 
     return body
@@ -127,7 +125,7 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
         **asdict(options),
     )
     about, scale = describe(restore.device, restore.dtype), restore.head.scale
-    return Ready(restore.examine, about) if dry_run else Ready(restore.restore, about, scale)
+    return Ready(restore.examine, about) if dry_run else Ready(restore.restore, about, scale, restore)
 
 
 def _cores() -> int:

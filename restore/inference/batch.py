@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-
 from restore.errors import ImageError, RestoreError
-from restore.images import Image, encode_image, read_image
+from restore.images import encode_image, read_image
 from restore.images.failures import printable, reason
 from restore.inference.bounds import Budget, bytes_needed
+from restore.inference.computing import Computing, Together, Transform
 from restore.inference.gate import Gate
 from restore.inference.job import Job
 from restore.inference.masks import encode_mask, read_mask
 from restore.inference.outcomes import Outcome, Runner, Writing, success
 from restore.inference.outputs import Outputs, signature, target
-from restore.inference.restored import Restored
 from restore.placing import abandon
 
-__all__ = ["PATIENCE", "Outcome", "Pipeline", "Runner", "Transform", "Writing", "run"]
+__all__ = ["PATIENCE", "Outcome", "Pipeline", "Runner", "Together", "Transform", "Writing", "run"]
 
 logger = logging.getLogger("restore")
 
-# A picture and its mask (H,W) bool, if a person has given one -> what was found, and made of it.
-Transform = Callable[[Image, np.ndarray | None], Restored]
 PATIENCE = 1.5  # seconds that a stopped run waits for files that are on their way to the disk
 
 
@@ -43,15 +38,17 @@ def run(
     workers: int = 2,
     fail_fast: bool = False,
     scale: int = 1,
+    together: Together | None = None,
 ) -> Iterator[Outcome]:
     """Applies `transform` to every job's picture; outcomes come in the order of the jobs.
 
     workers: threads that decode and encode beside the computing; they change nothing but the time.
     scale: how many times longer `transform` makes the sides, so that memory can be bounded.
+    together: does what `transform` does, to several pictures at once.
     Whatever is wrong with a file is in its outcome; only BrokenPipeError is raised, when nobody reads stdout.
     An iterator that is closed early leaves no half-written file.
     """
-    with Pipeline(transform, writing, workers, scale=scale) as pipeline:
+    with Pipeline(transform, writing, workers, scale=scale, together=together) as pipeline:
         yield from pipeline.run(jobs, fail_fast=fail_fast)
 
 
@@ -61,7 +58,8 @@ class Pipeline:
     So one picture is computed while the next is decoded and the one before encoded, and every result
     depends on its own input alone. transform: called in one thread only. workers: pictures in flight
     beside the one that is computed, at most; `budget` bounds their bytes as well. scale: how many times
-    longer `transform` makes the sides, for that bound.
+    longer `transform` makes the sides, for that bound. together: does what `transform` does, to several pictures
+    at once, where small ones wait for it; at most one more than `workers` do.
     """
 
     def __init__(
@@ -72,11 +70,12 @@ class Pipeline:
         *,
         scale: int = 1,
         budget: Budget | None = None,
+        together: Together | None = None,
     ) -> None:
-        self._transform, self._writing, self._scale = transform, writing, scale
+        self._writing, self._scale = writing, scale
         self.width = max(1, workers) + 1
         self._lanes = ThreadPoolExecutor(self.width, thread_name_prefix="lane")
-        self._computing = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self._computing = Computing(transform, together)
         self._budget, self._outputs, self._gate = budget or Budget(), Outputs(writing), Gate()
         self._stopped = False
 
@@ -107,6 +106,7 @@ class Pipeline:
                 continue
             if outcome.error is not None and fail_fast:
                 self._stopped, more = True, False  # what is being encoded by now is still written, and told
+                self._computing.stop()
             yield outcome
 
     def submit(self, job: Job, *, overwrite: bool = False) -> Future[Outcome | None]:
@@ -123,7 +123,7 @@ class Pipeline:
             abandon()
         self._budget.release_all()
         self._lanes.shutdown(wait=False, cancel_futures=True)
-        self._computing.shutdown(wait=False, cancel_futures=True)
+        self._computing.stop()
 
     def _one(self, job: Job, overwrite: bool) -> Outcome | None:
         try:
@@ -155,7 +155,7 @@ class Pipeline:
             return there
         mask = None if job.mask is None else read_mask(job.mask)
         self._outputs.prepare(job)
-        seconds, restored = self._computing.submit(self._compute, image, mask).result()
+        seconds, restored = self._computing.submit(image, mask).result()
         del image, mask
         output, kind, note = target(job, restored.image, writing)
         copied = restored.nothing and kind == restored.image.format and writing.keeps_bytes and not writing.dry_run
@@ -180,13 +180,6 @@ class Pipeline:
             elif not self._outputs.write(job, data, output, overwrite):
                 return Outcome(job, output, skipped=True)
         return replace(outcome, output=output, note=note)
-
-    def _compute(self, image: Image, mask: np.ndarray | None) -> tuple[float, Restored]:
-        if self._stopped:
-            raise CancelledError
-        start = time.perf_counter()
-        restored = self._transform(image, mask)
-        return time.perf_counter() - start, restored
 
 
 def _read_once(path: Path | None) -> bytes:

@@ -44,7 +44,9 @@ class Engine:
             if self.dtype != torch.float32 and not _all_finite(output):
                 broken = [number for number, tile in enumerate(output) if not _all_finite(tile)]
                 logger.info("%d tiles overflowed in half precision: computing them in fp32", len(broken))
-                output[broken] = self._symmetric(there[broken], self._on(device, torch.float32), stage).float()
+                for number in broken:  # one by one, so that how many there are changes nothing in any of them
+                    tile = there[number : number + 1]
+                    output[number] = self._symmetric(tile, self._on(device, torch.float32), stage)[0].float()
             return output.cpu()
 
     def _symmetric(self, planes: torch.Tensor, network: Any, stage: str) -> torch.Tensor:

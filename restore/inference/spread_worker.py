@@ -12,17 +12,25 @@ from multiprocessing.connection import Connection
 from threading import Lock
 
 from restore.errors import RestoreError
-from restore.inference.batch import Outcome, Pipeline, Transform, Writing
+from restore.inference.batch import Outcome, Pipeline, Together, Transform, Writing
 from restore.inference.bounds import Budget
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A device with its network. about: device and precision in words; scale: of the sides of what it restores."""
+    """A device with its network. about: device and precision in words; scale: of the sides of what it restores.
+
+    together: does what `transform` does, to several pictures at once; None: one by one.
+    """
 
     transform: Transform
     about: str = ""
     scale: int = 1
+    together: Together | None = None
+
+    def pipeline(self, writing: Writing, workers: int, budget: Budget | None = None) -> Pipeline:
+        """Threads that restore files with it."""
+        return Pipeline(self.transform, writing, workers, scale=self.scale, budget=budget, together=self.together)
 
 
 # (device, how many processes share this machine) -> Ready; called in the process that restores.
@@ -50,7 +58,7 @@ def work(
         return
     tell(ready.about)
     budget = Budget(Budget().limit // processes)
-    pipeline = Pipeline(ready.transform, writing, threads, scale=ready.scale, budget=budget)
+    pipeline = ready.pipeline(writing, threads, budget)
     with suppress(EOFError, OSError), pipeline:
         while True:
             index, job, overwrite = connection.recv()

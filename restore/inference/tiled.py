@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 
-from restore.inference.engine import Engine, is_out_of_memory
+from restore.inference.engine import is_out_of_memory
 from restore.inference.room import Room
 from restore.inference.tiling import Tile
 from restore.tasks.base import Window
@@ -17,10 +18,18 @@ logger = logging.getLogger("restore")
 Planes = Callable[[Window], torch.Tensor]  # what the network sees of a tile, (C,h,w)
 
 
+class Runs(Protocol):
+    """An `Engine`, or what stands for one."""
+
+    def run(self, planes: torch.Tensor, device: torch.device, stage: str = "") -> torch.Tensor:
+        """As `Engine.run`."""
+        ...
+
+
 class Tiled:
     """The `Look` of a restorer: out of memory, its tiles shrink, and then the CPU takes over."""
 
-    def __init__(self, engine: Engine, room: Room) -> None:
+    def __init__(self, engine: Runs, room: Room) -> None:
         self.engine, self.room = engine, room
 
     def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
