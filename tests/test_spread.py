@@ -79,6 +79,35 @@ def test_several_processes_write_the_same_bytes_and_survive_a_killing(here):
     assert outcomes[0].job.input.name in ("29.png", "28.png", "27.png", "26.png", "25.png")  # the largest begin
 
 
+class Inverting:
+    """Restores several pictures at once; what it is given together, and each alone, comes out the same."""
+
+    def at_once(self, image: Image) -> int:
+        time.sleep(0.02)  # so that some wait
+        return 4
+
+    def restore_all(self, pictures):
+        Path(f"groups.{os.getpid()}.{time.monotonic_ns()}").write_text(str(len(pictures)))
+        return [inverted(*picture) for picture in pictures]
+
+
+def preparing_several(device: str, processes: int) -> Ready:
+    return Ready(inverted, device, together=Inverting())
+
+
+def test_pictures_share_batches_in_every_process(here):
+    names = [f"{number:02}.png" for number in range(30)]
+    for number, name in enumerate(names):
+        write(Path("in", name), number)
+    list(run(jobs_of(*names, output="alone"), inverted, Writing()))
+    with Spread(["one", "two"], preparing_several, Writing(), workers=6) as spread:
+        assert sum(outcome.error is None for outcome in spread.run(jobs_of(*names))) == 30
+    assert files_in("out") == files_in("alone")
+    groups = [(path.name.split(".")[1], int(path.read_text())) for path in here.glob("groups.*")]
+    assert len({process for process, _ in groups}) == 2
+    assert {size for _, size in groups} <= {2, 3, 4}
+
+
 def test_a_device_that_is_not_there_is_said_before_anything_is_written(here):
     for device, says in (("none", "not there"), ("dies", "died while it began")):
         with pytest.raises(Exception, match=says), Spread(["one", device], preparing, Writing()):

@@ -14,11 +14,10 @@ import numpy as np
 from restore.corruptions.base import Corrupted
 from restore.errors import ImageError, UsageError
 from restore.images import find_images, read_image
-from restore.pixels import to_float
+from restore.inference.masks import read_mask
 from restore.tasks.base import Case, Head, Task
 from restore.tasks.spec import Options
 
-OPAQUE = 127.5 / 255  # a pixel of a mask file counts as lost above this
 COVERED = 0.02  # opacity above which a pixel counts as lying under a mark
 
 
@@ -173,7 +172,7 @@ def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iter
         clean = _three(clean)
     elif clean.shape[-1] != corrupted.shape[-1]:
         clean, corrupted = _three(clean), _three(corrupted)
-    mask = None if entry.mask is None else _read_mask(entry.mask, (h, w))
+    mask = None if entry.mask is None else _fitting_mask(entry.mask, (h, w))
     label = f"pairs x{scale}" if len(scales) > 1 else "pairs"
     for (enlarged, given), case in cases.items():
         if enlarged == scale and (mask is not None or not given):
@@ -181,13 +180,12 @@ def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iter
             yield Trial(named, clean, Corrupted(corrupted, mask=mask), None, task.spec.options())
 
 
-def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """(H,W) bool; True where the file is over 127."""
-    pixels = read_image(path).pixels
-    if pixels.shape[:2] != size:
-        (height, width), (h, w) = size, pixels.shape[:2]
+def _fitting_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """The mask (H,W) of a picture of `size`. Raises ImageError for one of another size."""
+    mask = read_mask(path)
+    if mask.shape != size:
+        (height, width), (h, w) = size, mask.shape
         raise ImageError(f"{path.name}: a mask of {w}x{h} does not fit a picture of {width}x{height}")
-    mask: np.ndarray = to_float(pixels).max(axis=-1) > OPAQUE
     return mask
 
 

@@ -67,7 +67,7 @@ class ColorizeHead(Head):
         size = (image.shape[0], image.shape[1])
         if not options.force and has_colours(image, LEVELS, RARE):
             untouched = np.broadcast_to(np.False_, size)
-            return Colours(untouched, "has colours already; --force colours it anew")
+            return Colours(untouched, "has colours already (--force colours it anew)")
         luma = np.clip(shrunk_luma(image), 0, 1)
         planes = torch.from_numpy(lightness(luma)[None] / np.float32(100))
         ab = look.whole(planes).numpy().transpose(1, 2, 0) * np.float32(AB * options.saturation)
