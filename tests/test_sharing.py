@@ -79,10 +79,13 @@ def test_the_same_bits_as_alone(task, precision, load, ran):
     """In every task, with masks given and looked for; whether or not batches give the same bits here."""
     alone, together = (load(task, precision, **TASKS[task]) for _ in range(2))
     size, masked = (24, 40) if task != "colorize" else (24, 24), task in ("inpaint", "dewatermark")
+    channels, count = (1, 3) if task == "colorize" else (3, 6)
     pictures = [
-        (Image(pixels(seed, *size)[..., : 1 if task == "colorize" else 3]), hole(size) if masked and seed % 2 else None)
-        for seed in range(3 if task == "colorize" else 6)
+        # Floating point, where the last bit shows.
+        (Image(pixels(seed, *size)[..., :channels] / np.float32(255)), hole(size) if masked and seed % 2 else None)
+        for seed in range(count)
     ]
+    pictures[1] = (Image(np.zeros_like(pictures[1][0].pixels)), pictures[1][1])
     expected = [alone.restore(*picture) for picture in pictures]
     for _ in range(PROBED_AT + 1):
         ran.clear()

@@ -21,10 +21,10 @@ LARGEST_ON_CPU = 1024  # keeps 100 megapixels under 2.5 GB of memory, and larger
 AT_ONCE = LARGEST**2  # pixels of a batch, likewise
 SHARE = 0.4  # of the memory that is free
 
-# What several pictures at once may have together. A CPU spends some milliseconds on a call, whatever its size: four
-# pictures of 64x64 at once take 0.65 of the time, of 128x128 as long as alone.
+# Several small pictures at once keep a GPU busy. On a CPU they gain nothing from 128x128 pixels on, and of 64x64
+# the network's third is lost again in a folder with as few threads as there are cores.
+SHARING = {"cuda", "mps"}
 PICTURES_AT_ONCE = 16
-SHARED_ON_CPU = 128**2  # pixels
 
 
 class Room:
@@ -45,7 +45,7 @@ class Room:
 
     def plan(self, height: int, width: int) -> list[Tile]:
         """The tiles of a picture, by the memory that is free now."""
-        fitting = int(free_memory(self.device) * SHARE / self._bytes_a_pixel)
+        fitting = self._fitting()
         # Several tiles at once keep a GPU busy; a CPU is busy with one.
         self._at_once = 1 if self.device.type == "cpu" else min(fitting, self._most_pixels or AT_ONCE)
         side = self.tile or automatic_side(fitting, self.overlap, self.device)
@@ -53,9 +53,10 @@ class Room:
 
     def pictures(self, height: int, width: int) -> int:
         """How many pictures of this size are computed at once; 1 where more are no quicker, or do not fit."""
-        fitting = int(free_memory(self.device) * SHARE / self._bytes_a_pixel)
-        most = SHARED_ON_CPU if self.device.type == "cpu" else min(self._most_pixels or AT_ONCE, AT_ONCE)
-        return max(1, min(PICTURES_AT_ONCE, min(most, fitting) // (height * width)))
+        if self.device.type not in SHARING:
+            return 1
+        pixels = min(self._fitting(), self._most_pixels or AT_ONCE)
+        return max(1, min(PICTURES_AT_ONCE, pixels // (height * width)))
 
     def batches(self, tiles: Sequence[Tile]) -> Iterator[list[Tile]]:
         """The tiles in groups that are computed at once."""
@@ -86,6 +87,10 @@ class Room:
             self.device, self._most_side = torch.device("cpu"), None
             return self.plan(height, width)  # anew: its tiles are larger than those that are left
         raise MemoryError("not enough memory for the smallest tiles")
+
+    def _fitting(self) -> int:
+        """Pixels that fit into the memory that is free now."""
+        return int(free_memory(self.device) * SHARE / self._bytes_a_pixel)
 
 
 def automatic_side(pixels: int, overlap: int, device: torch.device) -> int:
