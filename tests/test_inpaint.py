@@ -171,3 +171,37 @@ def test_lecture_bars_train_on_small_pictures():
     assert sample["corrupted"].max() == 1
     assert sample["clean"].max() == 0
     assert Sample(**{name: planes[None] for name, planes in sample.items()}).hints is not None
+
+
+def test_training_damage_follows_its_flags(photo, tmp_path):
+    """--reencoded, --unmarked, --opacity and --logo each change what is trained on."""
+
+    def samples(task: str, count: int = 12, **flags) -> list[dict[str, torch.Tensor]]:
+        built = TASKS[task].load()
+        objective = RestorationObjective(built, built.spec.training_options(**flags), patch=64)
+        side = objective.clean_patch(0)
+        return [
+            objective.example(photo[20 : 20 + side, 100 : 100 + side], 0, np.random.default_rng(seed))
+            for seed in range(count)
+        ]
+
+    def strays(sample: dict[str, torch.Tensor]) -> bool:
+        """Whether pixels outside of the mask differ from the clean ones, as only re-encoding makes them."""
+        differing = (sample["corrupted"] != sample["clean"]).any(0, keepdim=True)
+        return bool((differing & (sample["mask"] == 0)).any())
+
+    for task in ("inpaint", "dewatermark"):
+        assert not any(strays(sample) for sample in samples(task, reencoded=0.0))
+        assert sum(strays(sample) for sample in samples(task, reencoded=1.0)) >= 10
+    assert not any(sample["mask"].any() for sample in samples("dewatermark", unmarked=1.0, reencoded=0.0))
+    assert all(sample["mask"].any() for sample in samples("dewatermark", 4, unmarked=0.0, reencoded=0.0))
+    faint = samples("dewatermark", unmarked=0.0, reencoded=0.0, opacity=(0.2, 0.3))
+    assert max(float(sample["opacity"].max()) for sample in faint) <= 0.3 + 1e-6
+    logo = np.zeros((40, 60, 4), np.uint8)
+    logo[5:35, 5:55] = (0, 0, 255, 255)  # red, as OpenCV orders channels
+    cv2.imwrite(str(tmp_path / "logo.png"), logo)
+    marked = samples("dewatermark", 30, unmarked=0.0, reencoded=0.0, logo=str(tmp_path))
+    red = [(torch.tensor([1.0, 0.0, 0.0]) == sample["colour"][:, sample["mask"][0] > 0].T).all(1) for sample in marked]
+    assert sum(bool(found.numel() and found.float().mean() > 0.5) for found in red) >= 5
+    with pytest.raises(UsageError, match="logo"):
+        samples("dewatermark", logo=str(tmp_path / "nowhere"))
