@@ -13,11 +13,11 @@ from restore.errors import UsageError
 from restore.metrics import masked_psnr
 from restore.models import build
 from restore.pixels import white
-from restore.tasks import TASKS
+from restore.tasks import TASKS, inpaint
 from restore.tasks.base import Sample, Window
 from restore.tasks.distances import l1
 from restore.tasks.found import clean_up, grown, mask_loss, share_inside
-from restore.tasks.inpaint import ROUGH_PIXELS, InpaintHead, rough_filling
+from restore.tasks.inpaint import InpaintHead, rough_filling
 from restore.tasks.objective import RestorationObjective
 from restore.tasks.sampling import sampled
 
@@ -86,18 +86,19 @@ def test_a_grown_mask_reaches_farther(task, tiny, photo):
     assert not changed[:26].any()
 
 
-def test_the_rough_filling_knows_nothing_of_what_is_hidden(photo):
+def test_the_rough_filling_knows_nothing_of_what_is_hidden(photo, monkeypatch):
     """It is Telea's, also of a picture so large that it is shrunk, and never sees the pixels of the hole."""
     image, mask = photo[:200, :200], bars((200, 200))
     hidden = np.where(mask[..., None], 255, image).astype(np.uint8)
     rough = rough_filling(hidden, mask)
     assert np.array_equal(rough[~mask], image[~mask])
     assert masked_psnr(rough, image, mask) > masked_psnr(hidden, image, mask) + 8
+    monkeypatch.setattr(inpaint, "ROUGH_PIXELS", 1 << 20)
     large = cv2.resize(photo, (3000, 2400))
     mask = np.zeros(large.shape[:2], bool)
     mask[1000:1040] = True
     small = rough_filling(np.where(mask[..., None], 0, large).astype(np.uint8), mask)
-    assert small.shape[0] * small.shape[1] <= ROUGH_PIXELS
+    assert small.shape[0] * small.shape[1] <= 1 << 20
     window = Window(1000, 0, 40, 3000)
     assert masked_psnr(sampled(small, mask.shape, window) / 255, large[1000:1040], mask[1000:1040]) > 25
 

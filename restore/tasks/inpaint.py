@@ -29,7 +29,7 @@ from restore.tasks.sampling import sampled
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
 RADIUS = 3  # of Telea's method, in pixels
-ROUGH_PIXELS = 1 << 22  # larger pictures are shrunk for the rough filling
+ROUGH_PIXELS = 1 << 24  # larger pictures are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how thick bars are
 GROWN = (0.5, 0.8)  # in training the mask is as it is below the first, one pixel larger below the second, else two
 
