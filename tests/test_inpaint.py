@@ -16,7 +16,7 @@ from restore.pixels import white
 from restore.tasks import TASKS, inpaint
 from restore.tasks.base import Sample, Window
 from restore.tasks.distances import l1
-from restore.tasks.found import clean_up, grown, mask_loss, share_inside
+from restore.tasks.found import believed, grown, mask_loss, share_inside
 from restore.tasks.inpaint import InpaintHead, rough_filling
 from restore.tasks.objective import RestorationObjective
 from restore.tasks.sampling import sampled
@@ -144,9 +144,15 @@ def test_specks_are_no_damage():
     mask = np.zeros((60, 60), bool)
     mask[5, 5:8] = True
     mask[30:36, 10:50] = True
-    cleaned = clean_up(mask)
+    cleaned = believed(mask, mask, 12)
     assert not cleaned[:20].any()
     assert np.array_equal(cleaned[20:], mask[20:])
+    sure = np.zeros_like(mask)
+    assert not believed(mask, sure, 12).any()
+    sure[32, 20] = True
+    assert np.array_equal(believed(mask, sure, 12), cleaned), (
+        "one sure pixel speaks for all that hangs together with it"
+    )
     assert np.array_equal(grown(mask, 0), mask)
     assert grown(mask, 2)[28:38, 10:50].all()
 

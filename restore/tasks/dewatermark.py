@@ -22,12 +22,11 @@ from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig
 from restore.models.registry import Architecture
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant
 from restore.tasks.distances import Distance
-from restore.tasks.found import clean_up, found_mask, grown, mask_loss, share_inside
+from restore.tasks.found import Belief, found_mask, grown, mask_loss, share_inside
 from restore.tasks.spec import TASKS, DewatermarkOptions, WatermarkOptions, WatermarkTraining
 
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how large marks are
-SMALLEST = 40  # pixels of a connected part of a mark: less is a mistake more often than a mark
-LEAST_SHARE = 5e-4  # of a picture that marks cover, likewise
+BELIEF = Belief(smallest=40, least=5e-4)
 
 
 class DewatermarkHead(Head):
@@ -39,9 +38,7 @@ class DewatermarkHead(Head):
         self, image: np.ndarray, options: DewatermarkOptions, look: Look, mask: np.ndarray | None = None
     ) -> Finding:
         if mask is None:
-            mask = clean_up(found_mask(image, look, lambda output: output[0] > 0, FIND), SMALLEST)
-            if mask.mean() < LEAST_SHARE:
-                mask = np.zeros_like(mask)
+            mask = found_mask(image, look, BELIEF, FIND)
         return Finding(grown(mask, options.grow))
 
     def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,31 +11,48 @@ import torch.nn.functional as F
 
 from restore.tasks.base import Look, Window, as_planes
 
-SPECK = 12  # pixels: nothing that anyone drew is as small
+
+@dataclass(frozen=True)
+class Belief:
+    """When a pixel counts as damaged, by the logit that the network gives it.
+
+    likely, sure: parts of the picture where the logit is above `likely` count if it is above `sure` somewhere in
+    them (hysteresis, as Canny 1986 has it for edges). smallest: parts of fewer pixels are mistakes more often than
+    damage. least: share of a picture below which all that was found is one.
+    """
+
+    likely: float = 0.0
+    sure: float = 0.0
+    smallest: int = 12
+    least: float = 0.0
 
 
-def found_mask(image: np.ndarray, look: Look, lost: Callable[[torch.Tensor], torch.Tensor], stage: str) -> np.ndarray:
-    """The mask (H,W) of a whole picture (H,W,3), tile by tile. lost: a tile's output (C,h,w) -> (h,w) bool."""
+def found_mask(image: np.ndarray, look: Look, belief: Belief, stage: str) -> np.ndarray:
+    """The mask (H,W) bool of a whole picture (H,W,3), tile by tile; the first plane of the output is the logit."""
     height, width = image.shape[:2]
-    mask = np.zeros((height, width), bool)
+    likely, sure = np.zeros((height, width), np.uint8), np.zeros((height, width), bool)
 
     def planes(window: Window) -> torch.Tensor:
         return as_planes(image[window.slices])
 
     for window, output in look.tiles((height, width), planes, stage):
-        mask[window.slices] = lost(output).numpy()
+        likely[window.slices] = (output[0] > belief.likely).numpy()
+        sure[window.slices] = (output[0] > belief.sure).numpy()
+    mask = believed(likely, sure, belief.smallest)
+    return mask if mask.mean() >= belief.least else np.zeros_like(mask)
+
+
+def believed(likely: np.ndarray, sure: np.ndarray, smallest: int) -> np.ndarray:
+    """The connected parts of `likely` (H,W) with at least `smallest` pixels, one of which is `sure` (H,W)."""
+    if not sure.any():
+        return np.zeros(likely.shape, bool)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(likely.astype(np.uint8), connectivity=8)
+    kept = np.zeros(len(stats), bool)
+    kept[np.unique(labels[sure])] = True
+    kept &= stats[:, cv2.CC_STAT_AREA] >= min(smallest, likely.size // 2)
+    kept[0] = False  # what is not likely
+    mask: np.ndarray = kept[labels]
     return mask
-
-
-def clean_up(mask: np.ndarray, smallest: int = SPECK) -> np.ndarray:
-    """`mask` without connected parts of fewer than `smallest` pixels, which are mistakes more often than damage."""
-    if not mask.any():
-        return mask
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    large = stats[:, cv2.CC_STAT_AREA] >= min(smallest, mask.size // 2)
-    large[0] = False
-    kept: np.ndarray = large[labels]
-    return kept
 
 
 def grown(mask: np.ndarray, pixels: int) -> np.ndarray:

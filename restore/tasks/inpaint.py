@@ -24,10 +24,11 @@ from restore.models.registry import Architecture
 from restore.pixels import to_dtype, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window, as_planes
 from restore.tasks.distances import Distance
-from restore.tasks.found import clean_up, found_mask, grown, mask_loss, share_inside
+from restore.tasks.found import Belief, found_mask, grown, mask_loss, share_inside
 from restore.tasks.sampling import sampled
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
+BELIEF = Belief()
 RADIUS = 3  # of Telea's method, in pixels
 ROUGH_PIXELS = 1 << 24  # larger pictures are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how thick bars are
@@ -49,7 +50,7 @@ class InpaintHead(Head):
     def analyse(self, image: np.ndarray, options: InpaintOptions, look: Look, mask: np.ndarray | None = None) -> Holes:
         found = mask is None
         if mask is None:
-            mask = clean_up(found_mask(image, look, lambda output: output[0] > 0, FIND))
+            mask = found_mask(image, look, BELIEF, FIND)
         if mask.any():
             mask = grown(mask, options.grow)
         if mask.all():
