@@ -20,6 +20,7 @@ from restore.tasks.found import believed, grown, mask_loss, share_inside
 from restore.tasks.inpaint import InpaintHead, rough_filling
 from restore.tasks.objective import RestorationObjective
 from restore.tasks.sampling import sampled
+from restore.tasks.solid import completed
 
 looking = pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.masks])
 DTYPES = ("uint8", "uint16", "float32")
@@ -212,3 +213,27 @@ def test_training_damage_follows_its_flags(photo, tmp_path):
     assert sum(bool(found.numel() and found.float().mean() > 0.5) for found in red) >= 5
     with pytest.raises(UsageError, match="logo"):
         samples("dewatermark", logo=str(tmp_path / "nowhere"))
+
+
+def test_a_mask_is_completed_by_colour(photo):
+    """Half of a bar found, and too much around it: all of the bar, to the pixel, whether its edges are hard or soft."""
+    image, bar = photo[:120, :160].copy(), np.zeros((120, 160), bool)
+    bar[50:56] = True
+    image[bar] = (200, 30, 90)
+    found = np.zeros_like(bar)
+    found[48:57, 20:110] = True
+    assert np.array_equal(completed(image, found), bar)
+    assert np.array_equal(completed(photo[:120, :160], found), found), "no colour in common: nothing to go by"
+    soft = image.copy()
+    soft[49] = (soft[49] / 2 + np.array([100, 15, 45])).astype(np.uint8)
+    assert completed(soft, found)[49:56].all()
+
+
+def test_what_is_behind_a_bar_of_its_colour_is_no_bar(photo):
+    """A white bar before a white sky: the sky is not taken for the bar."""
+    image = photo[:120, :160].copy()
+    image[:60] = 255
+    image[:, 70:76] = 255
+    found = np.zeros(image.shape[:2], bool)
+    found[:, 70:76] = True
+    assert np.array_equal(completed(image, found), found)

@@ -26,9 +26,10 @@ from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Windo
 from restore.tasks.distances import Distance
 from restore.tasks.found import Belief, found_mask, grown, mask_loss, share_inside
 from restore.tasks.sampling import sampled
+from restore.tasks.solid import completed
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
-BELIEF = Belief()
+BELIEF = Belief(likely=-1.0, sure=1.0)  # what is missed stays in the picture; a pixel too many is painted well
 RADIUS = 3  # of Telea's method, in pixels
 ROUGH_PIXELS = 1 << 24  # larger pictures are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how thick bars are
@@ -51,6 +52,7 @@ class InpaintHead(Head):
         found = mask is None
         if mask is None:
             mask = found_mask(image, look, BELIEF, FIND)
+            mask = completed(_eight_bit(image), mask) if mask.any() else mask
         if mask.any():
             mask = grown(mask, options.grow)
         if mask.all():

@@ -1,0 +1,99 @@
+"""What solid things have in common: a colour. From a mask that was found to the whole of what it belongs to."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from restore.pixels import Array
+
+NOTABLE = 0.02  # share of what was found that a colour needs to be one of the colours of the damage
+FEWEST = 12  # pixels that it needs at least
+FOUND = 0.35  # share of a part in such a colour that has to be found already: the sky behind a white bar is not
+EXACT = 0.5  # share of neighbours in the mask with equal colours, above which nothing has blurred or compressed them
+EXPLAINED = 0.5  # share of what was found that exact colours have to explain
+EDGE = 2  # pixels of a soft edge, at most
+TINTED = 0.8  # how much nearer to the colour beside them the pixels of a soft edge are, at least
+_STEP = np.ones((3, 3), np.uint8)
+
+
+def completed(image: Array, mask: Array) -> Array:
+    """`mask` (H,W) with the rest of the solid things that it covers in part, and without what is not of them.
+
+    image: (H,W,3) uint8. Where something was drawn into the file its colour is exactly constant, and the mask becomes
+    exact, soft edges taken in. Where nothing in the mask has such a colour it stays as it is.
+    """
+    if not mask.any() or _evenness(image, mask) <= EXACT:
+        return mask
+    parts = _parts(_of_colours(image, _exact_colours(image, mask)), mask)
+    if parts.sum() <= EXPLAINED * mask.sum():
+        return np.logical_or(parts, mask)
+    whole = _with_edge(image, parts)
+    # Around hard edges all that is of the picture; around soft ones what was found may lie farther out still.
+    return parts if whole is parts else np.logical_or(whole, mask)
+
+
+def _with_edge(image: Array, mask: Array) -> Array:
+    """`mask` grown pixel by pixel, by `EDGE` at most, as long as what lies around it is tinted by its colours.
+
+    Around a soft edge pixels are nearer to the colour beside them than those a step farther out; around a hard
+    edge both are of the picture, and equally far from it.
+    """
+    for _ in range(EDGE):
+        first = cv2.dilate(mask.astype(np.uint8), _STEP)
+        second = cv2.dilate(first, _STEP) > first
+        near = (first > 0) & ~mask
+        if not second.any():
+            break
+        reached = (
+            cv2.dilate(np.where(mask[..., None], image, 0), _STEP),
+            cv2.erode(np.where(mask[..., None], image, 255).astype(np.uint8), _STEP),
+        )
+        # The colours beside each pixel of the edge.
+        tint = (reached[0].astype(np.float32) + reached[1].astype(np.float32)) / 2
+        close = np.abs(image[near] - tint[near]).mean()
+        beyond = cv2.dilate(np.where(near[..., None], tint, 0), _STEP)
+        far = np.abs(image[second] - beyond[second]).mean()
+        if close > TINTED * far:
+            break
+        mask = first > 0
+    return mask
+
+
+def _evenness(image: np.ndarray, mask: np.ndarray) -> float:
+    """Share of the pixels in the mask whose neighbour to the right, or below, is in it and has the same colour."""
+    equal = np.zeros(mask.shape, bool)
+    equal[:, :-1] |= (image[:, :-1] == image[:, 1:]).all(-1) & mask[:, 1:]
+    equal[:-1] |= (image[:-1] == image[1:]).all(-1) & mask[1:]
+    return float(equal[mask].mean())
+
+
+def _codes(colours: Array) -> Array:
+    """(...,3) uint8 as one number each."""
+    red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
+def _exact_colours(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    codes, counts = np.unique(_codes(image[mask]), return_counts=True)
+    notable: Array = codes[counts >= max(FEWEST, NOTABLE * mask.sum())]
+    return notable
+
+
+def _of_colours(image: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    seen = _codes(image)
+    same = np.zeros(seen.shape, bool)
+    for code in codes:
+        same |= seen == code
+    return same
+
+
+def _parts(same: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The connected parts of `same` of which enough is in the mask; of others what is in the mask."""
+    count, labels = cv2.connectedComponents(same.astype(np.uint8), connectivity=8)
+    size = np.bincount(labels.ravel(), minlength=count)
+    found = np.bincount(labels[mask], minlength=count)
+    kept = found >= np.maximum(FOUND * size, 1)
+    kept[0] = False
+    parts: np.ndarray = kept[labels] | (same & mask)
+    return parts
