@@ -26,7 +26,8 @@ from restore.tasks.found import Belief, found_mask, grown, mask_loss, share_insi
 from restore.tasks.spec import TASKS, DewatermarkOptions, WatermarkOptions, WatermarkTraining
 
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how large marks are
-BELIEF = Belief(smallest=40, least=5e-4)
+# The finder is young: it speaks up only where it is very sure, so that clean pictures are left alone.
+BELIEF = Belief(likely=-1.0, sure=5.0, smallest=40, least=5e-4)
 
 
 class DewatermarkHead(Head):

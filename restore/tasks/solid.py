@@ -26,11 +26,12 @@ def completed(image: Array, mask: Array) -> Array:
     if not mask.any() or _evenness(image, mask) <= EXACT:
         return mask
     parts = _parts(_of_colours(image, _exact_colours(image, mask)), mask)
-    if parts.sum() <= EXPLAINED * mask.sum():
-        return np.logical_or(parts, mask)
     whole = _with_edge(image, parts)
+    if whole is parts and parts.sum() > EXPLAINED * mask.sum():
+        return parts
     # Around hard edges all that is of the picture; around soft ones what was found may lie farther out still.
-    return parts if whole is parts else np.logical_or(whole, mask)
+    joined: Array = whole | mask
+    return joined
 
 
 def _with_edge(image: Array, mask: Array) -> Array:
