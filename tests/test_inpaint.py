@@ -16,11 +16,11 @@ from restore.pixels import white
 from restore.tasks import TASKS, inpaint
 from restore.tasks.base import Sample, Window
 from restore.tasks.distances import l1
-from restore.tasks.found import believed, grown, mask_loss, share_inside
+from restore.tasks.found import LEVELS, Belief, believed, grown, mask_loss, share_inside
 from restore.tasks.inpaint import InpaintHead, rough_filling
 from restore.tasks.objective import RestorationObjective
 from restore.tasks.sampling import sampled
-from restore.tasks.solid import completed
+from restore.tasks.solid import completed, has_solid_colour
 
 looking = pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.masks])
 DTYPES = ("uint8", "uint16", "float32")
@@ -145,15 +145,15 @@ def test_specks_are_no_damage():
     mask = np.zeros((60, 60), bool)
     mask[5, 5:8] = True
     mask[30:36, 10:50] = True
-    cleaned = believed(mask, mask, 12)
+    levels = np.where(mask, 1, -1).astype(np.int8) * LEVELS
+    cleaned = believed(levels, Belief())
     assert not cleaned[:20].any()
     assert np.array_equal(cleaned[20:], mask[20:])
-    sure = np.zeros_like(mask)
-    assert not believed(mask, sure, 12).any()
-    sure[32, 20] = True
-    assert np.array_equal(believed(mask, sure, 12), cleaned), (
-        "one sure pixel speaks for all that hangs together with it"
-    )
+    assert not believed(levels, Belief(sure=2.0)).any()
+    assert not believed(levels, Belief(least=0.5)).any()
+    levels[32, 20] = 2 * LEVELS
+    together = believed(levels, Belief(sure=2.0))
+    assert np.array_equal(together, cleaned), "one sure pixel speaks for all that hangs together with it"
     assert np.array_equal(grown(mask, 0), mask)
     assert grown(mask, 2)[28:38, 10:50].all()
 
@@ -223,7 +223,8 @@ def test_a_mask_is_completed_by_colour(photo):
     found = np.zeros_like(bar)
     found[48:57, 20:110] = True
     assert np.array_equal(completed(image, found), bar)
-    assert np.array_equal(completed(photo[:120, :160], found), found), "no colour in common: nothing to go by"
+    assert has_solid_colour(image, found)
+    assert not has_solid_colour(photo[:120, :160], found), "no colour in common: nothing to go by"
     soft = image.copy()
     soft[49] = (soft[49] / 2 + np.array([100, 15, 45])).astype(np.uint8)
     assert completed(soft, found)[49:56].all()

@@ -96,8 +96,8 @@ def test_default_networks_are_light(task):
         network(torch.rand(1, {"inpaint": 4, "colorize": 1}.get(task, 3), 256, 256), network.scales[0])
     flops = counter.get_total_flops() / 256**2 / 1e6
     limits = {"denoise": (0.8, 8e6), "super-resolve": (2.5, 1.5e6)}
-    assert flops <= limits.get(task, (3.0, 4e6))[0]
-    assert parameters <= limits.get(task, (3.0, 4e6))[1]
+    assert flops <= limits.get(task, (3.0, 5e6))[0]
+    assert parameters <= limits.get(task, (3.0, 5e6))[1]
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 9), (8, 8), (9, 1), (5, 13)])

@@ -22,7 +22,7 @@ from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig
 from restore.models.registry import Architecture
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant
 from restore.tasks.distances import Distance
-from restore.tasks.found import Belief, found_mask, grown, mask_loss, share_inside
+from restore.tasks.found import Belief, believed, found_levels, grown, mask_loss, share_inside
 from restore.tasks.spec import TASKS, DewatermarkOptions, WatermarkOptions, WatermarkTraining
 
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how large marks are
@@ -39,7 +39,7 @@ class DewatermarkHead(Head):
         self, image: np.ndarray, options: DewatermarkOptions, look: Look, mask: np.ndarray | None = None
     ) -> Finding:
         if mask is None:
-            mask = found_mask(image, look, BELIEF, FIND)
+            mask = believed(found_levels(image, look, FIND), BELIEF)
         return Finding(grown(mask, options.grow))
 
     def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 
 from restore.tasks.base import Look, Window, as_planes
 
+LEVELS = 16  # in which a logit of 1 is kept: one byte a pixel is enough, from -8 to 8
+
 
 @dataclass(frozen=True)
 class Belief:
@@ -27,32 +29,31 @@ class Belief:
     least: float = 0.0
 
 
-def found_mask(image: np.ndarray, look: Look, belief: Belief, stage: str) -> np.ndarray:
-    """The mask (H,W) bool of a whole picture (H,W,3), tile by tile; the first plane of the output is the logit."""
+def found_levels(image: np.ndarray, look: Look, stage: str) -> np.ndarray:
+    """The first plane of the output for a whole picture (H,W,3), tile by tile: logits in `LEVELS`, (H,W) int8."""
     height, width = image.shape[:2]
-    likely, sure = np.zeros((height, width), np.uint8), np.zeros((height, width), bool)
+    levels = np.zeros((height, width), np.int8)
 
     def planes(window: Window) -> torch.Tensor:
         return as_planes(image[window.slices])
 
     for window, output in look.tiles((height, width), planes, stage):
-        likely[window.slices] = (output[0] > belief.likely).numpy()
-        sure[window.slices] = (output[0] > belief.sure).numpy()
-    mask = believed(likely, sure, belief.smallest)
-    return mask if mask.mean() >= belief.least else np.zeros_like(mask)
+        levels[window.slices] = (output[0] * LEVELS).clamp(-128, 127).floor().numpy()
+    return levels
 
 
-def believed(likely: np.ndarray, sure: np.ndarray, smallest: int) -> np.ndarray:
-    """The connected parts of `likely` (H,W) with at least `smallest` pixels, one of which is `sure` (H,W)."""
+def believed(levels: np.ndarray, belief: Belief) -> np.ndarray:
+    """The mask (H,W) bool that follows from logits in `LEVELS`."""
+    likely, sure = levels >= belief.likely * LEVELS, levels >= belief.sure * LEVELS
     if not sure.any():
-        return np.zeros(likely.shape, bool)
+        return sure
     _, labels, stats, _ = cv2.connectedComponentsWithStats(likely.astype(np.uint8), connectivity=8)
     kept = np.zeros(len(stats), bool)
     kept[np.unique(labels[sure])] = True
-    kept &= stats[:, cv2.CC_STAT_AREA] >= min(smallest, likely.size // 2)
+    kept &= stats[:, cv2.CC_STAT_AREA] >= min(belief.smallest, likely.size // 2)
     kept[0] = False  # what is not likely
     mask: np.ndarray = kept[labels]
-    return mask
+    return mask if mask.mean() >= belief.least else np.zeros_like(mask)
 
 
 def grown(mask: np.ndarray, pixels: int) -> np.ndarray:

@@ -24,12 +24,14 @@ from restore.models.registry import Architecture
 from restore.pixels import to_dtype, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window, as_planes
 from restore.tasks.distances import Distance
-from restore.tasks.found import Belief, found_mask, grown, mask_loss, share_inside
+from restore.tasks.found import Belief, believed, found_levels, grown, mask_loss, share_inside
 from restore.tasks.sampling import sampled
-from restore.tasks.solid import completed
+from restore.tasks.solid import completed, has_solid_colour
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
-BELIEF = Belief(likely=-1.0, sure=1.0)  # what is missed stays in the picture; a pixel too many is painted well
+DRAWN = Belief(likely=-1.0, sure=6.0)  # of what was drawn into the file: its colour says the rest
+# Of what was resized or compressed since: what is missed stays in the picture, and a pixel too many is painted well.
+BLURRED = Belief(likely=-4.0, sure=6.0)
 RADIUS = 3  # of Telea's method, in pixels
 ROUGH_PIXELS = 1 << 24  # larger pictures are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how thick bars are
@@ -51,8 +53,7 @@ class InpaintHead(Head):
     def analyse(self, image: np.ndarray, options: InpaintOptions, look: Look, mask: np.ndarray | None = None) -> Holes:
         found = mask is None
         if mask is None:
-            mask = found_mask(image, look, BELIEF, FIND)
-            mask = completed(_eight_bit(image), mask) if mask.any() else mask
+            mask = _found(image, found_levels(image, look, FIND))
         if mask.any():
             mask = grown(mask, options.grow)
         if mask.all():
@@ -93,6 +94,15 @@ class InpaintHead(Head):
         assert sample.mask is not None
         painted = share_inside(distance(prediction[:, 1:], sample.clean), sample.hints[:, 3:])
         return painted + mask_loss(prediction[:, :1], sample.mask)
+
+
+def _found(image: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """The mask of what the finder says of (H,W,3), any dtype."""
+    mask = believed(levels, DRAWN)
+    if not mask.any():
+        return mask
+    seen = _eight_bit(image)
+    return completed(seen, mask) if has_solid_colour(seen, mask) else believed(levels, BLURRED)
 
 
 def rough_filling(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -21,10 +21,8 @@ def completed(image: Array, mask: Array) -> Array:
     """`mask` (H,W) with the rest of the solid things that it covers in part, and without what is not of them.
 
     image: (H,W,3) uint8. Where something was drawn into the file its colour is exactly constant, and the mask becomes
-    exact, soft edges taken in. Where nothing in the mask has such a colour it stays as it is.
+    exact, soft edges taken in. Of use where `has_solid_colour`.
     """
-    if not mask.any() or _evenness(image, mask) <= EXACT:
-        return mask
     parts = _parts(_of_colours(image, _exact_colours(image, mask)), mask)
     whole = _with_edge(image, parts)
     if whole is parts and parts.sum() > EXPLAINED * mask.sum():
@@ -61,12 +59,12 @@ def _with_edge(image: Array, mask: Array) -> Array:
     return mask
 
 
-def _evenness(image: np.ndarray, mask: np.ndarray) -> float:
-    """Share of the pixels in the mask whose neighbour to the right, or below, is in it and has the same colour."""
+def has_solid_colour(image: Array, mask: Array) -> bool:
+    """Whether most pixels of the mask (H,W), not empty, have a neighbour in it of the very same colour."""
     equal = np.zeros(mask.shape, bool)
     equal[:, :-1] |= (image[:, :-1] == image[:, 1:]).all(-1) & mask[:, 1:]
     equal[:-1] |= (image[:-1] == image[1:]).all(-1) & mask[1:]
-    return float(equal[mask].mean())
+    return float(equal[mask].mean()) > EXACT
 
 
 def _codes(colours: Array) -> Array:
