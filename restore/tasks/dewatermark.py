@@ -18,11 +18,10 @@ from restore.corruptions.reencoded import Reencoded
 from restore.corruptions.watermark_overlay import WatermarkOverlay
 from restore.images import find_images, read_image
 from restore.metrics import psnr
-from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig
-from restore.models.registry import Architecture
+from restore.models.masking import FIND, MaskedAutoencoderConfig
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant
 from restore.tasks.distances import Distance
-from restore.tasks.found import Belief, believed, found_levels, grown, mask_loss, share_inside
+from restore.tasks.found import Belief, LookingHead, believed, found_levels, grown, mask_loss, share_inside
 from restore.tasks.spec import TASKS, DewatermarkOptions, WatermarkOptions, WatermarkTraining
 
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how large marks are
@@ -30,10 +29,8 @@ SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in 
 BELIEF = Belief(likely=-1.0, sure=5.0, smallest=40, least=5e-4)
 
 
-class DewatermarkHead(Head):
+class DewatermarkHead(LookingHead):
     """Finds the marks, or is told where they are; undoes and paints inside of the mask."""
-
-    training_stage = TRAIN
 
     def analyse(
         self, image: np.ndarray, options: DewatermarkOptions, look: Look, mask: np.ndarray | None = None
@@ -41,10 +38,6 @@ class DewatermarkHead(Head):
         if mask is None:
             mask = believed(found_levels(image, look, FIND), BELIEF)
         return Finding(grown(mask, options.grow))
-
-    def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        result: torch.Tensor = network(planes, stage=stage)
-        return result
 
     def loss(self, prediction: torch.Tensor, sample: Sample, distance: Distance) -> torch.Tensor:
         """Of the mask, the opacity, the colour where there is one, the blend undone, and the painting."""

@@ -9,9 +9,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from restore.tasks.base import Look, Window, as_planes
+from restore.models.masking import TRAIN
+from restore.models.registry import Architecture
+from restore.tasks.base import Head, Look, Window, as_planes
 
 LEVELS = 16  # in which a logit of 1 is kept: one byte a pixel is enough, from -8 to 8
+
+
+class LookingHead(Head):
+    """Fits a two-branch network of `restore.models.masking`, which is told what it is run for."""
+
+    training_stage = TRAIN
+
+    def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
+        result: torch.Tensor = network(planes, stage=stage)
+        return result
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,11 @@ from restore.corruptions.occlusion_bars import OcclusionBars
 from restore.corruptions.reencoded import Reencoded
 from restore.errors import UsageError
 from restore.metrics import psnr
-from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig
-from restore.models.registry import Architecture
+from restore.models.masking import FIND, MaskedAutoencoderConfig
 from restore.pixels import to_dtype, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window, as_planes
 from restore.tasks.distances import Distance
-from restore.tasks.found import Belief, believed, found_levels, grown, mask_loss, share_inside
+from restore.tasks.found import Belief, LookingHead, believed, found_levels, grown, mask_loss, share_inside
 from restore.tasks.sampling import sampled
 from restore.tasks.solid import completed, has_solid_colour
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
@@ -45,10 +44,8 @@ class Holes(Finding):
     rough: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 3), np.uint8), repr=False)
 
 
-class InpaintHead(Head):
+class InpaintHead(LookingHead):
     """Finds the mask, or is given one; paints inside of it."""
-
-    training_stage = TRAIN
 
     def analyse(self, image: np.ndarray, options: InpaintOptions, look: Look, mask: np.ndarray | None = None) -> Holes:
         found = mask is None
@@ -69,10 +66,6 @@ class InpaintHead(Head):
         filled = np.where(mask[..., None], rough, pixels)
         return torch.cat([as_planes(filled), torch.from_numpy(mask.astype(np.float32))[None]])
 
-    def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        result: torch.Tensor = network(planes, stage=stage)
-        return result
-
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """RGB with the holes filled roughly, and the mask they were taken from: it is seldom exact in use."""
         assert damaged.mask is not None
@@ -80,7 +73,7 @@ class InpaintHead(Head):
         mask = grown(damaged.mask, sum(turn > limit for limit in GROWN))
         if mask.all():
             mask = damaged.mask
-        rough = _telea(to_dtype(to_float(damaged.image), np.uint8), mask)
+        rough = _telea(_eight_bit(damaged.image), mask)
         filled = np.where(mask[..., None], to_float(rough), to_float(damaged.image))
         return np.concatenate([filled, mask[..., None].astype(np.float32)], axis=-1)
 
