@@ -40,7 +40,8 @@ class TrainFlags:
     )
     batch_size: int = option(16, "Patches a step.", min=1)
     patch: int | None = option(None, "Side of a patch as the network sees it, in pixels [default: the task's].", min=1)
-    lr: float = option(5e-4, "Peak learning rate.")
+    lr: float = option(1e-3, "Peak learning rate.")
+    optimizer: str = option("muon", "How weights follow the gradient.", choices=("muon", "adamw"))
     loss: str = option("l1", "How pixels are compared.", choices=("l1", "charbonnier", "mse"))
     mse_share: float = option(0.0, "Last share of the steps, where the loss is mse.", min=0.0, max=1.0)
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones kept; 0 keeps the last.")
@@ -91,6 +92,7 @@ def _body(spec: TaskSpec) -> Any:
             stop_after=flags.stop_after,
             batch_size=flags.batch_size,
             lr=flags.lr,
+            optimizer=flags.optimizer,
             ema=flags.ema,
             loss=flags.loss,
             mse_share=flags.mse_share,

@@ -39,8 +39,8 @@ class Denoise:
 
     spec = TASKS["denoise"]
     arch = "conv-autoencoder"
-    config = ConvAutoencoderConfig(widths=(64, 128, 192), blocks=(2, 2, 2), fold=2)
-    patch = 128
+    config = ConvAutoencoderConfig(widths=(64, 128, 192), blocks=(3, 3, 4), fold=2)
+    patch = 64  # many small patches teach more than few large ones, at equal cost
 
     def head(self, options: Options) -> Head:
         return DenoiseHead()

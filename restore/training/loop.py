@@ -23,8 +23,9 @@ from restore.training import checkpoint
 from restore.training.data import Batches, Patches, loader, variant_of
 from restore.training.logs import Log
 from restore.training.objective import Objective
+from restore.training.optimizers import optimizer
 from restore.training.pictures import Pictures
-from restore.training.settings import BETAS, MAX_NORM, WEIGHT_DECAY, Settings
+from restore.training.settings import MAX_NORM, Settings
 from restore.training.signals import interruptible
 
 CHECK_EVERY = 10  # steps between looks at the loss: a look waits for the GPU
@@ -97,10 +98,10 @@ class Run:
             fresh = network.state_dict()
             network.load_state_dict(fresh | {name: init[name] for name in fresh if name in init})
         self.progress = Progress()
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.lr, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=not hardware.cpu
+        chosen = optimizer(
+            settings.optimizer, network, settings.lr, fused=not hardware.cpu, half=settings.precision == "bf16"
         )
-        network, self.optimizer = self.accelerator.prepare(network, optimizer)
+        network, self.optimizer = self.accelerator.prepare(network, chosen)
         self.bare = self.accelerator.unwrap_model(network)
         self.average = copy.deepcopy(self.bare).eval().requires_grad_(False)
         self.best: dict[str, torch.Tensor] = {}
@@ -159,7 +160,9 @@ class Run:
         """Median seconds of a training step, measured on `count` steps that leave no trace in the run."""
         trial = copy.copy(self)
         trial.network = trial.bare = copy.deepcopy(self.bare)
-        trial.optimizer = torch.optim.AdamW(trial.bare.parameters(), lr=0.0)
+        trial.optimizer = optimizer(
+            self.settings.optimizer, trial.bare, 0.0, fused=False, half=self.settings.precision == "bf16"
+        )
         trial.average = copy.deepcopy(self.average)
         times = []
         last = time.monotonic()

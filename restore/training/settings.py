@@ -9,8 +9,7 @@ from typing import Any
 from restore.errors import UsageError, unknown_name
 from restore.tasks.distances import DISTANCES, Distance
 
-BETAS = (0.9, 0.99)
-WEIGHT_DECAY = 1e-4
+OPTIMIZERS = ("muon", "adamw")
 MAX_NORM = 1.0
 WARM_UP = 200  # steps, or a tenth of a short run
 LAST_LR = 0.01  # of the peak, at the last step
@@ -20,17 +19,18 @@ LAST_LR = 0.01  # of the peak, at the last step
 class Settings:
     """steps: optimiser steps of the whole run, over which the learning rate rises and falls.
 
-    lr: its peak. ema: decay of the averaged weights, which are the ones kept. loss: how values are compared
-    (l1, charbonnier or mse); mse_share: the last share of the steps, where mse takes over: L1 learns
-    quicker, and PSNR is about squares in the end. precision: fp32 or bf16.
+    lr: its peak. optimizer: muon or adamw. ema: decay of the averaged weights, which are the ones kept. loss: how
+    values are compared (l1, charbonnier or mse); mse_share: the last share of the steps, where mse takes over: L1
+    learns quicker, and PSNR is about squares in the end. precision: fp32 or bf16.
     validate_every: steps between validations. All of these shape the weights: a resumed run keeps them.
     Raises UsageError for numbers that make no run.
     """
 
     steps: int
     batch_size: int = 16
-    lr: float = 5e-4
+    lr: float = 1e-3
     seed: int = 0
+    optimizer: str = "muon"
     ema: float = 0.999
     loss: str = "l1"
     mse_share: float = 0.0
@@ -49,6 +49,8 @@ class Settings:
             raise UsageError(f"mse-share must be from 0 to 1; got {self.mse_share}")
         if self.loss not in DISTANCES:
             raise unknown_name("loss", self.loss, DISTANCES)
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
 
     def lr_at(self, step: int) -> float:
         """The learning rate of step `step` (from 0): linear warm-up, then half a cosine down to 1 %."""

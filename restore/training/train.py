@@ -48,7 +48,8 @@ class Request:
     minutes: float | None = None
     stop_after: float | None = None
     batch_size: int = 16
-    lr: float = 5e-4
+    lr: float = 1e-3
+    optimizer: str = "muon"
     ema: float = 0.999
     loss: str = "l1"
     mse_share: float = 0.0
@@ -189,6 +190,7 @@ def _settings(
         request.batch_size,
         request.lr,
         request.seed,
+        optimizer=request.optimizer,
         ema=request.ema,
         loss=request.loss,
         mse_share=request.mse_share,
