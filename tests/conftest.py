@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from evaluation_tools import tiny_weights, write_pictures
 
 from restore import weights
 from restore.cli import app
@@ -30,6 +31,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def photo() -> np.ndarray:
     """A cat, (300,451,3) uint8."""
     return skimage.data.chelsea()
+
+
+@pytest.fixture(scope="session")
+def clean_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few small photographs, one in a subfolder."""
+    return write_pictures(tmp_path_factory.mktemp("data") / "clean")
+
+
+@pytest.fixture(scope="session")
+def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a small network that knows nothing."""
+    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", "denoise", (1,))
 
 
 @pytest.fixture(scope="session")

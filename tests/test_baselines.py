@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_tools import denoise_results, write_pictures
+from evaluation_tools import denoise_results
 
 from restore.corruptions.base import Corrupted
 from restore.errors import RestoreError, UsageError
@@ -21,11 +21,6 @@ from restore.pixels import luma, to_dtype, to_float
 from restore.tasks import TASKS
 
 TELEA_INSIDE = 27.89  # dB
-
-
-@pytest.fixture(scope="module")
-def clean_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("data") / "clean")
 
 
 def test_baselines_of_denoising_take_noise_away(clean_folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from evaluation_tools import check_page, evaluated, tiny_weights, write_pictures
+from evaluation_tools import check_page, evaluated, tiny_weights
 
 from restore.cli.app import run
 from restore.evaluation import baselines
@@ -26,16 +26,6 @@ from restore.images import Image, find_images, read_image, write_image
 from restore.metrics import masked_psnr, psnr
 from restore.pixels import to_float
 from restore.tasks import TASKS
-
-
-@pytest.fixture(scope="module")
-def clean_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("data") / "clean")
-
-
-@pytest.fixture(scope="module")
-def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", "denoise", (1,))
 
 
 @pytest.fixture(scope="module")

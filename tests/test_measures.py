@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evaluation_tools import tiny_weights, write_pictures
 
 from restore.corruptions.base import Corrupted
 from restore.evaluation.evaluate import Model, contenders
@@ -21,16 +20,6 @@ from restore.metrics import psnr
 from restore.pixels import to_dtype, to_float
 from restore.tasks import TASKS
 from restore.tasks.base import Case, Finding, Head, Variant
-
-
-@pytest.fixture(scope="module")
-def clean_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("data") / "clean")
-
-
-@pytest.fixture(scope="module")
-def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", "denoise", (1,))
 
 
 @dataclass(frozen=True)

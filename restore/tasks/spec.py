@@ -83,10 +83,24 @@ class DownsampleOptions(Options):
 
 
 @dataclass(frozen=True)
-class InpaintOptions(Options):
-    """How holes are taken."""
+class MaskOptions(Options):
+    """How a mask is taken."""
 
-    grow: int = option(0, "Pixels by which the mask is grown on every side before it is filled.", min=0)
+    grow: int = option(0, "Pixels by which the mask is grown on every side before it is restored.", min=0)
+
+
+@dataclass(frozen=True)
+class ReencodedTraining(Options):
+    """What pictures go through after they were damaged."""
+
+    reencoded: float = option(
+        0.5, "Share of patches resized and compressed after the damage, as pictures come.", min=0.0, max=1.0
+    )
+
+
+@dataclass(frozen=True)
+class InpaintOptions(MaskOptions):
+    """How holes are taken."""
 
 
 @dataclass(frozen=True)
@@ -99,19 +113,13 @@ class OcclusionOptions(Options):
 
 
 @dataclass(frozen=True)
-class OcclusionTraining(OcclusionOptions):
+class OcclusionTraining(ReencodedTraining, OcclusionOptions):
     """What an inpainter is trained against."""
-
-    reencoded: float = option(
-        0.5, "Share of patches resized and compressed after the damage, as pictures come.", min=0.0, max=1.0
-    )
 
 
 @dataclass(frozen=True)
-class DewatermarkOptions(Options):
+class DewatermarkOptions(MaskOptions):
     """How marks are taken off."""
-
-    grow: int = option(0, "Pixels by which the mask is grown on every side before it is restored.", min=0)
 
 
 @dataclass(frozen=True)
@@ -125,12 +133,9 @@ class WatermarkOptions(Options):
 
 
 @dataclass(frozen=True)
-class WatermarkTraining(WatermarkOptions):
+class WatermarkTraining(ReencodedTraining, WatermarkOptions):
     """The marks that a watermark remover is trained against."""
 
-    reencoded: float = option(
-        0.5, "Share of patches resized and compressed after the damage, as pictures come.", min=0.0, max=1.0
-    )
     unmarked: float = option(
         0.15, "Share of patches without a mark: clean pictures are to be left alone.", min=0.0, max=1.0
     )
