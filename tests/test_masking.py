@@ -1,4 +1,4 @@
-"""The two-branch networks: shapes of every stage, a true radius, and the blend that is undone."""
+"""The two-branch networks: shapes of every stage, and a true radius."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from restore.models import build
-from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig, undo_blend
+from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig
 
 CONFIG = MaskedAutoencoderConfig(widths=(6, 8), blocks=(1, 1), finder_widths=(4, 6, 8), finder_blocks=(1, 1, 1))
 SHAPES = {  # planes in and out, by architecture and stage
     ("hole-autoencoder", ""): (4, 3),
     ("hole-autoencoder", FIND): (3, 1),
     ("hole-autoencoder", TRAIN): (7, 4),
-    ("overlay-autoencoder", ""): (3, 3),
-    ("overlay-autoencoder", FIND): (3, 5),
-    ("overlay-autoencoder", TRAIN): (3, 11),
+    ("overlay-autoencoder", ""): (7, 3),
+    ("overlay-autoencoder", FIND): (7, 1),
+    ("overlay-autoencoder", TRAIN): (14, 5),
 }
 
 
@@ -52,15 +52,33 @@ def test_radius_is_true(arch, stage):
     assert (touched - side // 2).abs().max() <= network.radius
 
 
-def test_a_known_blend_is_undone():
-    clean, colour = torch.rand(2, 3, 9, 7), torch.rand(2, 3, 9, 7)
-    opacity = torch.rand(2, 1, 9, 7) * 0.8
-    torch.testing.assert_close(undo_blend(clean * (1 - opacity) + colour * opacity, opacity, colour), clean)
+@pytest.mark.parametrize("arch", ["hole-autoencoder", "overlay-autoencoder"])
+def test_training_sees_what_use_sees(arch):
+    """TRAIN is FIND and "" side by side; what is not painted there keeps what painting starts from."""
+    network, inputs = build(arch, CONFIG), [SHAPES[arch, stage][0] for stage in (FIND, "")]
+    looked_at, given = (torch.rand(5, count, 16, 16) for count in inputs)
+    with torch.inference_mode():
+        together = network(torch.cat([looked_at, given], dim=1), stage=TRAIN)
+        found, painted = network(looked_at, stage=FIND), network(given)
+    torch.testing.assert_close(together[:, :1], found)
+    count = -(-5 // network.PAINTED)
+    torch.testing.assert_close(together[:count, 1:4], painted[:count])
+    torch.testing.assert_close(together[count:, 1:4], given[count:, :3])
 
 
-def test_the_painter_does_not_bend_what_the_finder_says():
-    """Opacity and colour are trained to be true, and get no gradient from what is made of them afterwards."""
+def test_a_blend_is_undone_as_far_as_a_pixel_is_covered():
+    """With nothing to add and full coverage the blend is gone; told nothing of it, the picture stays."""
     network = build("overlay-autoencoder", CONFIG)
-    network(torch.rand(1, 3, 16, 16), stage=TRAIN)[:, 8:].sum().backward()
-    assert not any(weight.grad is not None and weight.grad.any() for weight in network.finder.parameters())
-    assert any(weight.grad.any() for weight in network.painter.parameters())
+    head = network.painter.heads["1"]
+    nn.init.zeros_(head.weight)
+    assert head.bias is not None
+    folded = head.bias.view(4, -1)  # one bias for each place in a fold
+    nn.init.zeros_(folded)
+    nn.init.constant_(folded[3], 30.0)
+    clean, colour, opacity = torch.rand(2, 3, 9, 7), torch.rand(2, 3, 1, 1), torch.tensor(0.6).expand(2, 1, 9, 7)
+    picture = clean * (1 - opacity) + colour * opacity
+    with torch.inference_mode():
+        told = network(torch.cat([clean, picture, opacity], dim=1))
+        untold = network(torch.cat([picture, picture, torch.ones_like(opacity)], dim=1))
+    torch.testing.assert_close(told, clean, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(untold, picture, atol=1e-5, rtol=1e-4)

@@ -1,8 +1,8 @@
 """Networks for pictures of which a part is lost: one branch finds that part, the other paints it.
 
 Two architectures. `hole-autoencoder`: what is lost is gone (bars, strokes), as in context encoders (Pathak
-et al. 2016). `overlay-autoencoder`: it shines through (watermarks), so its opacity and colour are found as
-well, and the blend is undone before painting, as in Dekel et al. 2017, learnt.
+et al. 2016). `overlay-autoencoder`: it shines through (watermarks), and both branches are told what the picture
+would be without.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from restore.models.registry import Architecture, register
 FIND, TRAIN = "find", "train"
 EVEN = 5  # pixels in a row whose differences are looked at
 LEAST_CONTRAST = 1 / 512  # half a level of 255
-TO_FIND = 4
-MOST_OPAQUE = 0.85  # undoing a blend multiplies noise by 1 / (1 - opacity); beyond this the painter has to invent
-FAR = 0.5  # how far beyond black and white an undone blend may lie
+MOSTLY = 2.0  # logit of how much of a pixel a mark covers, to begin with
+MOST_OPAQUE = 0.95  # beyond this a blend cannot be undone
 
 
 @dataclass(frozen=True)
@@ -53,22 +52,60 @@ class MaskedAutoencoderConfig:
             )
         )
 
-    def painter(self, inputs: int) -> ConvAutoencoder:
-        """The branch that paints: `inputs` planes in, of which the first three are RGB to be corrected."""
+    def painter(self, inputs: int, outputs: int = 3, residual: bool = True) -> ConvAutoencoder:
+        """The branch that paints: `inputs` planes in, of which the first are RGB to be corrected if `residual`."""
         return ConvAutoencoder(
-            ConvAutoencoderConfig(in_channels=inputs, widths=self.widths, blocks=self.blocks, fold=self.fold)
+            ConvAutoencoderConfig(
+                in_channels=inputs,
+                out_channels=outputs,
+                widths=self.widths,
+                blocks=self.blocks,
+                fold=self.fold,
+                residual=residual,
+            )
         )
 
 
 class MaskedAutoencoder(Architecture):
-    """What both have in common. stage: "" restores, FIND gives what the finder says, TRAIN both for a loss."""
+    """What both have in common: `finder` and `painter`, and which planes each of them takes.
 
-    def __init__(self, config: MaskedAutoencoderConfig, seen: int, found: int, painted: int) -> None:
+    stage: "" restores, FIND gives what the finder says, TRAIN both for a loss: it takes the planes of FIND, then
+    those of "", and gives the outputs in that order. There one in `PAINTED` of the batch is painted, the others keep
+    what they are: finding takes many more examples to learn than painting does, and is cheaper.
+    """
+
+    LOOKED_AT = 3  # planes that FIND takes
+    PAINTED = 4
+
+    def __init__(self, config: MaskedAutoencoderConfig, finder: ConvAutoencoder, painter: ConvAutoencoder) -> None:
         super().__init__()
         self.config = config
-        self.finder, self.painter = config.finder(seen, found), config.painter(painted)
+        self.finder, self.painter = finder, painter
         self.scales = config.scales
         self.stride = max(self.finder.stride, self.painter.stride)
+        self.radius = max(self.finder.radius + EVEN // 2 + 1, self.painter.radius)
+
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
+        if stage == FIND:
+            return self.find(planes)
+        if stage == TRAIN:
+            looked_at, given = planes[:, : self.LOOKED_AT], planes[:, self.LOOKED_AT :]
+            count = -(-len(planes) // self.PAINTED)
+            painted = torch.cat([self.paint(given[:count]), self.unpainted(given[count:].float())])
+            return torch.cat([self.find(looked_at), painted], dim=1)
+        return self.paint(planes)[:, :3]
+
+    def find(self, planes: torch.Tensor) -> torch.Tensor:
+        """What the finder says of (N,`LOOKED_AT`,H,W)."""
+        raise NotImplementedError
+
+    def paint(self, planes: torch.Tensor) -> torch.Tensor:
+        """What the planes of "" are restored to: (N,3,H,W), and what else training is to see of it."""
+        raise NotImplementedError
+
+    def unpainted(self, planes: torch.Tensor) -> torch.Tensor:
+        """In the form of `paint`, what those planes (N,C,H,W) are before."""
+        raise NotImplementedError
 
     def values_a_pixel(self, scale: int) -> float:
         """The hungrier branch: they run one after the other; and the planes that pass between them."""
@@ -80,62 +117,59 @@ class HoleAutoencoder(MaskedAutoencoder):
     """Paints holes, starting from a rough filling.
 
     Shapes, of stage "": (N,4,H,W), RGB with the holes filled roughly and the mask (1 in a hole), to RGB. FIND:
-    RGB to (N,1,H,W), the logit of being lost. TRAIN: (N,7,H,W), corrupted RGB and what "" takes, to
-    (N,4,H,W), the logit and RGB. There one in `TO_FIND` of the batch is painted, the others keep their filling:
-    finding takes many more examples to learn than painting does, and is cheaper.
+    RGB to (N,1,H,W), the logit of being lost. TRAIN: (N,7,H,W) to (N,4,H,W).
     """
 
     def __init__(self, config: MaskedAutoencoderConfig) -> None:
-        super().__init__(config, seen=6, found=1, painted=4)
-        self.radius = max(self.finder.radius + EVEN // 2 + 1, self.painter.radius)
+        super().__init__(config, config.finder(6, 1), config.painter(4))
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
-        if stage == FIND:
-            return self._find(planes)
-        if stage == TRAIN:
-            filled = planes[:, 3:6].float()
-            count = -(-len(planes) // TO_FIND)
-            painted = torch.cat([self.painter(planes[:count, 3:]), filled[count:]])
-            return torch.cat([self._find(planes[:, :3]), painted], dim=1)
-        restored: torch.Tensor = self.painter(planes)
-        return restored
-
-    def _find(self, planes: torch.Tensor) -> torch.Tensor:
+    def find(self, planes: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = self.finder(torch.cat([planes.float(), evenness(planes.float())], dim=1))
         return found
+
+    def paint(self, planes: torch.Tensor) -> torch.Tensor:
+        painted: torch.Tensor = self.painter(planes)
+        return painted
+
+    def unpainted(self, planes: torch.Tensor) -> torch.Tensor:
+        return planes[:, :3]
 
 
 @register("overlay-autoencoder", MaskedAutoencoderConfig)
 class OverlayAutoencoder(MaskedAutoencoder):
-    """Undoes `picture * (1 - opacity) + colour * opacity`, and paints what that leaves.
+    """Finds what lies under `picture * (1 - opacity) + colour * opacity`, and takes the rest of it away.
 
-    Shapes: (N,3,H,W), RGB, to RGB in stage "". FIND: to (N,5,H,W): the logit of lying under the overlay, its opacity
-    and its colour. TRAIN: to (N,11,H,W): those, RGB with the blend undone, and RGB painted (of one in `TO_FIND`;
-    the others as they are undone). The painter's
-    gradient does not reach the finder: opacity and colour are to be true, not merely of use to it.
+    A mark has one opacity and one colour, so those are found outside of the network, from all of the mark. What the
+    network sees of them is the picture with that blend undone everywhere; what it gives is how much of each pixel the
+    mark covers, which undoes the blend there and nowhere else, and what is to be added then.
+
+    Shapes, of stage "": (N,7,H,W), RGB undone, RGB, and the opacity under the mask (0 outside; 1 where it is not
+    known, and then undone is the picture), to RGB. FIND: (N,7,H,W), RGB, RGB undone, and the opacity (0 where no mark
+    is known yet, and undone is the picture) to (N,1,H,W), the logit of lying under a mark. TRAIN: (N,14,H,W) to
+    (N,5,H,W), the logit, RGB, and the opacity a pixel.
     """
 
+    LOOKED_AT = 7
+    PAINTED = 2
+
     def __init__(self, config: MaskedAutoencoderConfig) -> None:
-        super().__init__(config, seen=3, found=5, painted=7)
-        self.radius = self.finder.radius + self.painter.radius
+        super().__init__(config, config.finder(10, 1), config.painter(7, 4, residual=False))
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
-        found = self._find(planes)
-        if stage == FIND:
-            return found
-        opacity, colour = found[:, 1:2], found[:, 2:]
-        undone = undo_blend(planes.float(), opacity, colour)
-        seen = torch.cat([undone, planes.float(), opacity], dim=1).detach()
-        if stage != TRAIN:
-            restored: torch.Tensor = self.painter(seen)
-            return restored
-        count = -(-len(planes) // TO_FIND)
-        painted = torch.cat([self.painter(seen[:count]), seen[count:, :3]])
-        return torch.cat([found, undone, painted], dim=1)
+    def find(self, planes: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.finder(torch.cat([planes.float(), evenness(planes[:, :3].float())], dim=1))
+        return found
 
-    def _find(self, planes: torch.Tensor) -> torch.Tensor:
-        raw = self.finder(planes)
-        return torch.cat([raw[:, :1], torch.sigmoid(raw[:, 1:2] - 2), raw[:, 2:] + 0.5], dim=1)
+    def paint(self, planes: torch.Tensor) -> torch.Tensor:
+        output = self.painter(planes)
+        undone, picture, opacity = planes.float().split((3, 3, 1), dim=1)
+        opacity = opacity.clamp(max=MOST_OPAQUE)
+        overlay = picture - (1 - opacity) * undone  # colour * opacity
+        covered = torch.sigmoid(output[:, 3:] + MOSTLY)
+        clean = (picture - covered * overlay) / (1 - covered * opacity)
+        return torch.cat([clean + output[:, :3], covered * opacity], dim=1)
+
+    def unpainted(self, planes: torch.Tensor) -> torch.Tensor:
+        return planes[:, (0, 1, 2, 6)]
 
 
 def evenness(planes: torch.Tensor) -> torch.Tensor:
@@ -153,9 +187,3 @@ def evenness(planes: torch.Tensor) -> torch.Tensor:
     )
     levels = torch.cat(contrasts, dim=1).clamp(0, 1)
     return -torch.log2(levels + LEAST_CONTRAST) / -math.log2(LEAST_CONTRAST)
-
-
-def undo_blend(planes: torch.Tensor, opacity: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
-    """(N,3,H,W) with white at 1 from under an overlay of `opacity` (N,1,H,W) and `colour` (N,3,H,W)."""
-    opacity = opacity.clamp(0, MOST_OPAQUE)
-    return ((planes - opacity * colour.clamp(0, 1)) / (1 - opacity)).clamp(-FAR, 1 + FAR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -41,13 +42,18 @@ class Belief:
     least: float = 0.0
 
 
-def found_levels(image: np.ndarray, look: Look, stage: str) -> np.ndarray:
-    """The first plane of the output for a whole picture (H,W,3), tile by tile: logits in `LEVELS`, (H,W) int8."""
+def found_levels(
+    image: np.ndarray, look: Look, stage: str, planes_of: Callable[[np.ndarray], torch.Tensor] = as_planes
+) -> np.ndarray:
+    """The first plane of the output for a whole picture (H,W,3), tile by tile: logits in `LEVELS`, (H,W) int8.
+
+    planes_of: what the network sees of a tile (h,w,3): (C,h,w).
+    """
     height, width = image.shape[:2]
     levels = np.zeros((height, width), np.int8)
 
     def planes(window: Window) -> torch.Tensor:
-        return as_planes(image[window.slices])
+        return planes_of(image[window.slices])
 
     for window, output in look.tiles((height, width), planes, stage):
         levels[window.slices] = (output[0] * LEVELS).clamp(-128, 127).floor().numpy()

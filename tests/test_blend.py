@@ -1,0 +1,68 @@
+"""What a mark does along its border tells its opacity and colour."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import skimage.data
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from restore.corruptions.text import draw_text
+from restore.pixels import to_dtype, to_float
+from restore.tasks import blend as blend_module
+from restore.tasks.blend import Blend, blend_of
+
+
+def marked(photo: np.ndarray, opacity: float, colour: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph with a large word over it, in its own dtype, and where that is."""
+    word = draw_text("Proof", "sans", photo.shape[0] // 4, 700)[:, : photo.shape[1]]
+    coverage = np.zeros(photo.shape[:2], np.float32)
+    top = (photo.shape[0] - word.shape[0]) // 2
+    coverage[top : top + word.shape[0], : word.shape[1]] = word / 255
+    alpha = (coverage * opacity)[..., None]
+    return to_dtype(to_float(photo) * (1 - alpha) + np.array(colour) * alpha, photo.dtype), coverage > 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    opacity=st.floats(0.25, 0.75),
+    colour=st.sampled_from([(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (0.8, 0.1, 0.2), (0.5, 0.5, 0.5)]),
+    name=st.sampled_from(["astronaut", "coffee", "chelsea"]),
+    dtype=st.sampled_from([np.uint8, np.uint16, np.float32]),
+)
+def test_opacity_and_colour_are_found(opacity, colour, name, dtype):
+    image, mask = marked(to_dtype(to_float(getattr(skimage.data, name)()), dtype), opacity, colour)
+    found = blend_of(image, mask)
+    assert found is not None
+    assert found.opacity == pytest.approx(opacity, abs=0.12)
+    assert np.allclose(found.colour, colour, atol=0.15)
+
+
+def test_in_bands_as_in_one_piece(monkeypatch):
+    image, mask = marked(skimage.data.astronaut(), 0.4, (1.0, 1.0, 1.0))
+    whole = blend_of(image, mask)
+    monkeypatch.setattr(blend_module, "BAND", 40 * image.shape[1])
+    parts = blend_of(image, mask)
+    assert parts is not None
+    assert whole is not None
+    assert parts.opacity == pytest.approx(whole.opacity, abs=1e-6)
+    assert np.allclose(parts.colour, whole.colour, atol=1e-6)
+
+
+def test_undoing_is_the_inverse():
+    clean = to_float(skimage.data.astronaut())
+    overlay = Blend(0.6, (0.9, 0.2, 0.4))
+    image = clean * np.float32(0.4) + np.array(overlay.colour, np.float32) * np.float32(0.6)
+    assert np.abs(overlay.undone(image) - clean).max() < 1e-5
+
+
+def test_nothing_is_said_where_nothing_can_be_known():
+    """No mask, all of the picture, or noise on both sides that has nothing in common."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    mask = np.zeros((64, 64), bool)
+    assert blend_of(image, mask) is None
+    assert blend_of(image, ~mask) is None
+    mask[20:40, 20:40] = True
+    assert blend_of(image, mask) is None
