@@ -12,11 +12,11 @@ from restore.corruptions.occlusion_bars import OcclusionBars
 from restore.errors import UsageError
 from restore.metrics import masked_psnr
 from restore.models import build
-from restore.pixels import white
+from restore.pixels import to_dtype, to_float, white
 from restore.tasks import TASKS, inpaint
 from restore.tasks.base import Sample, Window
 from restore.tasks.distances import l1
-from restore.tasks.found import LEVELS, Belief, believed, grown, mask_loss, share_inside
+from restore.tasks.found import LEVELS, Belief, believed, frame_of, grown, mask_loss, share_inside
 from restore.tasks.inpaint import InpaintHead, rough_filling
 from restore.tasks.objective import RestorationObjective
 from restore.tasks.sampling import sampled
@@ -238,3 +238,20 @@ def test_what_is_behind_a_bar_of_its_colour_is_no_bar(photo):
     found = np.zeros(image.shape[:2], bool)
     found[:, 70:76] = True
     assert np.array_equal(completed(image, found), found)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_plain_borders_are_no_damage(photo, dtype):
+    """All around, above and below, or left and right, also after JPEG; a bar along one side alone may be damage."""
+    for widths, level in (((20, 20), (12, 9)), 255), (((15, 30), (0, 0)), 0), (((0, 0), (8, 8)), 130):
+        bordered = np.pad(photo, (*widths, (0, 0)), constant_values=level)
+        packed = cv2.imdecode(cv2.imencode(".jpg", bordered, [cv2.IMWRITE_JPEG_QUALITY, 92])[1], cv2.IMREAD_COLOR)
+        expected = np.pad(np.zeros(photo.shape[:2], bool), widths, constant_values=True)
+        assert np.array_equal(frame_of(to_dtype(to_float(bordered), dtype)), expected)
+        blurred = frame_of(to_dtype(to_float(packed), dtype))
+        assert not (blurred & ~expected).any()
+        assert blurred.sum() > 0.4 * expected.sum(), "but for the pixels where JPEG rings"
+    barred = photo.copy()
+    barred[:9] = 255
+    assert not frame_of(to_dtype(to_float(barred), dtype)).any()
+    assert frame_of(np.zeros((5, 7, 3), dtype)).all()

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 
 from restore.models.masking import TRAIN
 from restore.models.registry import Architecture
+from restore.pixels import to_float
 from restore.tasks.base import Head, Look, Window, as_planes
 
+PLAIN = 6 / 255  # how far the pixels of a plain border may be from its colour, once compressed
 LEVELS = 16  # in which a logit of 1 is kept: one byte a pixel is enough, from -8 to 8
 
 
@@ -57,7 +59,38 @@ def found_levels(
 
     for window, output in look.tiles((height, width), planes, stage):
         levels[window.slices] = (output[0] * LEVELS).clamp(-128, 127).floor().numpy()
+    levels[frame_of(image)] = -128
     return levels
+
+
+def frame_of(image: np.ndarray) -> np.ndarray:
+    """The plain border around what a picture (H,W,3), any dtype, shows: (H,W) bool. It is part of the picture.
+
+    The lines along a side that are of one colour, where another side has lines of that colour too: a scan's white
+    border, or the black above and below a film. Alone along one side they may be a bar that covers something.
+    """
+    strips = [_strip(lines) for lines in _from_each_side(image)]
+    frame = np.zeros(image.shape[:2], bool)
+    for side, (lines, (depth, colour)) in enumerate(zip(_from_each_side(frame), strips, strict=True)):
+        others = (strip for number, strip in enumerate(strips) if number != side)
+        if any(other and np.abs(colour - hue).max() <= PLAIN for other, hue in others):
+            lines[:depth] = True
+    return frame
+
+
+def _from_each_side(values: np.ndarray) -> list[np.ndarray]:
+    """Views of (H,W,...) whose first axis goes inwards from the top, the bottom, the left and the right."""
+    across = values.swapaxes(0, 1)
+    return [values, values[::-1], across, across[::-1]]
+
+
+def _strip(lines: np.ndarray) -> tuple[int, np.ndarray]:
+    """How many of the first lines are of one colour, and that colour, white at 1."""
+    colour = to_float(lines[0]).mean(0)
+    for depth, line in enumerate(lines):
+        if np.abs(to_float(line) - colour).max() > PLAIN:
+            return depth, colour
+    return len(lines), colour
 
 
 def believed(levels: np.ndarray, belief: Belief) -> np.ndarray:
