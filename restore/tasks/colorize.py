@@ -148,7 +148,7 @@ class Colorize:
     arch = "conv-autoencoder"
     # Works at a quarter of the analysed size, and sees all of a scene.
     config = ConvAutoencoderConfig(
-        in_channels=1, out_channels=2, widths=(64, 96, 128, 144), blocks=(2, 2, 2, 1), fold=4, residual=False
+        in_channels=1, out_channels=2, widths=(48, 64, 96, 112), blocks=(2, 2, 2, 1), fold=4, residual=False
     )
     patch = 160
 
