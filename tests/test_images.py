@@ -832,3 +832,19 @@ def test_import_is_light():
     code = f"import sys, restore.images; print([m for m in {heavy} if m in sys.modules])"
     root = Path(__file__).resolve().parent.parent
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (3, np.uint8), (3, np.uint16), (4, np.uint8)])
+def test_large_pictures_are_encoded_without_a_copy_and_stay_as_they_are(channels, dtype, monkeypatch):
+    """Red and blue change places for OpenCV, in the picture's own memory, and back; the file is the one of a copy."""
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, np.iinfo(dtype).max, (60, 83, channels), dtype, endpoint=True)
+    image = Image(array[..., :3], array[..., 3] if channels == 4 else None)
+    pixels = image.pixels.copy()
+    data = encode_image(image, "png")
+    monkeypatch.setattr("restore.images.png._LARGE", 0)
+    assert encode_image(image, "png") == data
+    assert np.array_equal(image.pixels, pixels)
+    image.pixels.setflags(write=False)
+    assert encode_image(image, "png") == data
+    assert np.array_equal(read_image(data).pixels, pixels)
