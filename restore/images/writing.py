@@ -85,6 +85,8 @@ def encode_image(
     it the pixels would show other colours. The profile is made to fit the channels, or left out (see
     `true_profile`).
 
+    Of a large PNG no copy is made: red and blue change places in its own memory until it is encoded.
+
     Raises ImageError where the format cannot hold the picture (ask `writable_suffix` first) or encoding
     fails.
     """
