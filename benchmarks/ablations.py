@@ -80,6 +80,9 @@ class LargeKernelBlock(nn.Module):
         return features + change
 
 
+LIGHT = {"widths": (64, 128, 192), "blocks": (2, 2, 2)}
+
+
 @dataclass(frozen=True)
 class Row:
     """What differs from the first row. net: settings of the network. damage: of what it is trained against."""
@@ -93,33 +96,32 @@ class Row:
     mse_share: float = 0.0
     ema: float = 0.999
     block: type[nn.Module] = ResidualBlock
-    net: dict[str, Any] = field(default_factory=dict)
+    net: dict[str, Any] = field(default_factory=lambda: LIGHT)
     damage: dict[str, float] = field(default_factory=dict)
 
 
-LIGHT = {"widths": (64, 128, 192), "blocks": (2, 2, 2)}
 ROWS = {
-    "base": Row("64-128-192 with 2 blocks each, patches of 64, Muon, peak learning rate 2e-3", net=LIGHT),
-    "lr-1e-3": Row("peak learning rate 1e-3", lr=1e-3, net=LIGHT),
-    "lr-4e-3": Row("peak learning rate 4e-3", lr=4e-3, net=LIGHT),
-    "adamw-2e-3": Row("AdamW, 2e-3", optimizer="adamw", net=LIGHT),
-    "adamw-1e-3": Row("AdamW, 1e-3", lr=1e-3, optimizer="adamw", net=LIGHT),
-    "adamw-5e-4": Row("AdamW, 5e-4", lr=5e-4, optimizer="adamw", net=LIGHT),
-    "batch-8": Row("8 patches a step", batch=8, net=LIGHT),
-    "patch-128": Row("4 patches of 128 a step: as many pixels", patch=128, batch=4, net=LIGHT),
-    "patch-48": Row("28 patches of 48 a step: as many pixels", patch=48, batch=28, net=LIGHT),
-    "charbonnier": Row("Charbonnier instead of L1", loss="charbonnier", net=LIGHT),
-    "mse-end": Row("squared error in the last fifth", mse_share=0.2, net=LIGHT),
-    "no-ema": Row("last weights instead of their average", ema=0.0, net=LIGHT),
-    "unclipped": Row("unclipped noise and colour only", damage={"clip": 0.0, "gray": 0.0}, net=LIGHT),
+    "base": Row("64-128-192 with 2 blocks each, patches of 64, Muon, peak learning rate 2e-3"),
+    "lr-1e-3": Row("peak learning rate 1e-3", lr=1e-3),
+    "lr-4e-3": Row("peak learning rate 4e-3", lr=4e-3),
+    "adamw-2e-3": Row("AdamW, 2e-3", optimizer="adamw"),
+    "adamw-1e-3": Row("AdamW, 1e-3", lr=1e-3, optimizer="adamw"),
+    "adamw-5e-4": Row("AdamW, 5e-4", lr=5e-4, optimizer="adamw"),
+    "batch-8": Row("8 patches a step", batch=8),
+    "patch-128": Row("4 patches of 128 a step: as many pixels", patch=128, batch=4),
+    "patch-48": Row("28 patches of 48 a step: as many pixels", patch=48, batch=28),
+    "charbonnier": Row("Charbonnier instead of L1", loss="charbonnier"),
+    "mse-end": Row("squared error in the last fifth", mse_share=0.2),
+    "no-ema": Row("last weights instead of their average", ema=0.0),
+    "unclipped": Row("unclipped noise and colour only", damage={"clip": 0.0, "gray": 0.0}),
     "deeper": Row("3, 3 and 4 blocks", net={"widths": (64, 128, 192), "blocks": (3, 3, 4)}),
     "wider": Row("96-160-224", net={"widths": (96, 160, 224), "blocks": (2, 2, 2)}),
     "narrower": Row("48-96-192", net={"widths": (48, 96, 192), "blocks": (2, 2, 2)}),
     "full-resolution": Row(
         "32-64-128 at full resolution", net={"widths": (32, 64, 128), "blocks": (2, 2, 2), "fold": 1}
     ),
-    "gated": Row("gated blocks as in NAFNet", block=GatedBlock, net=LIGHT),
-    "large-kernel": Row("depthwise 7x7 blocks as in ConvNeXt", block=LargeKernelBlock, net=LIGHT),
+    "gated": Row("gated blocks as in NAFNet", block=GatedBlock),
+    "large-kernel": Row("depthwise 7x7 blocks as in ConvNeXt", block=LargeKernelBlock),
 }
 
 
@@ -135,7 +137,7 @@ def measure(row: Row, data: Path, seconds: float) -> str:
     objective = RestorationObjective(
         task, task.spec.training_options(**row.damage), replace(task.config, **row.net), row.patch
     )
-    settings = Settings(SCHEDULE, row.batch, row.lr, loss=row.loss, mse_share=row.mse_share, precision="bf16")
+    settings = Settings(SCHEDULE, row.batch, row.lr, ema=row.ema, loss=row.loss, mse_share=row.mse_share)
     pictures = Pictures(list_pictures([data / "train"]))
     network = build(task.arch, objective.config).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
@@ -155,7 +157,7 @@ def measure(row: Row, data: Path, seconds: float) -> str:
         stepper.step()
         with torch.no_grad():
             for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-                mean.lerp_(value, 1 - min(row.ema, (step + 1) / (step + 10)) if row.ema else 1.0)
+                mean.lerp_(value, 1 - settings.ema_at(step))
         step += 1
     millions = sum(weights.numel() for weights in network.parameters()) / 1e6
     scores = [_score(average, data / "val", sigma) for sigma in REPORTED_SIGMAS]

@@ -41,29 +41,13 @@ class MaskedAutoencoderConfig:
 
     def finder(self, inputs: int, outputs: int) -> ConvAutoencoder:
         """The branch that finds: `inputs` planes in, `outputs` planes out."""
-        return ConvAutoencoder(
-            ConvAutoencoderConfig(
-                in_channels=inputs,
-                out_channels=outputs,
-                widths=self.finder_widths,
-                blocks=self.finder_blocks,
-                fold=self.finder_fold,
-                residual=False,
-            )
-        )
+        sizes = self.finder_widths, self.finder_blocks, self.finder_fold
+        return ConvAutoencoder(ConvAutoencoderConfig(inputs, outputs, *sizes, residual=False))
 
     def painter(self, inputs: int, outputs: int = 3, residual: bool = True) -> ConvAutoencoder:
         """The branch that paints: `inputs` planes in, of which the first are RGB to be corrected if `residual`."""
-        return ConvAutoencoder(
-            ConvAutoencoderConfig(
-                in_channels=inputs,
-                out_channels=outputs,
-                widths=self.widths,
-                blocks=self.blocks,
-                fold=self.fold,
-                residual=residual,
-            )
-        )
+        sizes = self.widths, self.blocks, self.fold
+        return ConvAutoencoder(ConvAutoencoderConfig(inputs, outputs, *sizes, residual=residual))
 
 
 class MaskedAutoencoder(Architecture):

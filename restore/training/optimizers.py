@@ -12,9 +12,8 @@ BETAS = (0.9, 0.99)
 WEIGHT_DECAY = 1e-4
 MOMENTUM = 0.95
 SMALLEST = 32  # rows and columns of a matrix from which on Muon turns it; thinner ones are first and last layers
-ALIKE = (
-    0.2  # by which a turned update is as long as AdamW's usually are (Liu et al. 2025), so one learning rate fits both
-)
+# By which a turned update is as long as AdamW's usually are (Liu et al. 2025), so that one learning rate fits both.
+ALIKE = 0.2
 EPSILON = 1e-8
 # A quintic whose iteration takes singular values from near 0 to near 1 (0.7 to 1.2) in few steps (Jordan et al. 2024).
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -62,8 +61,10 @@ class Muon(torch.optim.Optimizer):
         updates = []
         for parameter in parameters:
             assert parameter.grad is not None
-            momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-            momentum.lerp_(parameter.grad, 1 - MOMENTUM)
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
             updates.append(_matrix(parameter.grad.lerp(momentum, MOMENTUM)))  # Nesterov's
         turned = orthogonal(torch.stack(updates), torch.bfloat16 if self.half else torch.float32)
         length = ALIKE * max(turned.shape[-2:]) ** 0.5
