@@ -223,7 +223,9 @@ def test_init_takes_what_fits_of_weights_for_other_scales(folder, tmp_path):
     assert "heads.4.weight" in after
 
 
-@pytest.mark.parametrize("changes", [{"loss": "mse"}, {"loss": "charbonnier"}, {"mse_share": 0.5}, {"ema": 0.0}])
+@pytest.mark.parametrize(
+    "changes", [{"loss": "mse"}, {"loss": "charbonnier"}, {"loss": "psnr"}, {"mse_share": 0.5}, {"ema": 0.0}]
+)
 def test_what_shapes_the_weights_does(changes, folder, tmp_path):
     """Each setting leads to other weights than the run without it, and stands in the header."""
     train(objective(), request(folder, tmp_path / "plain.safetensors"), report=quietly, bar=True)

@@ -42,7 +42,7 @@ class TrainFlags:
     patch: int | None = option(None, "Side of a patch as the network sees it, in pixels [default: the task's].", min=1)
     lr: float = option(1e-3, "Peak learning rate.")
     optimizer: str = option("muon", "How weights follow the gradient.", choices=("muon", "adamw"))
-    loss: str = option("l1", "How pixels are compared.", choices=("l1", "charbonnier", "mse"))
+    loss: str = option("l1", "How pixels are compared.", choices=("l1", "charbonnier", "mse", "psnr"))
     mse_share: float = option(0.0, "Last share of the steps, where the loss is mse.", min=0.0, max=1.0)
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones kept; 0 keeps the last.")
     precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16")

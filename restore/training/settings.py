@@ -20,7 +20,7 @@ class Settings:
     """steps: optimiser steps of the whole run, over which the learning rate rises and falls.
 
     lr: its peak. optimizer: muon or adamw. ema: decay of the averaged weights, which are the ones kept. loss: how
-    values are compared (l1, charbonnier or mse); mse_share: the last share of the steps, where mse takes over: L1
+    values are compared (l1, charbonnier, mse or psnr); mse_share: the last share of the steps, where mse takes over: L1
     learns quicker, and PSNR is about squares in the end. precision: fp32 or bf16.
     validate_every: steps between validations. All of these shape the weights: a resumed run keeps them.
     Raises UsageError for numbers that make no run.
