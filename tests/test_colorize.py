@@ -274,6 +274,17 @@ def test_a_network_learns_one_picture():
     assert np.isfinite(score)
 
 
+def test_validation_sees_whole_scenes():
+    """Colours at the rim of a large picture count, though what is looked at is small."""
+    scene = np.full((900, 1200, 3), 128, np.uint8)
+    rimmed = scene.copy()
+    rimmed[:, :100] = 220, 60, 60
+    objective = RestorationObjective(TASK, TASK.spec.training_options(), TASK.config)
+    _, restored, clean = objective.preview(build(objective.arch, objective.config).eval(), rimmed)
+    assert clean.shape == restored.shape == (256, 341, 3)
+    assert np.array_equal(clean[100, 5], rimmed[0, 0])
+
+
 def test_nothing_to_do_is_finished_untouched(photo):
     pixels = to_float(photo)
     context = ColorizeHead().analyse(photo, ColorizeOptions(), Painted(0, 0))

@@ -164,7 +164,7 @@ class Colorize:
 
     def cases(self, damage: Options) -> list[Case]:
         """RGB PSNR; pictures that were gray before do not count."""
-        return [Case("gray", Variant(Grayscale(), ColorizeHead()), colour_psnr)]
+        return [Case("gray", variant, colour_psnr) for variant in self.variants(damage)]
 
     def prepare(self, clean: np.ndarray, damage: Options, rng: np.random.Generator) -> np.ndarray:
         return clean

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -14,7 +15,7 @@ from restore.tasks.base import Case, Sample, Task, as_planes, restore_whole
 from restore.tasks.distances import Distance
 from restore.tasks.spec import Options
 
-OUTPUT_BORDER = 256  # validation crops are at most this large: quick, and enough to compare
+VALIDATED = 256  # pixels a side of what validation looks at, at most: quick, and enough to compare
 
 
 class RestorationObjective:
@@ -71,7 +72,10 @@ class RestorationObjective:
         return head.loss(head.run(network, head.seen(sample), head.training_stage), sample, distance)
 
     def validate(self, network: Architecture, pictures: Sequence[np.ndarray]) -> dict[str, float]:
-        """Mean score of each case over `pictures` (their centres), always with the same damage."""
+        """Mean score of each case over `pictures`, always with the same damage.
+
+        Over their centres; of tasks that take in a whole scene, over all of each, shrunk.
+        """
         scores = {}
         for number, case in enumerate(self.task.cases(self.damage)):
             found = []
@@ -91,7 +95,7 @@ class RestorationObjective:
     ) -> tuple[Corrupted, np.ndarray, np.ndarray]:
         variant = case.variant
         rng = np.random.default_rng(seed)
-        picture = _centre(picture, OUTPUT_BORDER)
+        picture = _centre(picture, VALIDATED) if variant.coverage is None else _shrunk(picture, VALIDATED)
         params = variant.corruption.sample(picture.shape, rng)
         damaged = variant.corruption.apply(picture, params)
         mask = damaged.mask if case.given else None
@@ -105,6 +109,15 @@ def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Gener
     square = slice(top, top + side), slice(left, left + side)
     maps = (values if values is None else values[square] for values in (damaged.mask, damaged.opacity, damaged.colour))
     return Corrupted(damaged.image[square], *maps), target[square]
+
+
+def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
+    """All of (H,W,C), at a size where the short side is at most `side`."""
+    scale = side / min(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    height, width = (max(1, round(length * scale)) for length in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _centre(picture: np.ndarray, side: int) -> np.ndarray:
