@@ -222,13 +222,13 @@ def restore_whole(
     image = np.broadcast_to(image, (*image.shape[:2], 3))
     window = Window(0, 0, *image.shape[:2])
     pixels = to_float(image)
-    context = head.analyse(image, options, _Whole(network, head), mask)
-    output = _Whole(network, head).whole(head.planes(pixels, context, window)) if head.tiles else torch.empty(0)
+    context = head.analyse(image, options, Whole(network, head), mask)
+    output = Whole(network, head).whole(head.planes(pixels, context, window)) if head.tiles else torch.empty(0)
     restored = head.finish(output, pixels, context, window)
     return restored if context.mask is None else np.where(context.mask[..., None], restored, pixels)
 
 
-class _Whole:
+class Whole:
     """`Look` without tiles."""
 
     def __init__(self, network: Architecture, head: Head) -> None:

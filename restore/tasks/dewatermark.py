@@ -25,17 +25,15 @@ from restore.models.masking import FIND, MaskedAutoencoderConfig
 from restore.pixels import to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window, as_planes
 from restore.tasks.blend import RANGE, Blend, blend_of
+from restore.tasks.confirmed import BELIEVED, Evidence, evidence
 from restore.tasks.distances import Distance
-from restore.tasks.found import LEVELS, Belief, LookingHead, believed, found_levels, grown, mask_loss, share_inside
+from restore.tasks.found import Belief, LookingHead, believed, found_levels, grown, mask_loss, share_inside
 from restore.tasks.spec import TASKS, DewatermarkOptions, WatermarkOptions, WatermarkTraining
 
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how large marks are
 # What is believed at first, and when opacity and colour are known.
 FIRST = Belief(likely=-1.0, sure=4.5, smallest=40, least=5e-4)
 AGAIN = Belief(likely=-1.0, sure=2.0, least=5e-4)
-# Things in the picture that were taken for a mark are known by this: the finder, told opacity and colour, is certain of
-# but a small part of them (logits of `CERTAIN`), or what lies beside them has little to do with how they look.
-CERTAIN, CONFIRMED, RELATED = 4.0, 0.12, 0.75
 # Logits from which on a pixel is taken for the inside of a mark, to find its blend by: soft edges make that weaker.
 INSIDE = (2.0, 1.0, 0.0)
 EDGE = 1  # pixels around what was found that may be soft edges
@@ -58,15 +56,12 @@ class DewatermarkHead(LookingHead):
     ) -> Marks:
         if mask is not None:
             return Marks(grown(mask, options.grow), blend=blend_of(image, mask))
-        levels = found_levels(image, look, FIND, partial(_looked_at, blend=None))
-        blend = _blend(image, levels, FIRST)
-        if blend is None:
-            return Marks(np.zeros(levels.shape, bool))
-        levels = found_levels(image, look, FIND, partial(_looked_at, blend=blend))
-        mask, blend = believed(levels, AGAIN), _blend(image, levels, AGAIN) or blend
-        if not _is_a_mark(levels, mask, blend):
-            return Marks(np.zeros_like(mask))
-        return Marks(grown(mask, options.grow + EDGE), blend=blend)
+        found = seen_twice(image, look)
+        if found is None or found[1].odds < BELIEVED:
+            return Marks(np.zeros(image.shape[:2], bool))
+        marks = found[0]
+        assert marks.mask is not None
+        return replace(marks, mask=grown(marks.mask, options.grow + EDGE))
 
     def planes(self, pixels: np.ndarray, context: Marks, window: Window) -> torch.Tensor:
         assert context.mask is not None
@@ -110,10 +105,18 @@ class DewatermarkHead(LookingHead):
         )
 
 
-def _is_a_mark(levels: np.ndarray, mask: np.ndarray, blend: Blend) -> bool:
-    """Whether what was found, knowing the blend, is a mark and no part of the picture."""
-    certain = levels[mask] >= CERTAIN * LEVELS
-    return blend.correlation >= RELATED and certain.size > 0 and float(certain.mean()) >= CONFIRMED
+def seen_twice(image: np.ndarray, look: Look) -> tuple[Marks, Evidence] | None:
+    """What may be marks in (H,W,3), any dtype, and what speaks for that; None if nothing is found."""
+    first = found_levels(image, look, FIND, partial(_looked_at, blend=None))
+    blend = _blend(image, first, FIRST)
+    if blend is None:
+        return None
+    second = found_levels(image, look, FIND, partial(_looked_at, blend=blend))
+    mask = believed(second, AGAIN)
+    if not mask.any():
+        return None
+    blend = _blend(image, second, AGAIN) or blend
+    return Marks(mask, blend=blend), evidence(first, believed(first, FIRST), second, mask, blend.correlation)
 
 
 def _blend(image: np.ndarray, levels: np.ndarray, belief: Belief) -> Blend | None:
