@@ -19,7 +19,7 @@ MOST_ALIKE = 0.995  # correlation that is as good as a perfect one
 # One for each figure of `Evidence`, then what is added; above 0, a mark is likelier than not to be worth undoing.
 WEIGHTS = (0.27, 0.75, 1.54, 2.64)
 START = -3.27
-BELIEVED = 2.5  # from which log odds on it is: about one clean picture in two hundred reaches them
+BELIEVED = 2.0  # from which log odds on it is: about one clean picture in a hundred reaches them
 
 
 @dataclass(frozen=True)
