@@ -30,7 +30,7 @@ from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, Occlusio
 
 DRAWN = Belief(likely=-1.0, sure=6.0)  # of what was drawn into the file: its colour says the rest
 # Of what was resized or compressed since: what is missed stays in the picture, and a pixel too many is painted well.
-BLURRED = Belief(likely=-4.0, sure=6.0)
+BLURRED = Belief(likely=-4.0, sure=4.5)
 RADIUS = 3  # of Telea's method, in pixels
 ROUGH_PIXELS = 1 << 24  # larger pictures are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how thick bars are
