@@ -1,7 +1,7 @@
 """The lectures' exercise: digits of 28x28 with a white bar two pixels thick across them, and what is made of it.
 
     restore train inpaint $RESTORE_DATA/digits/train --bars lecture -o digits.safetensors --steps 3000 \\
-        --batch-size 64 --optimizer adamw --lr 5e-4
+        --batch-size 64
     python benchmarks/digits.py -m digits.safetensors [--picture digits.png]
 
 Prints the mean squared error inside the bars (white at 1) over the test digits: of the weights, which have to find the

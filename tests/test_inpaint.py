@@ -222,12 +222,13 @@ def test_a_mask_is_completed_by_colour(photo):
     image[bar] = (200, 30, 90)
     found = np.zeros_like(bar)
     found[48:57, 20:110] = True
-    assert np.array_equal(completed(image, found), bar)
+    never = np.zeros_like(found)
+    assert np.array_equal(completed(image, found, never), bar)
     assert has_solid_colour(image, found)
     assert not has_solid_colour(photo[:120, :160], found), "no colour in common: nothing to go by"
     soft = image.copy()
     soft[49] = (soft[49] / 2 + np.array([100, 15, 45])).astype(np.uint8)
-    assert completed(soft, found)[49:56].all()
+    assert completed(soft, found, never)[49:56].all()
 
 
 def test_what_is_behind_a_bar_of_its_colour_is_no_bar(photo):
@@ -237,7 +238,17 @@ def test_what_is_behind_a_bar_of_its_colour_is_no_bar(photo):
     image[:, 70:76] = 255
     found = np.zeros(image.shape[:2], bool)
     found[:, 70:76] = True
-    assert np.array_equal(completed(image, found), found)
+    assert np.array_equal(completed(image, found, np.zeros_like(found)), found)
+
+
+def test_what_touches_a_bar_in_its_colour_is_no_bar():
+    """A white digit under a white bar: all of one colour, and the finder is certain of what is the digit."""
+    image, bar = np.zeros((28, 28, 3), np.uint8), np.zeros((28, 28), bool)
+    image[4:24, 12:15] = 255
+    bar[10:12] = True
+    image[bar] = 255
+    assert not np.array_equal(completed(image, bar, np.zeros_like(bar)), bar)
+    assert np.array_equal(completed(image, bar, ~bar), bar)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

@@ -17,6 +17,7 @@ from restore.tasks.base import Head, Look, Window, as_planes
 
 PLAIN = 6 / 255  # how far the pixels of a plain border may be from its colour, once compressed
 LEVELS = 16  # in which a logit of 1 is kept: one byte a pixel is enough, from -8 to 8
+LOWEST, HIGHEST = -128, 127
 
 
 class LookingHead(Head):
@@ -58,8 +59,8 @@ def found_levels(
         return planes_of(image[window.slices])
 
     for window, output in look.tiles((height, width), planes, stage):
-        levels[window.slices] = (output[0] * LEVELS).clamp(-128, 127).floor().numpy()
-    levels[frame_of(image)] = -128
+        levels[window.slices] = (output[0] * LEVELS).clamp(LOWEST, HIGHEST).floor().numpy()
+    levels[frame_of(image)] = LOWEST
     return levels
 
 

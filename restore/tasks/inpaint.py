@@ -23,7 +23,7 @@ from restore.models.masking import FIND, MaskedAutoencoderConfig
 from restore.pixels import to_dtype, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window, as_planes
 from restore.tasks.distances import Distance
-from restore.tasks.found import Belief, LookingHead, believed, found_levels, grown, mask_loss, share_inside
+from restore.tasks.found import LOWEST, Belief, LookingHead, believed, found_levels, grown, mask_loss, share_inside
 from restore.tasks.sampling import sampled
 from restore.tasks.solid import completed, has_solid_colour
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
@@ -95,7 +95,9 @@ def _found(image: np.ndarray, levels: np.ndarray) -> np.ndarray:
     if not mask.any():
         return mask
     seen = _eight_bit(image)
-    return completed(seen, mask) if has_solid_colour(seen, mask) else believed(levels, BLURRED)
+    if not has_solid_colour(seen, mask):
+        return believed(levels, BLURRED)
+    return completed(seen, mask, never=levels == LOWEST)
 
 
 def rough_filling(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

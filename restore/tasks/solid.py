@@ -11,18 +11,30 @@ NOTABLE = 0.02  # share of what was found that a colour needs to be one of the c
 FEWEST = 12  # pixels that it needs at least
 FOUND = 0.35  # share of a part in such a colour that has to be found already: the sky behind a white bar is not
 EXACT = 0.5  # share of neighbours in the mask with equal colours, above which nothing has blurred or compressed them
+NEVER = 0.95  # share of what would be taken in that is certain to be of the picture, from which on it is not taken in
 EXPLAINED = 0.8  # share of what was found that exact colours have to explain
 EDGE = 2  # pixels of a soft edge, at most
 TINTED = 0.8  # how much nearer to the colour beside them the pixels of a soft edge are, at least
 _STEP = np.ones((3, 3), np.uint8)
 
 
-def completed(image: Array, mask: Array) -> Array:
+def completed(image: Array, mask: Array, never: Array) -> Array:
     """`mask` (H,W) with the rest of the solid things that it covers in part, and without what is not of them.
 
-    image: (H,W,3) uint8. Where something was drawn into the file its colour is exactly constant, and the mask becomes
-    exact, soft edges taken in. Of use where `has_solid_colour`.
+    image: (H,W,3) uint8. never: (H,W) bool, what the finder is certain of that it belongs to the picture, as the white
+    of a digit below a white bar. Where something was drawn into the file its colour is exactly constant, and the mask
+    becomes exact, soft edges taken in. Of use where `has_solid_colour`.
     """
+    whole = _whole(image, mask)
+    count, labels = cv2.connectedComponents((whole & ~mask).astype(np.uint8), connectivity=8)
+    size = np.bincount(labels.ravel(), minlength=count)
+    foreign = np.bincount(labels[never], minlength=count) >= NEVER * size
+    foreign[0] = False
+    joined: Array = whole & ~foreign[labels]
+    return joined
+
+
+def _whole(image: Array, mask: Array) -> Array:
     parts = _parts(_of_colours(image, _exact_colours(image, mask)), mask)
     whole = _with_edge(image, parts)
     if whole is parts and parts.sum() > EXPLAINED * mask.sum():
