@@ -26,15 +26,15 @@ def completed(image: Array, mask: Array, never: Array) -> Array:
     becomes exact, soft edges taken in. Of use where `has_solid_colour`.
     """
     whole = _whole(image, mask)
-    count, labels = cv2.connectedComponents((whole & ~mask).astype(np.uint8), connectivity=8)
-    size = np.bincount(labels.ravel(), minlength=count)
-    foreign = np.bincount(labels[never], minlength=count) >= NEVER * size
+    labels, size, certain = _counted(whole & ~mask, never)
+    foreign = certain >= NEVER * size
     foreign[0] = False
     joined: Array = whole & ~foreign[labels]
     return joined
 
 
 def _whole(image: Array, mask: Array) -> Array:
+    """All that has the colours of `mask` and hangs together with it, as `completed` begins."""
     parts = _parts(_of_colours(image, _exact_colours(image, mask)), mask)
     whole = _with_edge(image, parts)
     if whole is parts and parts.sum() > EXPLAINED * mask.sum():
@@ -101,10 +101,15 @@ def _of_colours(image: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def _parts(same: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The connected parts of `same` of which enough is in the mask; of others what is in the mask."""
-    count, labels = cv2.connectedComponents(same.astype(np.uint8), connectivity=8)
-    size = np.bincount(labels.ravel(), minlength=count)
-    found = np.bincount(labels[mask], minlength=count)
+    labels, size, found = _counted(same, mask)
     kept = found >= np.maximum(FOUND * size, 1)
     kept[0] = False
     parts: np.ndarray = kept[labels] | (same & mask)
     return parts
+
+
+def _counted(area: Array, within: Array) -> tuple[Array, Array, Array]:
+    """Labels (H,W) of the connected parts of `area` (0: none of it); of each the pixels, and those in `within`."""
+    count, labels = cv2.connectedComponents(area.astype(np.uint8), connectivity=8)
+    size, inside = (np.bincount(of, minlength=count) for of in (labels.ravel(), labels[within]))
+    return labels, size, inside
