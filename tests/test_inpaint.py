@@ -20,7 +20,7 @@ from restore.tasks.found import LEVELS, Belief, believed, frame_of, grown, mask_
 from restore.tasks.inpaint import InpaintHead, rough_filling
 from restore.tasks.objective import RestorationObjective
 from restore.tasks.sampling import sampled
-from restore.tasks.solid import completed, has_solid_colour
+from restore.tasks.solid import completed, continued, has_solid_colour
 
 looking = pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.masks])
 DTYPES = ("uint8", "uint16", "float32")
@@ -229,6 +229,30 @@ def test_a_mask_is_completed_by_colour(photo):
     soft = image.copy()
     soft[49] = (soft[49] / 2 + np.array([100, 15, 45])).astype(np.uint8)
     assert completed(soft, found, never)[49:56].all()
+
+
+def test_a_stroke_goes_on_where_it_was_lost(photo):
+    """After JPEG, a third of a stroke found: all of it. A wall of its colour, or what has no edge, is no stroke."""
+    image, stroke = photo[:200, :300].copy(), np.zeros((200, 300), bool)
+    stroke[90:101, 20:280] = True
+    image[stroke] = (30, 200, 60)
+    found = stroke & (np.arange(300) < 100)
+    told = continued(compressed(image), found, sure=found)
+    assert told[stroke].mean() > 0.9
+    assert told[~grown(stroke, 2)].mean() < 0.002
+    assert np.array_equal(continued(compressed(photo[:200, :300]), found, sure=found), found), "nothing goes on here"
+    wall, fading = image.copy(), image.copy()
+    wall[95:140, 200:280] = (30, 200, 60)
+    assert np.array_equal(continued(compressed(wall), found, sure=found), found)
+    fading[70:121, 80:280] = (30, 200, 60)
+    steps = np.abs(np.arange(70, 121) - 95)[:, None, None]
+    fading[70:121, 80:280] += (steps * np.array([4, 0, 4])).astype(np.uint8)
+    assert np.array_equal(continued(compressed(fading), found, sure=found), found)
+
+
+def compressed(image: np.ndarray) -> np.ndarray:
+    """(H,W,3) uint8, through a JPEG file of quality 85."""
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], cv2.IMREAD_COLOR)
 
 
 def test_what_is_behind_a_bar_of_its_colour_is_no_bar(photo):

@@ -23,14 +23,25 @@ from restore.models.masking import FIND, MaskedAutoencoderConfig
 from restore.pixels import to_dtype, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window, as_planes
 from restore.tasks.distances import Distance
-from restore.tasks.found import LOWEST, Belief, LookingHead, believed, found_levels, grown, mask_loss, share_inside
+from restore.tasks.found import (
+    LEVELS,
+    LOWEST,
+    Belief,
+    LookingHead,
+    believed,
+    found_levels,
+    grown,
+    mask_loss,
+    share_inside,
+)
 from restore.tasks.sampling import sampled
-from restore.tasks.solid import completed, has_solid_colour
+from restore.tasks.solid import completed, continued, has_solid_colour
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
 DRAWN = Belief(likely=-1.0, sure=6.0)  # of what was drawn into the file: its colour says the rest
 # Of what was resized or compressed since: what is missed stays in the picture, and a pixel too many is painted well.
 BLURRED = Belief(likely=-4.0, sure=4.5)
+SURE = 2.0  # the logit from which on a pixel shows the colour of the damage
 RADIUS = 3  # of Telea's method, in pixels
 ROUGH_PIXELS = 1 << 24  # larger pictures are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how thick bars are
@@ -96,7 +107,7 @@ def _found(image: np.ndarray, levels: np.ndarray) -> np.ndarray:
         return mask
     seen = _eight_bit(image)
     if not has_solid_colour(seen, mask):
-        return believed(levels, BLURRED)
+        return continued(seen, believed(levels, BLURRED), sure=levels >= SURE * LEVELS)
     return completed(seen, mask, never=levels == LOWEST)
 
 

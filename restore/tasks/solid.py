@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -14,6 +16,13 @@ EXACT = 0.5  # share of neighbours in the mask with equal colours, above which n
 NEVER = 0.95  # share of what would be taken in that is certain to be of the picture, from which on it is not taken in
 EXPLAINED = 0.8  # share of what was found that exact colours have to explain
 EDGE = 2  # pixels of a soft edge, at most
+NEARLY = 18  # levels of 255 that a colour is off by, at most, after resizing and JPEG
+SHARE = 0.05  # of what was found that a colour needs then
+PIECE = 0.1  # share of a part in nearly such a colour that has to be found already
+LEAST = 30  # pixels of a part that are not found yet, from which on it is worth taking in
+CRISP = 0.75  # share of the pixels around such a part that are of quite another colour: things in a picture fade
+ANOTHER = 45  # levels of 255 from which on a colour is quite another
+THICKER = 1.5  # by how much such a part may be thicker than what was found
 TINTED = 0.8  # how much nearer to the colour beside them the pixels of a soft edge are, at least
 _STEP = np.ones((3, 3), np.uint8)
 
@@ -31,6 +40,71 @@ def completed(image: Array, mask: Array, never: Array) -> Array:
     foreign[0] = False
     joined: Array = whole & ~foreign[labels]
     return joined
+
+
+def continued(image: Array, mask: Array, sure: Array) -> Array:
+    """`mask` (H,W) with the rest of the strokes that it covers in part, for pictures that were resized or compressed.
+
+    image: (H,W,3) uint8. sure: (H,W) bool, what the finder is certain of that it is damage. A stroke goes on in nearly
+    its colour, with an edge all along, and no thicker; where the scene behind it is alike, the finder loses it. Of use
+    where not `has_solid_colour`.
+    """
+    inner = cv2.erode((mask & sure).astype(np.uint8), _STEP) > 0
+    more = np.zeros_like(mask)
+    for colour in _main_colours(image[inner]):
+        more |= _strokes(_off(image, colour), mask, inner)
+    joined: Array = mask | (cv2.dilate((more & ~mask).astype(np.uint8), _STEP) > 0)
+    return joined
+
+
+def _main_colours(pixels: Array) -> list[Array]:
+    """The colours (3,) int16 that most of `pixels` (N,3) uint8 are near to, the commonest first."""
+    rest, colours = pixels.astype(np.int16), []
+    while len(rest) >= max(FEWEST, SHARE * len(pixels)):
+        cells = _codes(rest >> 3)
+        codes, counts = np.unique(cells, return_counts=True)
+        commonest = cells == codes[counts.argmax()]
+        colour = np.median(rest[commonest], axis=0).astype(np.int16)
+        near = np.abs(rest - colour).max(-1) <= NEARLY
+        if near.sum() >= max(FEWEST, SHARE * len(pixels)):
+            colours.append(colour)
+        rest = rest[~near & ~commonest]
+    return colours
+
+
+def _off(image: Array, colour: Array) -> Array:
+    """By how many levels, at most of three, each pixel of (H,W,3) uint8 is off `colour` (3,): (H,W)."""
+    planes = (np.abs(image[..., channel].astype(np.int16) - colour[channel]) for channel in range(3))
+    off: Array = functools.reduce(np.maximum, planes)
+    return off
+
+
+def _strokes(off: Array, mask: Array, inner: Array) -> Array:
+    """The parts of the colour that pixels are `off` by (H,W), of which `mask` has a piece, and that look like one."""
+    same = cv2.morphologyEx((off <= NEARLY).astype(np.uint8), cv2.MORPH_OPEN, _STEP)
+    labels, size, found = _counted(same > 0, mask)
+    count = len(size)
+    kept = (found >= np.maximum(PIECE * size, 1)) & (size - found >= LEAST)
+    kept[0] = False
+    parts = np.where(kept[labels], labels, 0).astype(np.float32)  # of the types that dilate takes, it holds the most
+    around = cv2.dilate(parts, np.ones((9, 9), np.uint8)).astype(np.int32)
+    ring = (around > 0) & (cv2.dilate(parts, np.ones((5, 5), np.uint8)) == 0) & ~mask
+    # Beyond the border of the picture nothing ends: a stroke that leaves it is as thick there as elsewhere.
+    framed = cv2.copyMakeBorder(same, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    kept &= _means(off > ANOTHER, around, ring, count) >= CRISP
+    known = inner & (same > 0)
+    kept &= _means(depth, labels, ~mask, count) <= THICKER * (depth[known].mean() if known.any() else 0)
+    strokes: Array = kept[labels]
+    return strokes
+
+
+def _means(values: Array, labels: Array, within: Array, count: int) -> Array:
+    """The mean of `values` (H,W) over the pixels of each label that are `within`; 0 where there are none."""
+    of = labels[within]
+    sums, pixels = np.bincount(of, weights=values[within], minlength=count), np.bincount(of, minlength=count)
+    means: Array = sums / np.maximum(pixels, 1)
+    return means
 
 
 def _whole(image: Array, mask: Array) -> Array:
