@@ -81,6 +81,8 @@ class LargeKernelBlock(nn.Module):
 
 
 LIGHT = {"widths": (64, 128, 192), "blocks": (2, 2, 2)}
+SMALL = {"widths": (48, 96, 192), "blocks": (2, 2, 2)}
+PLAIN = {"clip": 0.0, "gray": 0.0}  # what papers score: unclipped noise, pictures in colour
 
 
 @dataclass(frozen=True)
@@ -113,15 +115,21 @@ ROWS = {
     "charbonnier": Row("Charbonnier instead of L1", loss="charbonnier"),
     "mse-end": Row("squared error in the last fifth", mse_share=0.2),
     "no-ema": Row("last weights instead of their average", ema=0.0),
-    "unclipped": Row("unclipped noise and colour only", damage={"clip": 0.0, "gray": 0.0}),
+    "unclipped": Row("unclipped noise and colour only", damage=PLAIN),
     "deeper": Row("3, 3 and 4 blocks", net={"widths": (64, 128, 192), "blocks": (3, 3, 4)}),
     "wider": Row("96-160-224", net={"widths": (96, 160, 224), "blocks": (2, 2, 2)}),
-    "narrower": Row("48-96-192", net={"widths": (48, 96, 192), "blocks": (2, 2, 2)}),
+    "narrower": Row("48-96-192", net=SMALL),
     "full-resolution": Row(
         "32-64-128 at full resolution", net={"widths": (32, 64, 128), "blocks": (2, 2, 2), "fold": 1}
     ),
     "gated": Row("gated blocks as in NAFNet", block=GatedBlock),
     "large-kernel": Row("depthwise 7x7 blocks as in ConvNeXt", block=LargeKernelBlock),
+    # Of a small network and large steps: what is seen in training.
+    "small": Row("48-96-192, 16 patches of 128, 1.5e-3, unclipped, colour", 128, lr=1.5e-3, net=SMALL, damage=PLAIN),
+    "small-clip": Row("half of the noise clipped", 128, lr=1.5e-3, net=SMALL, damage=PLAIN | {"clip": 0.5}),
+    "small-gray": Row("a tenth gray", 128, lr=1.5e-3, net=SMALL, damage=PLAIN | {"gray": 0.1}),
+    "small-mixed": Row("clipped and gray as by default", 128, lr=1.5e-3, net=SMALL),
+    "small-psnr": Row("logarithm of the squared error", 128, lr=1.5e-3, loss="psnr", net=SMALL, damage=PLAIN),
 }
 
 

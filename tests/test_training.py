@@ -143,6 +143,16 @@ def test_shrunk_and_small_pictures(tmp_path):
     assert Patches(tiny, made, seed=0)[keys[0]]["clean"].shape == (3, 64, 64)
 
 
+def test_large_pictures_do_not_crowd_out_small_ones(tmp_path):
+    """A picture of ten times the side is seen ten times as often, not a hundred times."""
+    for side, value in ((60, 0), (600, 255)):
+        cv2.imwrite(str(tmp_path / f"{side}.png"), np.full((side, side, 3), value, np.uint8))
+    made = objective(patch=32)
+    patches = Patches(Pictures(list_pictures([tmp_path]), report=quietly), made, seed=0)
+    small = sum(float(patches[Key(0, index, 0)]["clean"].max()) < 0.5 for index in range(660))
+    assert 30 <= small <= 90
+
+
 @pytest.mark.parametrize(("name", "optimizer"), [*((name, "muon") for name in sorted(TASKS)), ("denoise", "adamw")])
 def test_resume_is_no_interruption(name, optimizer, folder, tmp_path):
     """Stopped after each of two steps and resumed: the weights of a run that was never stopped, to the bit."""

@@ -40,7 +40,7 @@ class Denoise:
     spec = TASKS["denoise"]
     arch = "conv-autoencoder"
     config = ConvAutoencoderConfig(widths=(64, 128, 192), blocks=(3, 3, 4), fold=2)
-    patch = 64  # many small patches teach more than few large ones, at equal cost
+    patch = 128
 
     def head(self, options: Options) -> Head:
         return DenoiseHead()
@@ -50,7 +50,7 @@ class Denoise:
         return GaussianNoise(damage.sigma, clip=1.0, gray_equal=0.5)
 
     def variants(self, damage: NoiseTraining) -> list[Variant]:
-        return [Variant(GaussianNoise(damage.sigma, damage.clip, gray_equal=0.5), DenoiseHead())]
+        return [Variant(GaussianNoise(damage.sigma, damage.clip, gray_equal=1.0), DenoiseHead())]
 
     def cases(self, damage: NoiseOptions) -> list[Case]:
         """Noise at the reported levels, or at the middle of a range that holds none; unclipped unless asked."""

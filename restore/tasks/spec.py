@@ -54,11 +54,9 @@ class NoiseTraining(NoiseOptions):
     """The Gaussian noise that a denoiser is trained against."""
 
     clip: float = option(
-        0.5, "Share of patches whose noise is clipped and rounded, as files hold it.", min=0.0, max=1.0
+        0.25, "Share of patches whose noise is clipped and rounded, as files hold it.", min=0.0, max=1.0
     )
-    gray: float = option(
-        0.1, "Share of patches turned gray, half of them with equal noise in all channels.", min=0.0, max=1.0
-    )
+    gray: float = option(0.06, "Share of patches turned gray, with equal noise in all channels.", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from restore.training.objective import Objective
 from restore.training.pictures import Pictures
 
 SHRINK = 4.0  # pictures are shrunk by up to this factor: shrunk photographs are clean and sharp
-KEEP_SIDE = 256  # but not below this short side
+KEEP_SIDE = 480  # but not below this short side: small pictures have been shrunk already
 FIT = 0.9  # share of the pictures that a patch has to fit into
 
 
@@ -40,15 +40,16 @@ def fitting_patch(pictures: Pictures, wanted: int) -> int:
 class Patches(Dataset[dict[str, torch.Tensor]]):
     """Damaged patches of `pictures`. All chance comes from (seed, epoch, index).
 
-    Every pixel of the folder is equally likely to be seen; half of the patches come from a shrunk copy of their
-    picture where it is large enough; all are turned and mirrored. But where patches are to cover most of a
-    scene (`Objective.coverage`), every picture is equally likely, and none is turned.
+    How often a picture is seen grows with its side, the root of its area: a large one shows more, but of one scene.
+    Half of the patches come from a shrunk copy of their picture where it is large enough; all are turned and mirrored.
+    But where patches are to cover most of a scene (`Objective.coverage`), every picture is equally likely, and none
+    is turned.
     """
 
     def __init__(self, pictures: Pictures, objective: Objective, seed: int) -> None:
         self.pictures, self.objective, self.seed = pictures, objective, seed
-        areas = np.array([height * width for height, width in pictures.sizes], dtype=np.float64)
-        self._cumulative = np.cumsum(areas / areas.sum())
+        sides = np.sqrt([height * width for height, width in pictures.sizes])
+        self._cumulative = np.cumsum(sides / sides.sum())
         self._symmetries, self._mirror = symmetries(), mirror()
 
     def __getitem__(self, key: Key) -> dict[str, torch.Tensor]:
@@ -59,10 +60,10 @@ class Patches(Dataset[dict[str, torch.Tensor]]):
         patch = augment(self._symmetries if coverage is None else self._mirror, crop, rng)
         return self.objective.example(patch, key.variant, rng)
 
-    def _picture(self, by_area: bool, rng: np.random.Generator) -> np.ndarray:
+    def _picture(self, by_side: bool, rng: np.random.Generator) -> np.ndarray:
         for _ in range(100):  # only pictures that were not decoded beforehand can fail
             share = rng.random()
-            number = np.searchsorted(self._cumulative, share, side="right") if by_area else share * len(self.pictures)
+            number = np.searchsorted(self._cumulative, share, side="right") if by_side else share * len(self.pictures)
             picture = self.pictures[min(int(number), len(self.pictures) - 1)]
             if picture is not None:
                 return picture
