@@ -250,6 +250,20 @@ def test_a_stroke_goes_on_where_it_was_lost(photo):
     assert np.array_equal(continued(compressed(fading), found, sure=found), found)
 
 
+def test_what_looks_like_damage_in_spots_is_none(photo):
+    """What the finder is sure of in one place only is of the picture, unless a part beside it is damage all over."""
+    levels = np.full((120, 160), -8 * LEVELS, np.int8)
+    levels[20:40, 20:80] = -2 * LEVELS
+    levels[25:28, 30:33] = 7 * LEVELS
+    image = compressed(photo[:120, :160])
+    assert not inpaint._found(image, levels).any()
+    levels[80:90] = 6 * LEVELS
+    found = inpaint._found(image, levels)
+    assert found[80:90].all()
+    assert found[20:40, 20:80].all()
+    assert not found[:15].any()
+
+
 def compressed(image: np.ndarray) -> np.ndarray:
     """(H,W,3) uint8, through a JPEG file of quality 85."""
     return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], cv2.IMREAD_COLOR)

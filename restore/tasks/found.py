@@ -14,6 +14,7 @@ from restore.models.masking import TRAIN
 from restore.models.registry import Architecture
 from restore.pixels import to_float
 from restore.tasks.base import Head, Look, Window, as_planes
+from restore.tasks.parts import counted, means
 
 PLAIN = 6 / 255  # how far the pixels of a plain border may be from its colour, once compressed
 LEVELS = 16  # in which a logit of 1 is kept: one byte a pixel is enough, from -8 to 8
@@ -106,6 +107,12 @@ def believed(levels: np.ndarray, belief: Belief) -> np.ndarray:
     kept[0] = False  # what is not likely
     mask: np.ndarray = kept[labels]
     return mask if mask.mean() >= belief.least else np.zeros_like(mask)
+
+
+def likeliest(levels: np.ndarray, mask: np.ndarray) -> float:
+    """The highest mean logit of a connected part of `mask` (H,W) bool, not empty. levels: as in `believed`."""
+    labels, size, _ = counted(mask, mask)
+    return float(means(levels, labels, mask, len(size))[1:].max() / LEVELS)
 
 
 def grown(mask: np.ndarray, pixels: int) -> np.ndarray:

@@ -31,6 +31,7 @@ from restore.tasks.found import (
     believed,
     found_levels,
     grown,
+    likeliest,
     mask_loss,
     share_inside,
 )
@@ -41,6 +42,8 @@ from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, Occlusio
 DRAWN = Belief(likely=-1.0, sure=6.0)  # of what was drawn into the file: its colour says the rest
 # Of what was resized or compressed since: what is missed stays in the picture, and a pixel too many is painted well.
 BLURRED = Belief(likely=-4.0, sure=4.5)
+# Mean logit of a part, without which a picture counts as clean: damage is seen as a whole, what looks like it in spots.
+CONVINCING = 1.5
 SURE = 2.0  # the logit from which on a pixel shows the colour of the damage
 RADIUS = 3  # of Telea's method, in pixels
 ROUGH_PIXELS = 1 << 24  # larger pictures are shrunk for the rough filling
@@ -107,7 +110,10 @@ def _found(image: np.ndarray, levels: np.ndarray) -> np.ndarray:
         return mask
     seen = _eight_bit(image)
     if not has_solid_colour(seen, mask):
-        return continued(seen, believed(levels, BLURRED), sure=levels >= SURE * LEVELS)
+        mask = believed(levels, BLURRED)
+        if likeliest(levels, mask) < CONVINCING:
+            return np.zeros_like(mask)
+        return continued(seen, mask, sure=levels >= SURE * LEVELS)
     return completed(seen, mask, never=levels == LOWEST)
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from restore.pixels import Array
+from restore.tasks.parts import counted, means
 
 NOTABLE = 0.02  # share of what was found that a colour needs to be one of the colours of the damage
 FEWEST = 12  # pixels that it needs at least
@@ -35,7 +36,7 @@ def completed(image: Array, mask: Array, never: Array) -> Array:
     becomes exact, soft edges taken in. Of use where `has_solid_colour`.
     """
     whole = _whole(image, mask)
-    labels, size, certain = _counted(whole & ~mask, never)
+    labels, size, certain = counted(whole & ~mask, never)
     foreign = certain >= NEVER * size
     foreign[0] = False
     joined: Array = whole & ~foreign[labels]
@@ -82,7 +83,7 @@ def _off(image: Array, colour: Array) -> Array:
 def _strokes(off: Array, mask: Array, inner: Array) -> Array:
     """The parts of the colour that pixels are `off` by (H,W), of which `mask` has a piece, and that look like one."""
     same = cv2.morphologyEx((off <= NEARLY).astype(np.uint8), cv2.MORPH_OPEN, _STEP)
-    labels, size, found = _counted(same > 0, mask)
+    labels, size, found = counted(same > 0, mask)
     count = len(size)
     kept = (found >= np.maximum(PIECE * size, 1)) & (size - found >= LEAST)
     kept[0] = False
@@ -92,19 +93,11 @@ def _strokes(off: Array, mask: Array, inner: Array) -> Array:
     # Beyond the border of the picture nothing ends: a stroke that leaves it is as thick there as elsewhere.
     framed = cv2.copyMakeBorder(same, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1]
-    kept &= _means(off > ANOTHER, around, ring, count) >= CRISP
+    kept &= means(off > ANOTHER, around, ring, count) >= CRISP
     known = inner & (same > 0)
-    kept &= _means(depth, labels, ~mask, count) <= THICKER * (depth[known].mean() if known.any() else 0)
+    kept &= means(depth, labels, ~mask, count) <= THICKER * (depth[known].mean() if known.any() else 0)
     strokes: Array = kept[labels]
     return strokes
-
-
-def _means(values: Array, labels: Array, within: Array, count: int) -> Array:
-    """The mean of `values` (H,W) over the pixels of each label that are `within`; 0 where there are none."""
-    of = labels[within]
-    sums, pixels = np.bincount(of, weights=values[within], minlength=count), np.bincount(of, minlength=count)
-    means: Array = sums / np.maximum(pixels, 1)
-    return means
 
 
 def _whole(image: Array, mask: Array) -> Array:
@@ -175,15 +168,8 @@ def _of_colours(image: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def _parts(same: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The connected parts of `same` of which enough is in the mask; of others what is in the mask."""
-    labels, size, found = _counted(same, mask)
+    labels, size, found = counted(same, mask)
     kept = found >= np.maximum(FOUND * size, 1)
     kept[0] = False
     parts: np.ndarray = kept[labels] | (same & mask)
     return parts
-
-
-def _counted(area: Array, within: Array) -> tuple[Array, Array, Array]:
-    """Labels (H,W) of the connected parts of `area` (0: none of it); of each the pixels, and those in `within`."""
-    count, labels = cv2.connectedComponents(area.astype(np.uint8), connectivity=8)
-    size, inside = (np.bincount(of, minlength=count) for of in (labels.ravel(), labels[within]))
-    return labels, size, inside
