@@ -60,16 +60,17 @@ def continued(image: Array, mask: Array, sure: Array) -> Array:
 
 def _main_colours(pixels: Array) -> list[Array]:
     """The colours (3,) int16 that most of `pixels` (N,3) uint8 are near to, the commonest first."""
+    least = max(FEWEST, SHARE * len(pixels))
     rest, colours = pixels.astype(np.int16), []
-    while len(rest) >= max(FEWEST, SHARE * len(pixels)):
+    while len(rest) >= least:
         cells = _codes(rest >> 3)
         codes, counts = np.unique(cells, return_counts=True)
-        commonest = cells == codes[counts.argmax()]
-        colour = np.median(rest[commonest], axis=0).astype(np.int16)
+        colour = np.median(rest[cells == codes[counts.argmax()]], axis=0).astype(np.int16)
         near = np.abs(rest - colour).max(-1) <= NEARLY
-        if near.sum() >= max(FEWEST, SHARE * len(pixels)):
-            colours.append(colour)
-        rest = rest[~near & ~commonest]
+        if near.sum() < least:
+            break
+        colours.append(colour)
+        rest = rest[~near]
     return colours
 
 
