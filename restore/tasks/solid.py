@@ -88,6 +88,8 @@ def _strokes(off: Array, mask: Array, inner: Array) -> Array:
     count = len(size)
     kept = (found >= np.maximum(PIECE * size, 1)) & (size - found >= LEAST)
     kept[0] = False
+    if not kept.any():
+        return np.zeros_like(mask)
     parts = np.where(kept[labels], labels, 0).astype(np.float32)  # of the types that dilate takes, it holds the most
     around = cv2.dilate(parts, np.ones((9, 9), np.uint8)).astype(np.int32)
     ring = (around > 0) & (cv2.dilate(parts, np.ones((5, 5), np.uint8)) == 0) & ~mask
