@@ -13,9 +13,8 @@ def counted(area: Array, within: Array) -> tuple[Array, Array, Array]:
 
     area, within: (H,W) bool. Pixels that touch at a corner are connected.
     """
-    count, labels = cv2.connectedComponents(area.astype(np.uint8), connectivity=8)
-    size, inside = (np.bincount(of, minlength=count) for of in (labels.ravel(), labels[within]))
-    return labels, size, inside
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(area.astype(np.uint8), connectivity=8)
+    return labels, stats[:, cv2.CC_STAT_AREA], np.bincount(labels[within], minlength=count)
 
 
 def means(values: Array, labels: Array, within: Array, count: int) -> Array:

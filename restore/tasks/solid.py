@@ -98,7 +98,7 @@ def _strokes(off: Array, mask: Array, inner: Array) -> Array:
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1]
     kept &= means(off > ANOTHER, around, ring, count) >= CRISP
     known = inner & (same > 0)
-    kept &= means(depth, labels, ~mask, count) <= THICKER * (depth[known].mean() if known.any() else 0)
+    kept &= means(depth, labels, (parts > 0) & ~mask, count) <= THICKER * (depth[known].mean() if known.any() else 0)
     strokes: Array = kept[labels]
     return strokes
 
