@@ -100,10 +100,8 @@ def believed(levels: np.ndarray, belief: Belief) -> np.ndarray:
     likely, sure = levels >= belief.likely * LEVELS, levels >= belief.sure * LEVELS
     if not sure.any():
         return sure
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(likely.astype(np.uint8), connectivity=8)
-    kept = np.zeros(len(stats), bool)
-    kept[np.unique(labels[sure])] = True
-    kept &= stats[:, cv2.CC_STAT_AREA] >= min(belief.smallest, likely.size // 2)
+    labels, size, certain = counted(likely, sure)
+    kept = (certain > 0) & (size >= min(belief.smallest, likely.size // 2))
     kept[0] = False  # what is not likely
     mask: np.ndarray = kept[labels]
     return mask if mask.mean() >= belief.least else np.zeros_like(mask)
