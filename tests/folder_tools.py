@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from restore.images import Image, write_image
 from restore.inference.job import Job
 from restore.inference.restored import Restored
+from restore.placing import TEMPORARY_SUFFIX
 
 
 def inverted(image: Image, mask: np.ndarray | None = None) -> Restored:
@@ -40,9 +40,10 @@ def many(folder: str = "many", count: int = 30) -> int:
     return count
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for_more(folder: str, count: int, seconds: float = 60) -> None:
+    """Until more than `count` pictures are done. Looks at names only: a temporary file is gone when it is read."""
     until = time.monotonic() + seconds
-    while not condition():
+    while sum(not path.name.endswith(TEMPORARY_SUFFIX) for path in Path(folder).glob("*")) <= count:
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.005)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from folder_tools import files_in, many, wait_for, write
+from folder_tools import files_in, many, wait_for_more, write
 
 from restore import placing
 from restore.images import read_image
@@ -57,7 +57,7 @@ def test_interrupted_and_killed_runs_are_resumed(here, denoise, started):
     denoise("many", "whole", "-q")
 
     run = started("many", "out")
-    wait_for(lambda: os.path.isdir("out") and len(files_in("out")) > 2)
+    wait_for_more("out", 2)
     run.send_signal(signal.SIGINT)
     start = time.monotonic()
     assert run.wait(10) == 130
@@ -69,7 +69,7 @@ def test_interrupted_and_killed_runs_are_resumed(here, denoise, started):
     assert interrupted.items() <= files_in("whole").items()
 
     run = started("many", "out", "-k")
-    wait_for(lambda: len(files_in("out")) > len(interrupted) + 2)
+    wait_for_more("out", len(interrupted) + 2)
     run.kill()
     run.wait()
     stale = Path("out", f".a.png.{placing._HOST}-{run.pid}-0123456789ab{TEMPORARY_SUFFIX}")
@@ -105,7 +105,7 @@ def test_two_processes_do_the_work_of_one(here, denoise, started):
     many()
     denoise("many", "whole", "-q")
     run = started("many", "out", "--device", "cpu,cpu")
-    wait_for(lambda: os.path.isdir("out") and len(files_in("out")) > 3)
+    wait_for_more("out", 3)
     workers = [child for child in psutil.Process(run.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
