@@ -32,11 +32,11 @@ BENCH_FLOORS = {
 DAMAGED_FLOORS = {
     ("inpaint", "png"): {"blind": 24.6, "given": 25.8, "iou": 0.90},
     ("inpaint", "jpg"): {"blind": 20.7, "given": 22.3, "iou": 0.7},
-    ("dewatermark", "png"): {"blind": 24.75, "given": 28.0, "iou": 0.43},
+    ("dewatermark", "png"): {"blind": 24.15, "given": 28.0, "iou": 0.38},
     ("dewatermark", "jpg"): {"blind": 22.95, "given": 26.15, "iou": 0.335},
 }
 REPAIRED = {"inpaint": 14.5, "dewatermark": 9.0}  # dB gained on the samples, where they are damaged
-UNMARKED_FLOORS = {"inpaint": 0.73, "dewatermark": 0.97}  # share of clean pictures that come back as they are
+UNMARKED_FLOORS = {"inpaint": 0.73, "dewatermark": 0.98}  # share of clean pictures that come back as they are
 COLOUR_FLOOR = 23.39  # PSNR of bench/color24, dB
 
 
@@ -101,9 +101,9 @@ def test_standard_sets(task, dataset, bench, capsys):
 
 
 def test_samples_are_repaired():
-    """The covered and the marked samples: far nearer to the originals, where something lay over them."""
+    """The covered and the marked samples, known to be so: far nearer to the originals where something lay over them."""
     for task, folder in (("inpaint", "covered"), ("dewatermark", "marked")):
-        restorer, gains = package.load(task), []
+        restorer, gains = package.load(task, eager=True), []
         for path in find_images(SAMPLES / folder):
             damaged, clean = pixels(path), pixels(SAMPLES / "clean" / path.name)
             lost = (damaged != clean).any(axis=-1)

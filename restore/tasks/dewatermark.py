@@ -7,6 +7,7 @@ outside of the mask stay as they are.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,9 @@ from restore.models.masking import FIND, MaskedAutoencoderConfig
 from restore.pixels import to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window, as_planes
 from restore.tasks.blend import RANGE, Blend, blend_of
-from restore.tasks.confirmed import BELIEVED, Evidence, evidence
+from restore.tasks.confirmed import BELIEVED, EAGER, Evidence, contrast_across, evidence
 from restore.tasks.distances import Distance
-from restore.tasks.found import Belief, LookingHead, believed, found_levels, grown, mask_loss, share_inside
+from restore.tasks.found import DOUBTFUL, Belief, LookingHead, believed, found_levels, grown, mask_loss, share_inside
 from restore.tasks.spec import TASKS, DewatermarkOptions, WatermarkOptions, WatermarkTraining
 
 SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how large marks are
@@ -38,6 +39,7 @@ AGAIN = Belief(likely=-1.0, sure=2.0, least=5e-4)
 INSIDE = (2.0, 1.0, 0.0)
 EDGE = 1  # pixels around what was found that may be soft edges
 GROWN = (0.25, 0.4, 0.25, 0.1)  # how often the mask is larger by 0, 1, 2, 3 pixels in training
+TINY = 1e-6  # contrast that is as good as none
 SHY, OFF = 0.05, (0.12, 0.04)  # by how much less opaque marks are held for, and how far opacity and colour are off
 
 
@@ -57,16 +59,16 @@ class DewatermarkHead(LookingHead):
         if mask is not None:
             return Marks(grown(mask, options.grow), blend=blend_of(image, mask))
         found = seen_twice(image, look)
-        if found is None or found[1].odds < BELIEVED:
+        if found is None or found[1].odds < EAGER:
             return Marks(np.zeros(image.shape[:2], bool))
-        marks = found[0]
+        marks, reasons = found
+        if reasons.odds < BELIEVED and not options.eager:
+            return Marks(np.zeros(image.shape[:2], bool), note=DOUBTFUL)
         assert marks.mask is not None
         return replace(marks, mask=grown(marks.mask, options.grow + EDGE))
 
     def planes(self, pixels: np.ndarray, context: Marks, window: Window) -> torch.Tensor:
-        assert context.mask is not None
-        strength = context.mask[window.slices][..., None] * np.float32(_opacity(context.blend, 1.0))
-        return as_planes(np.concatenate([_undone(pixels, context.blend), pixels, strength], axis=-1))
+        return _painted_from(pixels, context, window)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """For both branches the picture with a blend undone, and its opacity: (h,w,8) float32.
@@ -115,8 +117,29 @@ def seen_twice(image: np.ndarray, look: Look) -> tuple[Marks, Evidence] | None:
     mask = believed(second, AGAIN)
     if not mask.any():
         return None
-    blend = _blend(image, second, AGAIN) or blend
-    return Marks(mask, blend=blend), evidence(first, believed(first, FIRST), second, mask, blend.correlation)
+    marks = Marks(mask, blend=_blend(image, second, AGAIN) or blend)
+    assert marks.blend is not None
+    return marks, evidence(
+        first, believed(first, FIRST), second, mask, marks.blend.correlation, _erased(image, marks, look)
+    )
+
+
+def _erased(image: np.ndarray, marks: Marks, look: Look) -> float:
+    """How much of the contrast across the border of `marks` goes away with them, see `Evidence`."""
+    assert marks.mask is not None
+    wider = replace(marks, mask=grown(marks.mask, EDGE))
+    assert wider.mask is not None
+    before = after = TINY
+
+    def planes(window: Window) -> torch.Tensor:
+        return _painted_from(to_float(image[window.slices]), wider, window)
+
+    for window, output in look.tiles(marks.mask.shape, planes):
+        pixels, mask = to_float(image[window.slices]), marks.mask[window.slices]
+        undone = np.where(wider.mask[window.slices][..., None], output.numpy().transpose(1, 2, 0), pixels)
+        before += contrast_across(mask, pixels)
+        after += contrast_across(mask, undone)
+    return math.log(before / after)
 
 
 def _blend(image: np.ndarray, levels: np.ndarray, belief: Belief) -> Blend | None:
@@ -133,6 +156,13 @@ def _looked_at(pixels: np.ndarray, blend: Blend | None) -> torch.Tensor:
     pixels = to_float(pixels)
     opacity = np.full((*pixels.shape[:2], 1), _opacity(blend, 0.0), np.float32)
     return as_planes(np.concatenate([pixels, _undone(pixels, blend), opacity], axis=-1))
+
+
+def _painted_from(pixels: np.ndarray, marks: Marks, window: Window) -> torch.Tensor:
+    """What the painter sees of a tile (h,w,3)."""
+    assert marks.mask is not None
+    strength = marks.mask[window.slices][..., None] * np.float32(_opacity(marks.blend, 1.0))
+    return as_planes(np.concatenate([_undone(pixels, marks.blend), pixels, strength], axis=-1))
 
 
 def _undone(pixels: np.ndarray, blend: Blend | None) -> np.ndarray:

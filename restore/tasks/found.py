@@ -17,6 +17,7 @@ from restore.tasks.base import Head, Look, Window, as_planes
 from restore.tasks.parts import counted, means
 
 PLAIN = 6 / 255  # how far the pixels of a plain border may be from its colour, once compressed
+DOUBTFUL = "what may be part of the picture is left alone (--eager takes it off)"
 LEVELS = 16  # in which a logit of 1 is kept: one byte a pixel is enough, from -8 to 8
 LOWEST, HIGHEST = -128, 127
 

@@ -24,6 +24,7 @@ from restore.pixels import to_dtype, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window, as_planes
 from restore.tasks.distances import Distance
 from restore.tasks.found import (
+    DOUBTFUL,
     LEVELS,
     LOWEST,
     Belief,
@@ -42,7 +43,8 @@ from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, Occlusio
 DRAWN = Belief(likely=-1.0, sure=6.0)  # of what was drawn into the file: its colour says the rest
 # Of what was resized or compressed since: what is missed stays in the picture, and a pixel too many is painted well.
 BLURRED = Belief(likely=-4.0, sure=4.5)
-# Mean logit of a part, without which a picture counts as clean: damage is seen as a whole, what looks like it in spots.
+# Mean logit of a part, without which a picture counts as clean, but for the eager: damage is seen as a whole, what
+# looks like it in spots.
 CONVINCING = 1.5
 SURE = 2.0  # the logit from which on a pixel shows the colour of the damage
 RADIUS = 3  # of Telea's method, in pixels
@@ -64,7 +66,9 @@ class InpaintHead(LookingHead):
     def analyse(self, image: np.ndarray, options: InpaintOptions, look: Look, mask: np.ndarray | None = None) -> Holes:
         found = mask is None
         if mask is None:
-            mask = _found(image, found_levels(image, look, FIND))
+            mask = _found(image, found_levels(image, look, FIND), options.eager)
+            if mask is None:
+                return Holes(np.zeros(image.shape[:2], bool), note=DOUBTFUL)
         if mask.any():
             mask = grown(mask, options.grow)
         if mask.all():
@@ -103,16 +107,16 @@ class InpaintHead(LookingHead):
         return painted + mask_loss(prediction[:, :1], sample.mask)
 
 
-def _found(image: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """The mask of what the finder says of (H,W,3), any dtype."""
+def _found(image: np.ndarray, levels: np.ndarray, eager: bool) -> np.ndarray | None:
+    """The mask of what the finder says of (H,W,3), any dtype; None if it may be part of the picture."""
     mask = believed(levels, DRAWN)
     if not mask.any():
         return mask
     seen = _eight_bit(image)
     if not has_solid_colour(seen, mask):
         mask = believed(levels, BLURRED)
-        if likeliest(levels, mask) < CONVINCING:
-            return np.zeros_like(mask)
+        if likeliest(levels, mask) < CONVINCING and not eager:
+            return None
         return continued(seen, mask, sure=levels >= SURE * LEVELS)
     return completed(seen, mask, never=levels == LOWEST)
 

@@ -85,6 +85,7 @@ class MaskOptions(Options):
     """How a mask is taken."""
 
     grow: int = option(0, "Pixels by which the mask is grown on every side before it is restored.", min=0)
+    eager: bool = option(False, "Also take off what may be part of the picture: for pictures known to be damaged.")
 
 
 @dataclass(frozen=True)
