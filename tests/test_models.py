@@ -16,6 +16,7 @@ from restore.errors import UsageError
 from restore.models import ARCHITECTURES, build, config_from_dict, register
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.blocks import pad_to_multiple
+from restore.models.ensemble import EnsembleAutoencoderConfig
 from restore.models.registry import Architecture
 from restore.tasks import TASKS
 
@@ -24,14 +25,16 @@ CONFIGS = [
     ConvAutoencoderConfig(widths=(8,), blocks=(2,), fold=1, scales=(2, 3, 4)),
     ConvAutoencoderConfig(widths=(6, 8), blocks=(1, 2), fold=2, scales=(1, 4)),
     ConvAutoencoderConfig(in_channels=1, out_channels=2, widths=(6, 8), blocks=(1, 1), fold=1, residual=False),
+    EnsembleAutoencoderConfig(widths=(6, 8), blocks=(1, 1), scales=(1, 2), members=2),
 ]
+ARCHES = {ConvAutoencoderConfig: "conv-autoencoder", EnsembleAutoencoderConfig: "ensemble-autoencoder"}
 configs = pytest.mark.parametrize("config", CONFIGS)
 
 
 def lively(config: ConvAutoencoderConfig) -> Architecture:
     """A network whose every weight matters: residual branches and heads do not start small here."""
     torch.manual_seed(1)
-    network = build("conv-autoencoder", config).double().eval()
+    network = build(ARCHES[type(config)], config).double().eval()
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, std=0.3)
@@ -42,7 +45,7 @@ def lively(config: ConvAutoencoderConfig) -> Architecture:
 @given(height=st.integers(1, 40), width=st.integers(1, 40))
 @settings(max_examples=15, deadline=None)
 def test_any_size(config, height, width):
-    network = build("conv-autoencoder", config)
+    network = build(ARCHES[type(config)], config).eval()
     for scale in config.scales:
         with torch.inference_mode():
             output = network(torch.rand(2, config.in_channels, height, width), scale)
@@ -73,14 +76,33 @@ def test_radius_and_stride_are_true(config):
 @configs
 def test_round_trip_through_a_file(config, tmp_path):
     """Header and tensors are all it takes: the network read back computes the same, to half precision."""
-    network = build("conv-autoencoder", config)
+    network = build(ARCHES[type(config)], config)
     path = tmp_path / "weights.safetensors"
-    weights.save(path, weights.Header("denoise", "conv-autoencoder", dataclasses.asdict(config)), network.state_dict())
+    weights.save(
+        path, weights.Header("denoise", ARCHES[type(config)], dataclasses.asdict(config)), network.state_dict()
+    )
     header, again = weights.load(path)
     assert config_from_dict(header.arch, header.config) == config
     planes = torch.rand(1, config.in_channels, 20, 17)
     with torch.inference_mode():
         torch.testing.assert_close(again(planes), network.eval().half().float()(planes), rtol=0, atol=1e-6)
+
+
+def test_an_ensemble_answers_with_the_mean_and_learns_apart():
+    """Members start apart; in training each sees its share of a batch, and alone answers for it."""
+    config = EnsembleAutoencoderConfig(widths=(6, 8), blocks=(1, 1), members=3)
+    network, planes = lively(config).float(), torch.rand(7, 3, 12, 10)
+    alone = [member(planes) for member in network.members]
+    torch.testing.assert_close(network(planes), sum(alone) / 3)
+    assert not torch.allclose(alone[0], alone[1], atol=0.1)
+    network.train()
+    learning = network(planes)
+    torch.testing.assert_close(learning, torch.cat([alone[0][:3], alone[1][3:5], alone[2][5:]]))
+    learning[:3].sum().backward()
+    assert [any(p.grad.any() for p in member.parameters()) for member in network.members] == [True, False, False]
+    torch.testing.assert_close(network(planes[:2]), sum(alone)[:2] / 3)  # too few to share
+    with pytest.raises(UsageError, match="at least one member"):
+        build("ensemble-autoencoder", {"members": 0})
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))

@@ -19,7 +19,7 @@ from restore.colour import bands, chroma_of, has_colours, in_gamut, lightness, l
 from restore.corruptions.base import Corrupted
 from restore.corruptions.grayscale import Grayscale
 from restore.metrics import psnr
-from restore.models.autoencoder import ConvAutoencoderConfig
+from restore.models.ensemble import EnsembleAutoencoderConfig
 from restore.pixels import is_gray, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window
 from restore.tasks.distances import Distance
@@ -145,10 +145,11 @@ class Colorize:
     """The BT.601 luma of a picture, paired with a head that colours it anew."""
 
     spec = TASKS["colorize"]
-    arch = "conv-autoencoder"
-    # Works at a quarter of the analysed size, and sees all of a scene.
-    config = ConvAutoencoderConfig(
-        in_channels=1, out_channels=2, widths=(48, 64, 96, 112), blocks=(2, 2, 2, 1), fold=4, residual=False
+    arch = "ensemble-autoencoder"
+    # Each works at a quarter of the analysed size, and sees all of a scene. A thousand pictures tell too little of what
+    # colour a thing has, so the mean of several guesses is better than one.
+    config = EnsembleAutoencoderConfig(
+        in_channels=1, out_channels=2, widths=(32, 48, 48, 48), blocks=(2, 2, 2, 1), fold=4, residual=False, members=3
     )
     patch = 160
 
