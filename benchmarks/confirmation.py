@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,6 @@ from restore.pixels import to_dtype, to_float
 from restore.tasks.base import Whole, Window
 from restore.tasks.confirmed import Evidence
 from restore.tasks.dewatermark import EDGE, DewatermarkHead, Marks, seen_twice
-from restore.tasks.found import grown
 
 WORTH = 0.3  # dB
 LEAST_PIXELS = 50  # of a mark that counts
@@ -81,7 +80,7 @@ def _marked(clean: np.ndarray, part: str, share: float, seed: tuple[int, int], n
     if found is None:
         yield Case(part, None)
         return
-    marks = replace(found[0], mask=grown(found[0].mask, EDGE))
+    marks = found[0].wider(EDGE)
     window, head = Window(0, 0, *image.shape[:2]), DewatermarkHead()
     painted = Whole(network, head).whole(head.planes(to_float(image), marks, window)).numpy().transpose(1, 2, 0)
     restored = np.where(marks.mask[..., None], painted, to_float(image))

@@ -52,7 +52,7 @@ def test_any_correlation_has_odds(correlation):
     assert np.isfinite(evidence(*looks(first=5.0, second=5.0), correlation=correlation, erased=0.0).odds)
 
 
-def test_contrast_is_that_across_the_border(photo):
+def test_contrast_is_that_across_the_border():
     """Zero where both sides are alike, whatever lies further off; in proportion to a step; of rows as of columns."""
     mask = np.zeros((60, 80), bool)
     mask[20:40, 20:60] = True

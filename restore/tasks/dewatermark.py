@@ -49,6 +49,11 @@ class Marks(Finding):
 
     blend: Blend | None = None
 
+    def wider(self, pixels: int) -> Marks:
+        """The same with a mask larger by so many pixels on every side."""
+        assert self.mask is not None
+        return replace(self, mask=grown(self.mask, pixels))
+
 
 class DewatermarkHead(LookingHead):
     """Finds the marks, or is told where they are; undoes and mends inside of the mask."""
@@ -64,8 +69,7 @@ class DewatermarkHead(LookingHead):
         marks, reasons = found
         if reasons.odds < BELIEVED and not options.eager:
             return Marks(np.zeros(image.shape[:2], bool), note=DOUBTFUL)
-        assert marks.mask is not None
-        return replace(marks, mask=grown(marks.mask, options.grow + EDGE))
+        return marks.wider(options.grow + EDGE)
 
     def planes(self, pixels: np.ndarray, context: Marks, window: Window) -> torch.Tensor:
         return _painted_from(pixels, context, window)
@@ -126,8 +130,8 @@ def seen_twice(image: np.ndarray, look: Look) -> tuple[Marks, Evidence] | None:
 
 def _erased(image: np.ndarray, marks: Marks, look: Look) -> float:
     """How much of the contrast across the border of `marks` goes away with them, see `Evidence`."""
+    wider = marks.wider(EDGE)
     assert marks.mask is not None
-    wider = replace(marks, mask=grown(marks.mask, EDGE))
     assert wider.mask is not None
     before = after = TINY
 
