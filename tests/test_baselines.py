@@ -40,7 +40,7 @@ def test_every_baseline_takes_gray_and_colour(baseline: baselines.Baseline, chan
     image = read_image(clean_folder / "astronaut.png").pixels[:36, :36, :channels]
     case = TASKS["denoise"].load().cases(TASKS["denoise"].damage(sigma=(25.0, 25.0)))[0]
     params = case.variant.corruption.sample(image.shape, np.random.default_rng(0))
-    trial = Trial(case, image, case.variant.corruption.apply(image, params), params, TASKS["denoise"].options())
+    trial = Trial(case, image, case.variant.corruption.apply(image, params), params)
     restored = baseline.run(trial)
     assert restored.shape == image.shape
     assert psnr(to_dtype(to_float(restored), np.uint8), image) > psnr(trial.damage.image, image) + 2
@@ -88,7 +88,7 @@ def covered(task: str, clean: np.ndarray, dtype: type = np.uint8) -> Trial:
     image = np.where(mask[..., None], 250, clean).astype(np.uint8)
     case = TASKS[task].load().cases(TASKS[task].trial_options())[0]
     damage = Corrupted(to_dtype(to_float(image), dtype), mask if opacity is None else mask | True, opacity)
-    return Trial(case, to_dtype(to_float(clean), dtype), damage, None, TASKS[task].options())
+    return Trial(case, to_dtype(to_float(clean), dtype), damage, None)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -128,7 +128,7 @@ def test_methods_that_need_the_mask_are_left_out_where_nobody_knows_it(clean_fol
 def gray_trial(clean: np.ndarray) -> Trial:
     case = TASKS["colorize"].load().cases(TASKS["colorize"].trial_options())[0]
     damage = case.variant.corruption.apply(clean, None)
-    return Trial(case, clean, damage, None, TASKS["colorize"].options())
+    return Trial(case, clean, damage, None)
 
 
 def test_colours_by_table_keep_the_luma(clean_folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from evaluation_tools import check_page, evaluated, tiny_weights
 
 from restore.cli.app import run
@@ -299,6 +300,32 @@ def test_pairs_without_masks_are_scored_blind_alone(
     assert [line["method"] for line in found["summary"]] == ["corrupted", "inpaint"]
     assert "telea left out: it has to be told where the damage is (--masks)" in found["notes"]
     assert "psnr_inside" not in found["summary"][0]
+
+
+def test_options_of_restoring_are_measured(
+    clean_folder: Path, barred: Path, tiny: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--eager on the marked sample that is in doubt by itself; --grow where the mask is told; --saturation."""
+    samples = ROOT / "samples"
+    words = ("dewatermark", samples / "clean/rocket.png", "--corrupted", samples / "marked", "--no-baselines")
+    gains = []
+    for more in ((), ("--eager",)):
+        found = evaluated(capsys, *words, *more, "--device", "cpu")
+        marked, ours = (line["psnr"] for line in found["summary"])
+        gains.append(ours - marked)
+        assert found["command"].endswith(" --eager") == (more != ())
+        assert found["methods"][-1]["about"].endswith(", eager") == (more != ())
+    assert gains[0] == 0
+    assert gains[1] > 1
+
+    pairs = ("inpaint", clean_folder, "--corrupted", barred / "corrupted", "--masks", barred / "mask")
+    words = (*pairs, "-m", tiny("inpaint"), "--no-baselines", "--device", "cpu")
+    plain, grown = (evaluated(capsys, *words, "--grow", by)["summary"][-1]["changed_outside"] for by in (0, 2))
+    assert plain == 0 < grown
+
+    words = ("colorize", clean_folder, "--baselines", "gray", "--saturation", 0, "--device", "cpu")
+    gray, ours = (line["colorfulness"] for line in evaluated(capsys, *words)["summary"])
+    assert gray == ours == 0
 
 
 def test_pairs_that_are_not_clear_or_do_not_fit(clean_folder: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class StampHead(Head):
 def stamped(clean: np.ndarray, **case: bool) -> Trial:
     stamp = Stamp()
     kind = Case("stamped", Variant(stamp, StampHead()), psnr, **case)
-    return Trial(kind, clean, stamp.apply(clean, None), None, TASKS["denoise"].options())
+    return Trial(kind, clean, stamp.apply(clean, None), None)
 
 
 @pytest.fixture

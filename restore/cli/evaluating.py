@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,13 +76,13 @@ def add(app: typer.Typer) -> None:
     for spec in TASKS.values():
         body = _body(spec)
         body.__doc__ = f"Damage clean pictures, restore them with {spec.name} and its rivals, and score the results."
-        group.command(spec.name)(command(body, EvaluateFlags, spec.trial_options))
+        group.command(spec.name)(command(body, EvaluateFlags, spec.trial_options, spec.measured_options))
     app.add_typer(group, name="evaluate")
     app.command("compare")(command(_compare, CompareFlags))
 
 
 def _body(spec: TaskSpec) -> Any:
-    def body(flags: EvaluateFlags, damage: Options) -> None:
+    def body(flags: EvaluateFlags, damage: Options, options: Options) -> None:
         from restore.evaluation.page import refuse_existing, write_text
 
         outputs = [path for path in (flags.csv, flags.report) if path is not None]
@@ -100,7 +100,7 @@ def _body(spec: TaskSpec) -> Any:
         entries = find_entries(flags.folder, flags.corrupted, flags.masks, flags.limit)
         task = spec.load()
         _note_idle(task, damage, flags)
-        results = _prepared(spec, task, damage, flags)
+        results = _prepared(spec, task, damage, options, flags)
         _run(results, entries, task, damage, flags)
         print(to_json(results) if flags.json else table(results), flush=True)
         if flags.csv:
@@ -117,7 +117,7 @@ def _body(spec: TaskSpec) -> Any:
     return body
 
 
-def _prepared(spec: TaskSpec, task: Task, damage: Options, flags: EvaluateFlags) -> Results:
+def _prepared(spec: TaskSpec, task: Task, damage: Options, options: Options, flags: EvaluateFlags) -> Results:
     """Everyone who takes part, before the first picture is read. Raises UsageError for a call that cannot be."""
     from restore.evaluation.baselines import choose
     from restore.evaluation.evaluate import contenders
@@ -126,16 +126,16 @@ def _prepared(spec: TaskSpec, task: Task, damage: Options, flags: EvaluateFlags)
     names = None if flags.baselines is None else [name.strip() for name in flags.baselines.split(",")]
     known = not flags.corrupted or flags.masks is not None  # where the damage is
     chosen, missing = ([], []) if flags.no_baselines else choose(spec.name, names, masks=known)
-    models = _models(task, flags)
+    models = _models(task, spec.options(**asdict(options)), flags)
     if not flags.corrupted:
         for case in task.cases(damage):
             for model in models:
                 model.check(case.variant.head.scale)
     methods = contenders(models, [baseline.contender() for baseline in chosen])
-    return Results(spec.name, flags.seed, _typed(spec, flags, damage), methods, notes=missing)
+    return Results(spec.name, flags.seed, _typed(spec, flags, damage, options), methods, notes=missing)
 
 
-def _models(task: Task, flags: EvaluateFlags) -> list[Model]:
+def _models(task: Task, options: Options, flags: EvaluateFlags) -> list[Model]:
     from restore import weights
     from restore.devices import describe, pick_device, pick_precision
     from restore.evaluation.evaluate import Model
@@ -143,7 +143,7 @@ def _models(task: Task, flags: EvaluateFlags) -> list[Model]:
     device = pick_device(flags.device)
     dtype = pick_precision(flags.precision, device)
     paths = [weights.find(task.spec.name, name) for name in flags.model or (None,)]
-    models = [Model(path, task, device, dtype, tile=flags.tile, tta=flags.tta) for path in paths]
+    models = [Model(path, task, device, dtype, options, tile=flags.tile, tta=flags.tta) for path in paths]
     if not flags.quiet and not flags.json:
         say(f"{task.spec.name} on {describe(device, dtype)}")
     return models
@@ -176,10 +176,11 @@ def _note_idle(task: Task, damage: Options, flags: EvaluateFlags) -> None:
             say(f"--{name} changes nothing here: {task.spec.name} is measured at {labels}")
 
 
-def _typed(spec: TaskSpec, flags: EvaluateFlags, damage: Options) -> str:
+def _typed(spec: TaskSpec, flags: EvaluateFlags, *more: Options) -> str:
     """The command that gives these results again, without the places of files on this machine."""
     words = ["restore", "evaluate", spec.name, _shown(flags.folder)]
-    for options in (flags, damage):
+    given: list[EvaluateFlags | Options] = [flags, *more]
+    for options in given:
         for known in fields(options):
             value = getattr(options, known.name)
             if known.metadata.get("argument") or (value == known.default and known.name != "seed"):

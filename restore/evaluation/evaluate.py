@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,22 @@ class Model:
     """Weights that take part; a restorer is made for each head when it is first needed."""
 
     def __init__(
-        self, path: Path, task: Task, device: torch.device, dtype: torch.dtype, *, tile: int = 0, tta: bool = False
+        self,
+        path: Path,
+        task: Task,
+        device: torch.device,
+        dtype: torch.dtype,
+        options: Options | None = None,
+        *,
+        tile: int = 0,
+        tta: bool = False,
     ) -> None:
-        """Raises WeightsError for a file that is not there, damaged, or made for another task."""
+        """options: of restoring, such as `eager`; None: as the task has them by itself.
+
+        Raises WeightsError for a file that is not there, damaged, or made for another task.
+        """
         self.path, self.device, self.dtype, self.tile, self.tta = path, device, dtype, tile, tta
+        self.options = task.spec.options() if options is None else options
         self.header, self.network = weights.load(path, task.spec.name)
         self._restorers: dict[str, Restorer] = {}
 
@@ -71,6 +83,10 @@ class Model:
         """Which weights, in one line."""
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6
         extra = ", averaged over eight symmetries" if self.tta else ""
+        plain = type(self.options)()
+        for known in fields(self.options):
+            if (value := getattr(self.options, known.name)) != getattr(plain, known.name):
+                extra += f", {known.name}" if value is True else f", {known.name} {value}"
         return f"{self.path.name}, {self.header.arch}, {millions:.2f} M parameters{extra}"
 
     def restore(self, trial: Trial) -> Answer:
@@ -81,7 +97,7 @@ class Model:
             self._restorers[label] = Restorer(
                 trial.head,
                 self.network,
-                trial.options,
+                self.options,
                 self.device,
                 self.dtype,
                 self.tile,

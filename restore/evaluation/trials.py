@@ -41,14 +41,13 @@ class Trial:
     """One damaged picture, with everything that is known of it.
 
     clean: the target, (H,W,1 or 3). damage: what the methods are given. params: of the corruption;
-    None where the damage came from a file. options: of the task, as its head wants them.
+    None where the damage came from a file.
     """
 
     case: Case
     clean: np.ndarray
     damage: Corrupted
     params: Any
-    options: Options
 
     @property
     def head(self) -> Head:
@@ -146,7 +145,7 @@ def trials(entry: Entry, task: Task, damage: Options, seed: int) -> Iterator[Tri
         rng = np.random.default_rng((seed, zlib.crc32(np.ascontiguousarray(clean))))
         params = corruption.sample(clean.shape, rng)
         damaged = corruption.apply(clean, params)
-        yield Trial(case, corruption.target(clean, params), damaged, params, task.spec.options())
+        yield Trial(case, corruption.target(clean, params), damaged, params)
 
 
 def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iterator[Trial]:
@@ -177,7 +176,7 @@ def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iter
     for (enlarged, given), case in cases.items():
         if enlarged == scale and (mask is not None or not given):
             named = replace(case, label=f"{label}, mask given" if given else label)
-            yield Trial(named, clean, Corrupted(corrupted, mask=mask), None, task.spec.options())
+            yield Trial(named, clean, Corrupted(corrupted, mask=mask), None)
 
 
 def _fitting_mask(path: Path, size: tuple[int, int]) -> np.ndarray:

@@ -161,8 +161,9 @@ class TaskSpec:
     """One task: a corruption paired with its matching head, under one name.
 
     suffix: what is put into the names of restored files; may name options in braces.
-    options: flags of restoring. damage: flags of the corruption in `restore corrupt`. training, trial:
-    the same and more, for `restore train` and `restore evaluate` (None: just the same).
+    options: flags of restoring; measured: those that `restore evaluate` takes too (None: all of them).
+    damage: flags of the corruption in `restore corrupt`. training, trial: the same and more, for
+    `restore train` and `restore evaluate` (None: just the same).
     module: where the task itself lives, imported when it is needed.
     masks: whether it looks for the damage, or takes a mask of it.
     """
@@ -172,6 +173,7 @@ class TaskSpec:
     suffix: str
     module: str
     options: type[Options] = NoOptions
+    measured: type[Options] | None = None
     damage: type[Options] = NoOptions
     training: type[Options] | None = None
     trial: type[Options] | None = None
@@ -186,6 +188,11 @@ class TaskSpec:
     def trial_options(self) -> type[Options]:
         """The dataclass of what to be measured on."""
         return self.trial or self.damage
+
+    @property
+    def measured_options(self) -> type[Options]:
+        """The dataclass of how to restore what is measured."""
+        return self.measured or self.options
 
     def load(self) -> Task:
         """The task itself; imports torch."""
@@ -214,6 +221,7 @@ TASKS: dict[str, TaskSpec] = {
             suffix="x{scale}",
             module="restore.tasks.super_resolve",
             options=ScaleOptions,
+            measured=NoOptions,  # every scale of the damage is
             damage=DownsampleOptions,
         ),
         TaskSpec(
