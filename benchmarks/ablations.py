@@ -80,8 +80,14 @@ class LargeKernelBlock(nn.Module):
         return features + change
 
 
-LIGHT = {"widths": (64, 128, 192), "blocks": (2, 2, 2)}
-SMALL = {"widths": (48, 96, 192), "blocks": (2, 2, 2)}
+def _net(*widths: int, blocks: tuple[int, ...] = (2, 2, 2), fold: int = 2) -> dict[str, Any]:
+    return {"widths": widths, "blocks": blocks, "fold": fold}
+
+
+LIGHT = _net(64, 128, 192)
+DEEP = _net(64, 128, 192, blocks=(3, 3, 4))
+SMALL = _net(48, 96, 192)
+FULL = _net(32, 64, 128, fold=1)
 PLAIN = {"clip": 0.0, "gray": 0.0}  # what papers score: unclipped noise, pictures in colour
 
 
@@ -116,12 +122,10 @@ ROWS = {
     "mse-end": Row("squared error in the last fifth", mse_share=0.2),
     "no-ema": Row("last weights instead of their average", ema=0.0),
     "unclipped": Row("unclipped noise and colour only", damage=PLAIN),
-    "deeper": Row("3, 3 and 4 blocks", net={"widths": (64, 128, 192), "blocks": (3, 3, 4)}),
-    "wider": Row("96-160-224", net={"widths": (96, 160, 224), "blocks": (2, 2, 2)}),
+    "deeper": Row("3, 3 and 4 blocks", net=DEEP),
+    "wider": Row("96-160-224", net=_net(96, 160, 224)),
     "narrower": Row("48-96-192", net=SMALL),
-    "full-resolution": Row(
-        "32-64-128 at full resolution", net={"widths": (32, 64, 128), "blocks": (2, 2, 2), "fold": 1}
-    ),
+    "full-resolution": Row("32-64-128 at full resolution", net=FULL),
     "gated": Row("gated blocks as in NAFNet", block=GatedBlock),
     "large-kernel": Row("depthwise 7x7 blocks as in ConvNeXt", block=LargeKernelBlock),
     # Of a small network and large steps: what is seen in training.
@@ -130,6 +134,19 @@ ROWS = {
     "small-gray": Row("a tenth gray", 128, lr=1.5e-3, net=SMALL, damage=PLAIN | {"gray": 0.1}),
     "small-mixed": Row("clipped and gray as by default", 128, lr=1.5e-3, net=SMALL),
     "small-psnr": Row("logarithm of the squared error", 128, lr=1.5e-3, loss="psnr", net=SMALL, damage=PLAIN),
+    # Half or full resolution, by the same large steps.
+    "large-half": Row("64-128-192 folded by 2, with 3, 3 and 4 blocks", 128, lr=1.5e-3, net=DEEP, damage=PLAIN),
+    "large-full": Row("32-64-128 at full resolution, 2 blocks each", 128, lr=1.5e-3, net=FULL, damage=PLAIN),
+    "large-full-deep": Row(
+        "the same with 1, 3 and 4 blocks", 128, lr=1.5e-3, net=_net(32, 64, 128, blocks=(1, 3, 4), fold=1), damage=PLAIN
+    ),
+    "large-full-four": Row(
+        "32-64-128-192 at full resolution, 2 blocks each",
+        128,
+        lr=1.5e-3,
+        net=_net(32, 64, 128, 192, blocks=(2, 2, 2, 2), fold=1),
+        damage=PLAIN,
+    ),
 }
 
 
