@@ -94,7 +94,7 @@ class ConvAutoencoder(Architecture):
         padded = pad_to_multiple(planes, self.stride)
         folded = F.pixel_unshuffle(padded, self.config.fold).to(self.stem.weight.dtype)
         stem = self.stem(folded)
-        features = self._decode(self._encode(stem)) + stem
+        features = self._decode(self._encode(stem)).add_(stem)
         details = F.pixel_shuffle(self.heads[str(scale)](features), self.config.fold * scale)
         details = details[..., : height * scale, : width * scale].float()
         if not self.config.residual:
@@ -104,7 +104,7 @@ class ConvAutoencoder(Architecture):
     def values_a_pixel(self, scale: int) -> float:
         """The larger of two moments: a block at work on the finest level, beside the skips; and the head's end.
 
-        Within 15 % of the peaks that were measured, in fp32 and bf16, at scales of 1 to 4.
+        From 0.8 to 1.35 of the peaks that were measured, in fp32 and bf16, at scales of 1 to 4.
         """
         config = self.config
         finest = config.widths[0] / config.fold**2
@@ -123,7 +123,7 @@ class ConvAutoencoder(Architecture):
     def _decode(self, levels: list[torch.Tensor]) -> torch.Tensor:
         features = levels.pop()
         for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            features = blocks(up(features) + levels.pop())
+            features = blocks(up(features).add_(levels.pop()))
         return features
 
 

@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         change: torch.Tensor = self.second(F.relu(self.first(features), inplace=True))
-        return features + change
+        return change.add_(features)  # in place: on a CPU, fresh memory for a large picture costs as much as the sum
 
 
 def residual_blocks(channels: int, count: int) -> nn.Sequential:
