@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -128,12 +129,13 @@ def test_gray_is_found_in_bands(photo, monkeypatch):
 def pretended(tiny, monkeypatch):
     """A restorer that believes in a GPU of so many pixels, the smallest tile of it `smallest`; and what it ran."""
 
-    def make(pixels: int, **options) -> tuple[Restorer, list[tuple[str, tuple[int, ...]]]]:
+    def make(pixels: int | Callable[[int], int], **options) -> tuple[Restorer, list[tuple[str, tuple[int, ...]]]]:
+        """pixels: so many fit, or as many as follow from the overlap of tiles."""
         really, seen = Engine.run, []
 
         def on_cpu(self, planes, device, stage):
             seen.append((device.type, tuple(planes.shape)))
-            if device.type == "cuda" and planes.shape[0] * planes.shape[2] * planes.shape[3] > pixels:
+            if device.type == "cuda" and planes.shape[0] * planes.shape[2] * planes.shape[3] > fitting:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             return really(self, planes, torch.device("cpu"), stage)
 
@@ -142,9 +144,16 @@ def pretended(tiny, monkeypatch):
         restorer = package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", **options)
         gpu = torch.device("cuda:0")
         restorer.device = restorer._room.device = gpu
+        fitting = pixels if isinstance(pixels, int) else pixels(overlap_of(restorer))
         return restorer, seen
 
     return make
+
+
+def overlap_of(restorer: Restorer) -> int:
+    """Pixels that a tile sees beyond itself."""
+    stride = restorer._network.stride
+    return -(-restorer._room.overlap // stride) * stride
 
 
 def expected(tiny, image: np.ndarray) -> np.ndarray:
@@ -164,18 +173,19 @@ def test_out_of_memory_takes_fewer_then_smaller_tiles(tiny, photo, pretended, ca
     """It goes on where it was: what is done is not done again, and the next picture does not run into it again."""
     image = np.tile(photo, (2, 1, 1))[:400, :400]
     whole = expected(tiny, image)
-    restorer, seen = pretended(50_000, tile=200)
+    restorer, seen = pretended(lambda overlap: (200 + overlap) ** 2 - 1, tile=200)
     assert np.abs(restorer(image).astype(int) - whole).max() <= 1
     assert "cuda:0: going on with tiles of 100 pixels" in caplog.text
     caplog.clear()
     restorer(image)
     assert not caplog.text
-    restorer, seen = pretended(50_000, tile=100)
+    restorer, seen = pretended(lambda overlap: 2 * (100 + 2 * overlap) ** 2, tile=100)
+    most = 2 * (100 + 2 * overlap_of(restorer)) ** 2
     caplog.clear()
     assert np.abs(restorer(image).astype(int) - whole).max() <= 1
     assert "cuda:0: going on with 2 tiles at a time" in caplog.text
     assert "with tiles of" not in caplog.text
-    fitting = [shape for _, shape in seen if np.prod(shape) <= 3 * 50_000]
+    fitting = [shape for _, shape in seen if np.prod(shape) <= 3 * most]
     assert sum(shape[0] for shape in fitting) == 16
     caplog.clear()
     assert np.abs(restorer(image).astype(int) - whole).max() <= 1
@@ -191,7 +201,7 @@ def test_what_is_done_is_not_done_again(tiny, photo, monkeypatch):
 
     def short_of_memory(network, planes, stage):
         calls.append(planes.shape[-1])
-        if len(calls) > 2 and planes.shape[-2] > 125:
+        if len(calls) > 2 and planes.shape[-2] >= 100 + overlap_of(restorer):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return run_network(network, planes, stage)
 
