@@ -163,7 +163,7 @@ def _run(results: Results, entries: list[Any], task: Task, damage: Options, flag
 def _note_idle(task: Task, damage: Options, flags: EvaluateFlags) -> None:
     """Says so where an option of the damage was given and changes nothing: the cases of a task are fixed."""
     default = type(damage)()
-    given = [known.name for known in fields(damage) if getattr(damage, known.name) != getattr(default, known.name)]
+    given = list(damage.chosen)
     if given and flags.corrupted:
         raise UsageError(f"--{given[0]} describes damage made here, and --corrupted brings its own; give one")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +83,8 @@ class Model:
         """Which weights, in one line."""
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6
         extra = ", averaged over eight symmetries" if self.tta else ""
-        plain = type(self.options)()
-        for known in fields(self.options):
-            if (value := getattr(self.options, known.name)) != getattr(plain, known.name):
-                extra += f", {known.name}" if value is True else f", {known.name} {value}"
+        for name, value in self.options.chosen.items():
+            extra += f", {name}" if value is True else f", {name} {value}"
         return f"{self.path.name}, {self.header.arch}, {millions:.2f} M parameters{extra}"
 
     def restore(self, trial: Trial) -> Answer:

@@ -34,6 +34,12 @@ class Options:
             if choices and value not in choices:
                 raise UsageError(f"{known.name} must be one of {', '.join(map(str, choices))}; got {value}")
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What is not as by default, by its name."""
+        plain, values = asdict(type(self)()), asdict(self)
+        return {name: value for name, value in values.items() if value != plain[name]}
+
 
 @dataclass(frozen=True)
 class NoOptions(Options):
