@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from restore.inference.restored import Restored
 
 from restore.images import Image, write_image
 from restore.inference.job import Job
-from restore.inference.restored import Restored
 from restore.placing import TEMPORARY_SUFFIX
 
 

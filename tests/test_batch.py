@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folder_tools import files_in, inverted, jobs_of, write
+from restore.inference.restored import Restored
 
 from restore.errors import UsageError
 from restore.images import Image, read_image
@@ -19,7 +20,6 @@ from restore.inference.bounds import Budget, bytes_needed
 from restore.inference.job import Job
 from restore.inference.jobs import plan
 from restore.inference.naming import Naming
-from restore.inference.restored import Restored
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from folder_tools import files_in, pixels
+from restore.inference.restored import Restored
 
 from restore.cli import app, restoring
 from restore.errors import UsageError
@@ -25,7 +26,6 @@ from restore.inference.job import Job
 from restore.inference.jobs import plan
 from restore.inference.masks import MaskPlaces, given_masks, read_mask, saved_masks
 from restore.inference.naming import Naming
-from restore.inference.restored import Restored
 from restore.inference.spread import Spread
 from restore.inference.spread_worker import Ready
 from restore.inference.watch import watch

@@ -14,13 +14,13 @@ import numpy as np
 import psutil
 import pytest
 from folder_tools import files_in, inverted, jobs_of, write
+from restore.inference.restored import Restored
 
 from restore import placing
 from restore.images import Image, write_image
 from restore.inference import batch, bounds
 from restore.inference.batch import Writing, run
 from restore.inference.gate import Gate
-from restore.inference.restored import Restored
 from restore.placing import TEMPORARY_SUFFIX, place, sweep
 
 

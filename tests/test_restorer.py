@@ -75,7 +75,7 @@ def test_memory_grows_by_the_picture_alone(tiny):
 import numpy as np
 import torch
 from restore.inference import restorer
-from restore.inference.measuring import forget_peak, peak_memory
+from restore.inference.benchmark import forget_peak, peak_memory
 torch.set_num_threads(1)
 restore = restorer.load("denoise", {str(tiny("denoise"))!r}, "cpu", "fp32", 256)
 part = np.random.default_rng(0).integers(0, 256, (256, 256, 4), np.uint8)

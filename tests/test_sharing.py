@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 from folder_tools import files_in, jobs_of, pixels
+from restore.inference.lockstep import lockstep
+from restore.inference.restored import Restored
+from restore.inference.sharing import PROBED_AT, Request, Sharing
 
 import restore as package
 from restore.errors import UsageError
@@ -20,11 +23,8 @@ from restore.inference import sharing as shares
 from restore.inference.batch import Outcome, Pipeline, Writing, run
 from restore.inference.engine import Engine
 from restore.inference.job import Job
-from restore.inference.lockstep import lockstep
 from restore.inference.masks import encode_mask
-from restore.inference.restored import Restored
 from restore.inference.restorer import Restorer
-from restore.inference.sharing import PROBED_AT, Request, Sharing
 
 CPU = torch.device("cpu")
 SIZES = [(24, 40), (24, 40), (33, 17), (24, 40), (24, 40), (24, 40), (33, 17), (24, 40), (24, 40), (24, 40)]

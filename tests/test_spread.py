@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from folder_tools import files_in, inverted, jobs_of, write
+from restore.inference.restored import Restored
 
 from restore.errors import DeviceError
 from restore.images import Image
@@ -24,7 +25,6 @@ from restore.inference.batch import Pipeline, Writing, run
 from restore.inference.job import Job
 from restore.inference.jobs import plan
 from restore.inference.naming import Naming
-from restore.inference.restored import Restored
 from restore.inference.spread import Spread
 from restore.inference.spread_worker import Ready
 from restore.inference.watch import watch

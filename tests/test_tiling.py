@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from restore.inference.room import LARGEST, LARGEST_ON_CPU, SIDES, SMALLEST, Room, automatic_side
 
 from restore.inference import room as rooms
-from restore.inference.room import LARGEST, LARGEST_ON_CPU, SIDES, SMALLEST, Room, automatic_side
 from restore.inference.tiling import Tile, batches, cut, plan
 from restore.models.registry import Architecture
 from restore.tasks.base import Window

@@ -13,6 +13,7 @@ from restore.cli.files import FileFlags, plan_jobs
 from restore.cli.flags import command
 from restore.cli.reporting import write_all
 from restore.tasks import TASKS, Options, TaskSpec
+from restore.tasks.base import load_task
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ def _body(spec: TaskSpec) -> Any:
         import numpy as np
 
         from restore.inference.batch import Pipeline
-        from restore.inference.restored import Restored
+        from restore.inference.restorer import Restored
         from restore.pixels import to_dtype, to_float
 
-        corruption = spec.load().operator(damage)
+        corruption = load_task(spec.name).operator(damage)
 
         def corrupt(image: Image, _: np.ndarray | None = None) -> Restored:
             # The seed of a picture comes from its pixels, so that neither its name nor its place in a folder matters.

@@ -125,7 +125,7 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
         **asdict(options),
     )
     about, scale = describe(restore.device, restore.dtype), restore.head.scale
-    return Ready(restore.examine, about) if dry_run else Ready(restore.restore, about, scale, restore)
+    return Ready(restore.examine, about) if dry_run else Ready(restore.restore, about, scale)
 
 
 def _cores() -> int:

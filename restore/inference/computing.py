@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from restore.images import Image
-from restore.inference.restored import Restored
+from restore.inference.restorer import Restored
 
 # A picture and its mask (H,W) bool, if a person has given one -> what was found, and made of it.
 Transform = Callable[[Image, np.ndarray | None], Restored]

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol
 
 from restore.inference.job import Job
-from restore.inference.restored import Restored
+from restore.inference.restorer import Restored
 
 
 @dataclass(frozen=True)
