@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -12,6 +14,7 @@ import torch
 from restore.errors import DeviceError, UsageError
 
 _fork_handled = False
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -69,6 +72,17 @@ def single_thread_after_fork() -> None:
     if not _fork_handled and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
         _fork_handled = True
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep what large tensors give back, for the next ones: fresh pages cost a twentieth of the time.
+
+    For all of this process, so only programs of ours call it; elsewhere than on glibc it does nothing.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def free_memory(device: torch.device) -> int:
