@@ -125,7 +125,7 @@ def test_model_flags(task, picture, tiny, tmp_path, photo):
     assert np.array_equal(plain, restored("--precision", "fp32")), "the same call gives the same picture"
     assert np.abs(plain.astype(int) - restored("--precision", "fp32", "-t", 40)).max() <= 1
     seams = restored("--precision", "fp32", "--tile", 32, "--tile-overlap", 0)
-    assert np.array_equal(plain, seams) != head.tiles
+    assert np.array_equal(plain, seams) != head.runs_network
     assert not np.array_equal(plain, restored("--precision", "fp32", "-x"))
     assert not np.array_equal(plain, restored("--precision", "bf16"))
     untouched = restored("--strength", 0)
