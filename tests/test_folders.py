@@ -16,7 +16,7 @@ from folder_tools import files_in, many, pixels
 
 from restore.cli import app
 from restore.images import Image, read_image, write_image
-from restore.placing import TEMPORARY_SUFFIX
+from restore.utils.atomic_write import TEMPORARY_SUFFIX
 
 GOOD = ("a.png", "b.jpg", "sub/deeper/ü 中.png", "sub/-r.png", "new\nline.png", "sub/c d.webp")
 EXIF = b"MM\0*\0\0\0\x08\0\x01\x01\x0e\0\x02\0\0\0\x06\0\0\0\x1a\0\0\0\0hello\0"  # ImageDescription

@@ -15,9 +15,9 @@ import psutil
 import pytest
 from folder_tools import files_in, many, wait_for_more, write
 
-from restore import placing
 from restore.images import read_image
-from restore.placing import TEMPORARY_SUFFIX
+from restore.utils import atomic_write
+from restore.utils.atomic_write import TEMPORARY_SUFFIX
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_interrupted_and_killed_runs_are_resumed(here, denoise, started):
     wait_for_more("out", len(interrupted) + 2)
     run.kill()
     run.wait()
-    stale = Path("out", f".a.png.{placing._HOST}-{run.pid}-0123456789ab{TEMPORARY_SUFFIX}")
+    stale = Path("out", f".a.png.{atomic_write._HOST}-{run.pid}-0123456789ab{TEMPORARY_SUFFIX}")
     stale.touch()  # if the kill came at no such moment
     finals = {name: data for name, data in files_in("out").items() if not name.endswith(TEMPORARY_SUFFIX)}
     assert len(finals) < count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,10 +16,8 @@ from restore.errors import UsageError
 from restore.images import Image
 from restore.inference import bands
 from restore.inference.engine import Engine
-from restore.inference.lockstep import lockstep
 from restore.inference.restored import Restored
 from restore.inference.room import Room
-from restore.inference.sharing import Asking, Request, Sharing
 from restore.inference.tiled import Tiled
 from restore.inference.tiling import Tile
 from restore.models.registry import Architecture
@@ -110,7 +107,6 @@ class Restorer:
         self._engine = Engine(head, network, dtype, tta=tta, compile=compile)
         self._room = Room(network, head.scale, dtype, device, tile, self.overlap)
         self._tiled = Tiled(self._engine, self._room)
-        self._sharing = Sharing(self._engine)
 
     def __call__(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Restores an array: same dtype, same channels, sides `scale` times as long.
@@ -141,23 +137,13 @@ class Restorer:
         pixels, finding = self._restore(image.pixels, mask)
         return Restored(replace(image, pixels=pixels, alpha=alpha), finding.mask, finding.nothing, finding.note)
 
-    def at_once(self, image: Image) -> int:
-        """How many pictures of this one's size `restore_all` had best be given; 1 where more are no quicker."""
-        # Each number of pictures would be compiled anew.
-        return 1 if self._engine.compile else self._room.pictures(*image.pixels.shape[:2])
+    def batch_size(self, image: Image) -> int:
+        """How many pictures of the size of `image` are worth computing at once; 1 where more are no faster."""
+        return 1
 
-    def restore_all(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Restored | BaseException]:
-        """What `restore` gives, or raises, for each picture and mask: the same bits, quicker for small ones of a size.
-
-        Their tiles share batches where that was found to change nothing.
-        """
-
-        def alone(picture: tuple[Image, np.ndarray | None], ask: Callable[[Request], torch.Tensor]) -> Restored:
-            restorer = copy.copy(self)
-            restorer._tiled = Tiled(Asking(ask), self._room)
-            return restorer.restore(*picture)
-
-        return lockstep([partial(alone, picture) for picture in pictures], self._sharing.run)
+    def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Pending]:
+        """Restores pictures, each with its mask, (H,W) bool or None; one result for each."""
+        return [Pending(partial(self.restore, *picture)) for picture in pictures]
 
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """What `restore` finds in a picture, without restoring it."""
@@ -229,6 +215,23 @@ class Restorer:
             restored[place] = made
         else:
             np.copyto(restored[place], made, where=finding.mask[inner.slices][..., None])
+
+
+class Pending:
+    """The result for a picture, computed in the thread that made it."""
+
+    def __init__(self, compute: Callable[[], Restored]) -> None:
+        self._error: Exception | None = None
+        try:
+            self._restored = compute()
+        except Exception as error:
+            self._error = error
+
+    def result(self) -> Restored:
+        """The restored picture. Raises what is wrong with it."""
+        if self._error is not None:
+            raise self._error
+        return self._restored
 
 
 def _colour(image: np.ndarray) -> np.ndarray:
