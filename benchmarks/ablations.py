@@ -28,8 +28,7 @@ from restore.metrics import psnr
 from restore.models import autoencoder, build
 from restore.models.blocks import ResidualBlock
 from restore.pixels import to_dtype, to_float
-from restore.tasks import TASKS
-from restore.tasks.base import as_planes
+from restore.tasks.base import as_planes, load_task
 from restore.tasks.denoise import REPORTED_SIGMAS
 from restore.tasks.objective import RestorationObjective
 from restore.training.data import Batches, Patches, loader
@@ -158,7 +157,7 @@ def measure(row: Row, data: Path, seconds: float) -> str:
     """A line of the table."""
     torch.manual_seed(0)
     setattr(autoencoder, "residual_blocks", partial(_stacked, row.block))  # noqa: B010
-    task = TASKS["denoise"].load()
+    task = load_task("denoise")
     objective = RestorationObjective(
         task, task.spec.training_options(**row.damage), replace(task.config, **row.net), row.patch
     )
@@ -177,7 +176,7 @@ def measure(row: Row, data: Path, seconds: float) -> str:
             group["lr"] = settings.lr_at(int(progress * SCHEDULE))
         stepper.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
-            objective.loss(network, batch, 0, settings.distance_at(int(progress * SCHEDULE))).backward()
+            objective.loss(network, batch, 0, settings.pixel_loss_at(int(progress * SCHEDULE))).backward()
         nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
         stepper.step()
         with torch.no_grad():

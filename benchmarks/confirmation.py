@@ -1,4 +1,4 @@
-"""What tells a mark from a thing in the picture: fits the weights of `restore/tasks/confirmed.py`.
+"""What tells a mark from a thing in the picture: fits the weights of `restore/tasks/dewatermark/confidence.py`.
 
     RESTORE_DATA=... OMP_NUM_THREADS=1 python benchmarks/confirmation.py
 
@@ -29,8 +29,8 @@ from restore.metrics import masked_psnr
 from restore.models.registry import Architecture
 from restore.pixels import to_dtype, to_float
 from restore.tasks.base import Whole, Window
-from restore.tasks.confirmed import Evidence
-from restore.tasks.dewatermark import EDGE, DewatermarkHead, Marks, seen_twice
+from restore.tasks.dewatermark.confidence import Evidence
+from restore.tasks.dewatermark.task import EDGE, DewatermarkHead, Marks, seen_twice
 
 WORTH = 0.3  # dB
 LEAST_PIXELS = 50  # of a mark that counts

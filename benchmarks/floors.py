@@ -24,13 +24,14 @@ from tqdm import tqdm
 from restore import weights
 from restore.devices import pick_device, pick_precision
 from restore.evaluation.baselines import choose
-from restore.evaluation.evaluate import Model, contenders, evaluate
+from restore.evaluation.evaluate import Model, all_methods, evaluate
 from restore.evaluation.protocols import eight_bit
 from restore.evaluation.report import worst_window
 from restore.evaluation.results import Results, mean
-from restore.evaluation.trials import Contender, Entry, Trial, find_entries, trials
+from restore.evaluation.trials import Entry, Method, Trial, find_entries, trials
 from restore.images import Image, write_image
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 
 CELL, GAP = 240, 8  # pixels, of a contact sheet
 TRIPLES = 2  # side by side on it
@@ -167,7 +168,7 @@ def main() -> int:
         name = weights.read_header(path).task
         if name not in SETS or name not in TASKS:
             continue
-        model = Model(path, TASKS[name].load(), device, dtype)
+        model = Model(path, load_task(name), device, dtype)
         print(f"{path.name}: {model.about}, {dtype}")
         for known in SETS[name]:
             if flags.only and flags.only not in known.title:
@@ -183,9 +184,9 @@ def main() -> int:
 def _measure(known: Bench, model: Model, bench: Path, flags: argparse.Namespace) -> bool:
     """One set: prints its lines, writes its sheet; whether every floor holds."""
     spec = TASKS[model.header.task]
-    task, damage = spec.load(), spec.trial_options()
+    task, damage = load_task(spec.name), spec.trial_options()
     chosen, _ = choose(spec.name, masks=known.corrupted is None or known.masks is not None)
-    methods = contenders([model], [baseline.contender() for baseline in chosen])
+    methods = all_methods([model], [baseline.method() for baseline in chosen])
     results = Results(spec.name, 0, "", methods)
     entries = known.entries(bench, flags.limit)
     for scored in tqdm(evaluate(entries, task, damage, methods), total=len(entries), desc=known.title, disable=None):
@@ -206,7 +207,7 @@ def _measure(known: Bench, model: Model, bench: Path, flags: argparse.Namespace)
     return not results.failed and all(line.holds for line in lines)
 
 
-def contact_sheet(shown: Iterator[Trial], method: Contender) -> np.ndarray:
+def contact_sheet(shown: Iterator[Trial], method: Method) -> np.ndarray:
     """(H,W,3) uint8: corrupted, restored, clean of each trial, in rows; coloured pictures whole, others at 1:1.
 
     Those are shown where the method errs most.

@@ -36,12 +36,13 @@ from restore.devices import describe, pick_device, pick_precision
 from restore.folders.pipeline import Pipeline, WriteOptions
 from restore.folders.plan import Job
 from restore.images import Image, read_image, write_image
-from restore.inference.measuring import forget_peak, peak_memory, synthetic
+from restore.inference.benchmark import forget_peak, peak_memory, synthetic
 from restore.inference.restorer import Restorer
 from restore.metrics import psnr
 from restore.models import build
 from restore.models.registry import Architecture
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 
 SMALL = (160, 257)  # sides of the small pictures, in pixels: from, to
 QUICKER = 1.6  # than CDnCNN, a megapixel
@@ -136,7 +137,7 @@ class CarnM(Architecture):
         return 9 * 64
 
 
-class Contender:
+class Method:
     """A network that is measured. seconds: of each repetition, by what was measured; memory: bytes, at the peak."""
 
     def __init__(self, name: str, restorer: Restorer) -> None:
@@ -153,16 +154,16 @@ class Contender:
         return statistics.median(self.seconds[what])
 
 
-def contenders(task: str, others: dict[str, Architecture], device: torch.device, dtype: torch.dtype) -> list[Contender]:
+def all_methods(task: str, others: dict[str, Architecture], device: torch.device, dtype: torch.dtype) -> list[Method]:
     """Ours, with the shipped weights if they are there, and the others."""
-    found, options = TASKS[task].load(), TASKS[task].options()
+    found, options = load_task(task), TASKS[task].options()
     path = weights.default_folder() / f"{task}{weights.SUFFIX}"
     ours = weights.load(path, task)[1] if path.is_file() else build(found.arch, found.config)
     named = {f"restore {task}{'' if path.is_file() else ' (random weights)'}": ours, **others}
-    return [Contender(name, Restorer(found.head(options), net, options, device, dtype)) for name, net in named.items()]
+    return [Method(name, Restorer(found.head(options), net, options, device, dtype)) for name, net in named.items()]
 
 
-def one_picture(found: Sequence[Contender], side: int, repeat: int) -> None:
+def one_picture(found: Sequence[Method], side: int, repeat: int) -> None:
     """Times each on one picture: its network alone, and from array to array; notes the peak of memory."""
     image = read_image(synthetic(side, side)).pixels
     planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
@@ -176,7 +177,7 @@ def one_picture(found: Sequence[Contender], side: int, repeat: int) -> None:
                 one.seconds.clear()
 
 
-def folder(found: Sequence[Contender], count: int, repeat: int) -> float:
+def folder(found: Sequence[Method], count: int, repeat: int) -> float:
     """Times each on many small PNG files: all in memory, and from folder to folder. Returns their megapixels."""
     rng = np.random.default_rng(0)
     photo = skimage.data.astronaut()
@@ -203,7 +204,7 @@ def _restore_files(jobs: list[Job], restorer: Restorer) -> None:
         list(pipeline.run(jobs))
 
 
-def precision(one: Contender, side: int = 256) -> list[list[str]]:
+def precision(one: Method, side: int = 256) -> list[list[str]]:
     """Rows of sigma, PSNR in fp32, PSNR as it is used, and the difference; three photographs, unclipped noise."""
     ours = one.restorer
     full = Restorer(ours.head, one.network, ours.options, ours.device, torch.float32)
@@ -225,8 +226,8 @@ def report(flags: argparse.Namespace) -> str:
     torch.manual_seed(0)
     device = pick_device(flags.device)
     dtype = pick_precision(flags.precision, device)
-    denoisers = contenders("denoise", {"CDnCNN": CDnCNN(), "FFDNet": FFDNet()}, device, dtype)
-    enlargers = contenders("super-resolve", {"CARN-M": CarnM()}, device, dtype)
+    denoisers = all_methods("denoise", {"CDnCNN": CDnCNN(), "FFDNet": FFDNet()}, device, dtype)
+    enlargers = all_methods("super-resolve", {"CARN-M": CarnM()}, device, dtype)
     ours, slow = denoisers[:2]
     one_picture(denoisers, flags.side, flags.repeat)
     one_picture(enlargers, flags.side // 2, flags.repeat)
@@ -261,7 +262,7 @@ def report(flags: argparse.Namespace) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _row(one: Contender, other: Contender, side: int) -> list[str]:
+def _row(one: Method, other: Method, side: int) -> list[str]:
     millions = sum(parameter.numel() for parameter in one.network.parameters()) / 1e6
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         one.restorer.head.run(one.network, torch.zeros(1, 3, 240, 240))

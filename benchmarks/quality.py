@@ -25,14 +25,14 @@ from tqdm import tqdm
 from restore import __version__, weights
 from restore.devices import describe, pick_device, pick_precision
 from restore.evaluation.baselines import choose
-from restore.evaluation.evaluate import Model, contenders, evaluate
+from restore.evaluation.evaluate import Model, all_methods, evaluate
 from restore.evaluation.page import write_text
 from restore.evaluation.results import SPEED, Results, columns, lines, mean, notes, show
 from restore.evaluation.trials import Entry, find_entries
 from restore.images import read_image
 from restore.inference.restorer import Restorer
 from restore.tasks import TASKS
-from restore.tasks.base import Case, Task
+from restore.tasks.base import Case, Task, load_task
 from restore.tasks.spec import Options
 
 MEGAPIXEL_SIDE = 1008  # 1.016 megapixels; a multiple of 2, 3, 4 and of the strides
@@ -126,13 +126,13 @@ def main() -> int:
     for path in found:
         name = weights.read_header(path).task
         if name in SETS:
-            by_task.setdefault(name, []).append(Model(path, TASKS[name].load(), device, dtype))
+            by_task.setdefault(name, []).append(Model(path, load_task(name), device, dtype))
     if not by_task:
         print("no weights for any of the test sets; name files with -m", file=sys.stderr)
         return 2
     parts, failed = [_opening(device, dtype, flags.limit)], False
     for name, models in by_task.items():
-        task, damage = TASKS[name].load(), TASKS[name].trial_options()
+        task, damage = load_task(name), TASKS[name].trial_options()
         parts.append(f"## {name}\n")
         for known in SETS[name]:
             results = _measure(task, damage, models, known, Path(data) / "bench", flags)
@@ -162,12 +162,12 @@ def _measure(
 ) -> Results:
     """All methods on a set; slow ones on its first pictures only, as rows of their own with ours beside."""
     baselines, missing = choose(task.spec.name)
-    quick = contenders(models, [baseline.contender() for baseline in baselines if not baseline.slow])
+    quick = all_methods(models, [baseline.method() for baseline in baselines if not baseline.slow])
     results = Results(task.spec.name, 0, "", quick, notes=missing)
     entries = known.entries(bench, flags.limit)
     for scored in tqdm(evaluate(entries, task, damage, quick), total=len(entries), desc=known.folder):
         results.add(scored)
-    slow = [baseline.contender() for baseline in baselines if baseline.slow]
+    slow = [baseline.method() for baseline in baselines if baseline.slow]
     few = entries[: flags.slow_limit]
     if not slow or not few:
         return results
@@ -233,7 +233,7 @@ def _photo(path: Path) -> np.ndarray:
 
 def _costs(task: Task, damage: Options, models: Sequence[Model], photo: np.ndarray, repeat: int) -> str:
     """Parameters, FLOPs and seconds of each model, a line for each scale."""
-    by_scale: dict[int, Case] = {case.variant.head.scale: case for case in task.cases(damage)}
+    by_scale: dict[int, Case] = {case.pair.head.scale: case for case in task.cases(damage)}
     text = ["### What it costs\n", "| weights | scale | parameters | FLOPs a pixel of output | seconds a megapixel |"]
     text.append("|---|---:|---:|---:|---:|")
     for model in models:
@@ -252,11 +252,11 @@ def _costs(task: Task, damage: Options, models: Sequence[Model], photo: np.ndarr
 
 def _cost(model: Model, case: Case, task: Task, photo: np.ndarray, repeat: int) -> tuple[float, float]:
     """FLOPs a pixel of output, and seconds a megapixel."""
-    corruption = case.variant.corruption
+    corruption = case.pair.corruption
     damaged = corruption.apply(photo, corruption.sample(photo.shape, np.random.default_rng(0))).image
 
     def restorer(tile: int) -> Restorer:
-        return Restorer(case.variant.head, model.network, task.spec.options(), model.device, model.dtype, tile)
+        return Restorer(case.pair.head, model.network, task.spec.options(), model.device, model.dtype, tile)
 
     with FlopCounterMode(display=False) as counter:
         restorer(MEGAPIXEL_SIDE)(damaged)

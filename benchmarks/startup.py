@@ -25,7 +25,7 @@ BUDGET = 2500  # MB for 100 megapixels
 MAKE = """
 import sys
 from pathlib import Path
-from restore.inference.measuring import synthetic
+from restore.inference.benchmark import synthetic
 Path(sys.argv[1]).write_bytes(synthetic(int(sys.argv[2]), int(sys.argv[2])))
 """
 WEIGHTS = """
@@ -34,10 +34,11 @@ from pathlib import Path
 from restore import weights
 from restore.models import build
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 path = weights.default_folder() / "denoise.safetensors"
 if not path.is_file():
     path = Path(sys.argv[1])
-    task = TASKS["denoise"].load()
+    task = load_task("denoise")
     header = weights.Header("denoise", task.arch, weights.config_values(task.config))
     weights.save(path, header, build(task.arch, task.config).state_dict())
 print(path)
@@ -115,7 +116,7 @@ def large(top: Path, megapixels: list[int]) -> list[str]:
         memory, took = map(float, python(WATCH, sys.executable, "-m", "restore", *arguments).split())
         rows.append((count, memory, took))
     rows.sort()
-    grown, own = rows[-1][1] - rows[0][1], (rows[-1][0] - rows[0][0]) * 6
+    dilate, own = rows[-1][1] - rows[0][1], (rows[-1][0] - rows[0][0]) * 6
     target = "not tried"
     if rows[-1][0] >= 100:
         target = "met" if all(memory < BUDGET for count, memory, _ in rows if count <= 100) else "**missed**"
@@ -129,7 +130,7 @@ def large(top: Path, megapixels: list[int]) -> list[str]:
         *(f"| {count} | {memory:.0f} MB | {took:.0f} |" for count, memory, took in rows),
         "",
         f"Target: 100 megapixels under {BUDGET} MB: {target}. From {rows[0][0]} to "
-        f"{rows[-1][0]} megapixels it grows by {grown:.0f} MB; the pixels, in and out, by {own} MB.",
+        f"{rows[-1][0]} megapixels it grows by {dilate:.0f} MB; the pixels, in and out, by {own} MB.",
     ]
 
 

@@ -19,7 +19,7 @@ from evaluation_tools import tiny_weights, write_pictures
 from restore import weights
 from restore.cli import app
 from restore.models import build
-from restore.tasks import TASKS
+from restore.tasks.base import load_task
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,7 +61,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def make(name: str) -> Path:
         path = folder / f"{name}.safetensors"
         if not path.exists():
-            task = TASKS[name].load()
+            task = load_task(name)
             small = {"widths": (8, 12), "blocks": (1, 2), "finder_widths": (6, 8), "finder_blocks": (1, 1)}
             known = {known.name for known in fields(task.config)}
             config = replace(task.config, **{name: value for name, value in small.items() if name in known})
@@ -71,7 +71,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
                 if ".weight" in place and "heads." in place:
                     torch.nn.init.normal_(weight, std=0.02)
                 if place.startswith("finder.heads.") and place.endswith("weight"):
-                    with torch.no_grad():  # what it says of the mask, loud enough to be believed somewhere
+                    with torch.no_grad():  # what it says of the mask, loud enough to be mask_from_logits somewhere
                         weight[: config.finder_fold**2].mul_(500)
             values = asdict(config)
             weights.save(path, weights.Header(name, task.arch, values), network.state_dict())

@@ -16,13 +16,14 @@ import skimage.data
 from restore import weights
 from restore.cli.app import run
 from restore.evaluation import baselines
-from restore.evaluation.evaluate import contenders, evaluate
+from restore.evaluation.evaluate import all_methods, evaluate
 from restore.evaluation.results import Results
 from restore.evaluation.trials import find_entries
 from restore.images import Image, read_image, write_image
 from restore.models import build
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 
 PICTURES = {
     "astronaut": (skimage.data.astronaut, (100, 190)),
@@ -57,8 +58,8 @@ def evaluated(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0)
 
 def denoise_results(folder: Path, names: list[str] | None = None, seed: int = 0) -> Results:
     """The baselines on the pictures of a folder, through the library alone."""
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].damage(sigma=(25.0, 25.0))
-    methods = contenders([], [baseline.contender() for baseline in baselines.choose("denoise", names)[0]])
+    task, damage = load_task("denoise"), TASKS["denoise"].damage(sigma=(25.0, 25.0))
+    methods = all_methods([], [baseline.method() for baseline in baselines.choose("denoise", names)[0]])
     results = Results("denoise", seed, "restore evaluate denoise clean", methods)
     for scored in evaluate(find_entries(folder), task, damage, methods, seed):
         results.add(scored)

@@ -19,6 +19,7 @@ from restore.images import read_image
 from restore.metrics import masked_psnr, psnr
 from restore.pixels import luma, to_dtype, to_float
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 
 TELEA_INSIDE = 27.89  # dB
 
@@ -38,15 +39,15 @@ def test_every_baseline_takes_gray_and_colour(baseline: baselines.Baseline, chan
     if not baseline.there:
         pytest.skip(f"{baseline.package} is not installed")
     image = read_image(clean_folder / "astronaut.png").pixels[:36, :36, :channels]
-    case = TASKS["denoise"].load().cases(TASKS["denoise"].damage(sigma=(25.0, 25.0)))[0]
-    params = case.variant.corruption.sample(image.shape, np.random.default_rng(0))
-    trial = Trial(case, image, case.variant.corruption.apply(image, params), params)
+    case = load_task("denoise").cases(TASKS["denoise"].damage(sigma=(25.0, 25.0)))[0]
+    params = case.pair.corruption.sample(image.shape, np.random.default_rng(0))
+    trial = Trial(case, image, case.pair.corruption.apply(image, params), params)
     restored = baseline.run(trial)
     assert restored.shape == image.shape
     assert psnr(to_dtype(to_float(restored), np.uint8), image) > psnr(trial.damage.image, image) + 2
     silent = replace(params, sigma=0.0)  # nothing to do: nothing done
-    still = replace(trial, damage=case.variant.corruption.apply(image, silent), params=silent)
-    assert psnr(baseline.contender().restore(still).pixels, image) > 30
+    still = replace(trial, damage=case.pair.corruption.apply(image, silent), params=silent)
+    assert psnr(baseline.method().restore(still).pixels, image) > 30
     unknown = replace(trial, params=None)  # from files: the level has to be estimated
     assert baselines.noise_level(unknown) == pytest.approx(25, rel=0.25)
 
@@ -66,7 +67,7 @@ def test_a_baseline_that_is_not_installed_is_left_out_with_a_line(monkeypatch: p
 @pytest.mark.parametrize(("name", "published"), [("Set5", {2: 33.66, 4: 28.42}), ("Set14", {2: 30.24, 4: 26.00})])
 def test_bicubic_is_as_published(name: str, published: dict[int, float]) -> None:
     """Within 0.1 dB (+0.02 on Set5, +0.09 on Set14): MATLAB resizes luma in double precision, without rounding."""
-    task = TASKS["super-resolve"].load()
+    task = load_task("super-resolve")
     found: dict[int, list[float]] = {scale: [] for scale in published}
     for entry in find_entries(Path(os.environ["RESTORE_DATA"]) / "bench" / name):
         for trial in trials(entry, task, TASKS["super-resolve"].damage(scales=tuple(published)), 0):
@@ -86,7 +87,7 @@ def covered(task: str, clean: np.ndarray, dtype: type = np.uint8) -> Trial:
     mask[20:26, 5:-5] = True
     opacity = None if task == "inpaint" else np.where(mask, 0.5, COVERED / 2).astype(np.float32)
     image = np.where(mask[..., None], 250, clean).astype(np.uint8)
-    case = TASKS[task].load().cases(TASKS[task].trial_options())[0]
+    case = load_task(task).cases(TASKS[task].trial_options())[0]
     damage = Corrupted(to_dtype(to_float(image), dtype), mask if opacity is None else mask | True, opacity)
     return Trial(case, to_dtype(to_float(clean), dtype), damage, None)
 
@@ -103,14 +104,14 @@ def test_holes_are_filled_and_all_else_stays(
     """Every bit outside the true mask, which is where an opacity shows; inside, far better than nothing."""
     trial = covered(task, photo(clean_folder)[..., :channels], dtype)
     (baseline,) = baselines.choose(task, [name])[0]
-    restored = baseline.contender().restore(trial).pixels
+    restored = baseline.method().restore(trial).pixels
     assert (restored.dtype, restored.shape) == (trial.damage.image.dtype, trial.damage.image.shape)
     inside = np.asarray(trial.covered)
     assert inside.mean() < 0.1
     assert np.array_equal(restored[~inside], trial.damage.image[~inside])
     assert masked_psnr(restored, trial.clean, inside) > masked_psnr(trial.damage.image, trial.clean, inside) + 6
     whole = replace(trial, damage=Corrupted(trial.clean, mask=np.zeros_like(inside)))
-    assert np.array_equal(baseline.contender().restore(whole).pixels, trial.clean)
+    assert np.array_equal(baseline.method().restore(whole).pixels, trial.clean)
 
 
 def test_methods_that_need_the_mask_are_left_out_where_nobody_knows_it(clean_folder: Path) -> None:
@@ -122,17 +123,17 @@ def test_methods_that_need_the_mask_are_left_out_where_nobody_knows_it(clean_fol
         baselines.choose("inpaint", ["telea"], masks=False)
     trial = covered("inpaint", photo(clean_folder))
     with pytest.raises(RestoreError, match="telea: has to be told"):
-        baselines.TELEA.contender().restore(replace(trial, damage=Corrupted(trial.clean)))
+        baselines.TELEA.method().restore(replace(trial, damage=Corrupted(trial.clean)))
 
 
 def gray_trial(clean: np.ndarray) -> Trial:
-    case = TASKS["colorize"].load().cases(TASKS["colorize"].trial_options())[0]
-    damage = case.variant.corruption.apply(clean, None)
+    case = load_task("colorize").cases(TASKS["colorize"].trial_options())[0]
+    damage = case.pair.corruption.apply(clean, None)
     return Trial(case, clean, damage, None)
 
 
 def test_colours_by_table_keep_the_luma(clean_folder: Path) -> None:
-    gray, table = (baseline.contender() for baseline in baselines.choose("colorize")[0])
+    gray, table = (baseline.method() for baseline in baselines.choose("colorize")[0])
     assert gray.kind == "input"
     trial = gray_trial(np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=-1))
     assert np.array_equal(gray.restore(trial).pixels, trial.damage.image)
@@ -157,7 +158,7 @@ def test_the_table_is_nearer_than_gray_on_photographs(bench: Path) -> None:
 
 def test_the_frozen_pairs_are_as_hard_as_they_were(bench: Path) -> None:
     """Telea inside the true mask, of the first pictures: the floors of inpaint are measured from here."""
-    task, folder = TASKS["inpaint"].load(), bench / "damaged" / "inpaint" / "png"
+    task, folder = load_task("inpaint"), bench / "damaged" / "inpaint" / "png"
     found = []
     for entry in find_entries(folder / "clean", folder / "corrupted", folder / "mask", limit=4):
         blind, given = trials(entry, task, TASKS["inpaint"].trial_options(), 0)

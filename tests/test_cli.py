@@ -21,6 +21,7 @@ from restore.cli.training import TrainFlags
 from restore.corruptions.downsample import resize_bicubic
 from restore.metrics import psnr
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 
 tasks = pytest.mark.parametrize("task", sorted(TASKS))
 
@@ -111,7 +112,7 @@ def test_wrong_calls_get_one_line(arguments, reason, picture, tiny, capsys, tmp_
 @tasks
 def test_model_flags(task, picture, tiny, tmp_path, photo):
     """-m, --tile, --tile-overlap, --strength, --tta and --precision each change what they are for."""
-    head = TASKS[task].load().head(TASKS[task].options())
+    head = load_task(task).head(TASKS[task].options())
     if head.colours:  # and leaves what has colours alone
         cv2.imwrite(str(picture), photo[:96, :120, 1])
 

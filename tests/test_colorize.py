@@ -22,15 +22,15 @@ from restore.inference.restorer import Restorer
 from restore.metrics import colorfulness
 from restore.models import build
 from restore.pixels import luma, to_dtype, to_float, white
-from restore.tasks.base import Finding, Window, restore_whole
+from restore.tasks.base import Picture, restore_whole
 from restore.tasks.colorize import ANALYSED, LEVELS, LONGEST, RARE, TASK, ColorizeHead, analysed_size, shrunk_luma
-from restore.tasks.distances import mse
+from restore.tasks.losses import mse
 from restore.tasks.objective import RestorationObjective
 from restore.tasks.spec import ColorizeOptions
 
 
 class Painted:
-    """A `Look` whose network gives any a*b* that one asks for, by 110."""
+    """A `Predictor` whose network gives any a*b* that one asks for, by 110."""
 
     def __init__(self, a: object, b: object) -> None:
         self.a, self.b = a, b
@@ -52,9 +52,10 @@ def load(tiny, **options) -> Restorer:
 
 def painted(gray: np.ndarray, look: Painted, options: ColorizeOptions | None = None) -> np.ndarray:
     """(H,W) in the colours of `look`, as a float picture."""
-    head, image = ColorizeHead(), np.broadcast_to(gray[..., None], (*gray.shape, 3))
-    context = head.analyse(image, options or ColorizeOptions(), look)
-    return head.finish(torch.empty(0), to_float(image), context, Window(0, 0, *gray.shape))
+    head, picture = ColorizeHead(), Picture.of(gray[..., None])
+    context = head.context(head.analyse(picture, options or ColorizeOptions(), look), picture.window)
+    planes = head.postprocess(torch.empty(0), picture.planes(), None if context is None else context[None])
+    return planes[0].permute(1, 2, 0).numpy()
 
 
 def gray_of(photo: np.ndarray) -> np.ndarray:
@@ -154,7 +155,7 @@ def test_tiles_equal_the_whole(tile, tiny, photo):
 def test_the_restorer_computes_what_the_definition_says(tiny, photo):
     restorer = load(tiny)
     gray = gray_of(photo)[..., None]
-    plain = restore_whole(restorer._network, restorer.head, gray, restorer.options)
+    plain = restore_whole(restorer.network, restorer.head, gray, restorer.options)
     assert np.array_equal(restorer(gray), to_dtype(plain, np.uint8))
 
 
@@ -189,8 +190,8 @@ def test_the_network_sees_the_whole_picture_at_a_bounded_size(photo):
 
 def test_shrinking_in_bands_is_shrinking(monkeypatch, photo):
     whole = cv2.resize(luma_of(to_float(photo)), analysed_size(*photo.shape[:2])[::-1], interpolation=cv2.INTER_AREA)
-    monkeypatch.setattr("restore.colour.BAND", 5000)
-    assert np.abs(shrunk_luma(photo) - whole).max() < 1e-5
+    monkeypatch.setattr("restore.tasks.colorize.BAND_PIXELS", 5000)
+    assert np.abs(shrunk_luma(Picture.of(photo)) - whole).max() < 1e-5
 
 
 def test_saturation(photo, tiny):
@@ -286,8 +287,9 @@ def test_validation_sees_whole_scenes():
 
 
 def test_nothing_to_do_is_finished_untouched(photo):
-    pixels = to_float(photo)
-    context = ColorizeHead().analyse(photo, ColorizeOptions(), Painted(0, 0))
-    assert isinstance(context, Finding)
-    assert context.nothing
-    assert ColorizeHead().finish(torch.empty(0), pixels, context, Window(0, 0, *photo.shape[:2])) is pixels
+    picture = Picture.of(photo)
+    analysis = ColorizeHead().analyse(picture, ColorizeOptions(), Painted(0, 0))
+    assert analysis.nothing
+    assert ColorizeHead().context(analysis, picture.window) is None
+    planes = picture.planes()
+    assert ColorizeHead().postprocess(torch.empty(0), planes, None) is planes

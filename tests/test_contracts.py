@@ -125,7 +125,7 @@ def test_tiles_make_the_same_picture(task, tiny, photo, height, width, tile):
 @tasks
 def test_tile_overlap_matters(task, tiny, photo):
     """Without overlap the seams show: what the test above measures is there to be measured."""
-    if not load(tiny, task).head.tiles:
+    if not load(tiny, task).head.runs_network:
         return
     image = picture(photo, 128, 128, 3, "uint16")
     whole = told(task, load(tiny, task, tile=4096))(image).astype(np.int64)
@@ -169,7 +169,7 @@ def test_half_precision_is_close_and_overflow_is_computed_again(task, tiny, phot
 def test_out_of_memory_shrinks_the_tiles(task, tiny, photo, monkeypatch, caplog):
     image = picture(photo, 200, 200, 3, "uint8")
     restorer = load(tiny, task)
-    if not restorer.head.tiles:
+    if not restorer.head.runs_network:
         return
     restore = told(task, restorer)
     expected, run = restore(image), restorer.head.run

@@ -20,13 +20,14 @@ from evaluation_tools import check_page, evaluated, tiny_weights
 
 from restore.cli.app import run
 from restore.evaluation import baselines
-from restore.evaluation.evaluate import contenders, evaluate
+from restore.evaluation.evaluate import all_methods, evaluate
 from restore.evaluation.results import Results, table, to_csv, to_json
 from restore.evaluation.trials import Entry, Trial, find_entries, trials
 from restore.images import Image, find_images, read_image, write_image
 from restore.metrics import masked_psnr, psnr
 from restore.pixels import to_float
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 
 
 @pytest.fixture(scope="module")
@@ -305,23 +306,23 @@ def test_pairs_without_masks_are_scored_blind_alone(
 def test_options_of_restoring_are_measured(
     clean_folder: Path, barred: Path, tiny: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--eager on the marked sample that is in doubt by itself; --grow where the mask is told; --saturation."""
+    """--aggressive on the marked sample that is in doubt by itself; --grow where the mask is told; --saturation."""
     samples = ROOT / "samples"
     words = ("dewatermark", samples / "clean/rocket.png", "--corrupted", samples / "marked", "--no-baselines")
     gains = []
-    for more in ((), ("--eager",)):
+    for more in ((), ("--aggressive",)):
         found = evaluated(capsys, *words, *more, "--device", "cpu")
         marked, ours = (line["psnr"] for line in found["summary"])
         gains.append(ours - marked)
-        assert found["command"].endswith(" --eager") == (more != ())
-        assert found["methods"][-1]["about"].endswith(", eager") == (more != ())
+        assert found["command"].endswith(" --aggressive") == (more != ())
+        assert found["methods"][-1]["about"].endswith(", aggressive") == (more != ())
     assert gains[0] == 0
     assert gains[1] > 1
 
     pairs = ("inpaint", clean_folder, "--corrupted", barred / "corrupted", "--masks", barred / "mask")
     words = (*pairs, "-m", tiny("inpaint"), "--no-baselines", "--device", "cpu")
-    plain, grown = (evaluated(capsys, *words, "--grow", by)["summary"][-1]["changed_outside"] for by in (0, 2))
-    assert plain == 0 < grown
+    plain, dilate = (evaluated(capsys, *words, "--grow", by)["summary"][-1]["changed_outside"] for by in (0, 2))
+    assert plain == 0 < dilate
 
     words = ("colorize", clean_folder, "--baselines", "gray", "--saturation", 0, "--device", "cpu")
     gray, ours = (line["colorfulness"] for line in evaluated(capsys, *words)["summary"])
@@ -337,8 +338,8 @@ def test_pairs_that_are_not_clear_or_do_not_fit(clean_folder: Path, tmp_path: Pa
     entries = {entry.name: entry for entry in find_entries(clean_folder, given)}
     assert entries["astronaut.png"].corrupted == given / "astronaut.png"
     assert "not clear whether cat.jpg, cat.webp" in str(entries["cat.png"].problem)
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].trial_options()
-    (scored,) = evaluate([entries["astronaut.png"]], task, damage, contenders([], []))
+    task, damage = load_task("denoise"), TASKS["denoise"].trial_options()
+    (scored,) = evaluate([entries["astronaut.png"]], task, damage, all_methods([], []))
     assert scored.rows == []
     assert scored.error == "astronaut.png: 72x72 does not belong to a clean picture of 60x72 (enlarged by 1)"
 
@@ -357,7 +358,7 @@ def test_a_stem_that_two_clean_pictures_share_is_settled_by_the_suffix(clean_fol
 def test_pairs_of_super_resolution_find_their_scale(clean_folder: Path, tmp_path: Path) -> None:
     from restore.corruptions.downsample import resize_bicubic
 
-    task, spec = TASKS["super-resolve"].load(), TASKS["super-resolve"]
+    task, spec = load_task("super-resolve"), TASKS["super-resolve"]
     clean = read_image(clean_folder / "cat.png")
     write_image(clean.with_array(clean.pixels[:71, :71]), tmp_path / "clean.png")
     for scale in (2, 3):
@@ -373,7 +374,7 @@ def test_pairs_of_super_resolution_find_their_scale(clean_folder: Path, tmp_path
 
 
 def test_damage_depends_on_pixels_and_seed_alone(clean_folder: Path, tmp_path: Path) -> None:
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].trial_options()
+    task, damage = load_task("denoise"), TASKS["denoise"].trial_options()
     copy = shutil.copy(clean_folder / "cat.png", tmp_path / "zzz.png")
 
     def noise(path: Path, seed: int) -> list[np.ndarray]:
@@ -392,8 +393,8 @@ def test_a_picture_that_one_method_fails_on_counts_for_none(clean_folder: Path) 
         return trial.damage.image
 
     baseline = baselines.Baseline("fragile", "fails on one", fragile)
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].trial_options()
-    methods = contenders([], [baseline.contender()])
+    task, damage = load_task("denoise"), TASKS["denoise"].trial_options()
+    methods = all_methods([], [baseline.method()])
     scored = {one.name: one for one in evaluate(find_entries(clean_folder), task, damage, methods)}
     assert scored["cat.png"].error == "cat.png: fragile: no thanks"
     assert scored["cat.png"].rows == []
@@ -402,7 +403,7 @@ def test_a_picture_that_one_method_fails_on_counts_for_none(clean_folder: Path) 
 
 def test_pictures_stream_by(clean_folder: Path) -> None:
     """Nothing is read before it is asked for, and what is kept of a picture is numbers."""
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].trial_options()
+    task, damage = load_task("denoise"), TASKS["denoise"].trial_options()
     read: list[str] = []
 
     def entries() -> Any:
@@ -410,7 +411,7 @@ def test_pictures_stream_by(clean_folder: Path) -> None:
             read.append(entry.name)
             yield entry
 
-    stream = evaluate(entries(), task, damage, contenders([], []))
+    stream = evaluate(entries(), task, damage, all_methods([], []))
     first = next(stream)
     assert read == ["astronaut.png"]
     for row in first.rows:
@@ -420,8 +421,8 @@ def test_pictures_stream_by(clean_folder: Path) -> None:
 
 def test_numbers_that_json_has_no_words_for(clean_folder: Path) -> None:
     """A perfect picture has infinite PSNR; pictures below the window of SSIM have none."""
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].damage(sigma=(0.0, 0.0))
-    methods = contenders([], [])
+    task, damage = load_task("denoise"), TASKS["denoise"].damage(sigma=(0.0, 0.0))
+    methods = all_methods([], [])
     results = Results("denoise", 0, "", methods)
     for scored in evaluate(find_entries(clean_folder, limit=1), task, damage, methods):
         results.add(scored)

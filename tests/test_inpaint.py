@@ -13,14 +13,23 @@ from restore.errors import UsageError
 from restore.metrics import masked_psnr
 from restore.models import build
 from restore.pixels import to_dtype, to_float, white
-from restore.tasks import TASKS, inpaint
-from restore.tasks.base import Sample, Window
-from restore.tasks.distances import l1
-from restore.tasks.found import LEVELS, Belief, believed, frame_of, grown, mask_loss, share_inside
-from restore.tasks.inpaint import InpaintHead, rough_filling
+from restore.tasks import TASKS
+from restore.tasks.base import Picture, Sample, Window, load_task
+from restore.tasks.functional import sample_window
+from restore.tasks.inpaint import task as inpaint
+from restore.tasks.inpaint.solid_colour import completed, continued, has_solid_colour
+from restore.tasks.inpaint.task import InpaintHead, rough_filling
+from restore.tasks.losses import l1
+from restore.tasks.mask_detection import (
+    LEVELS,
+    HysteresisThreshold,
+    dilate,
+    mask_from_logits,
+    mask_loss,
+    masked_mean,
+    plain_border,
+)
 from restore.tasks.objective import RestorationObjective
-from restore.tasks.sampling import sampled
-from restore.tasks.solid import completed, continued, has_solid_colour
 
 looking = pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.masks])
 DTYPES = ("uint8", "uint16", "float32")
@@ -94,14 +103,15 @@ def test_the_rough_filling_knows_nothing_of_what_is_hidden(photo, monkeypatch):
     rough = rough_filling(hidden, mask)
     assert np.array_equal(rough[~mask], image[~mask])
     assert masked_psnr(rough, image, mask) > masked_psnr(hidden, image, mask) + 8
-    monkeypatch.setattr(inpaint, "ROUGH_PIXELS", 1 << 20)
+    monkeypatch.setattr(inpaint, "MAX_FILLING_PIXELS", 1 << 20)
     large = cv2.resize(photo, (3000, 2400))
     mask = np.zeros(large.shape[:2], bool)
     mask[1000:1040] = True
     small = rough_filling(np.where(mask[..., None], 0, large).astype(np.uint8), mask)
     assert small.shape[0] * small.shape[1] <= 1 << 20
     window = Window(1000, 0, 40, 3000)
-    assert masked_psnr(sampled(small, mask.shape, window) / 255, large[1000:1040], mask[1000:1040]) > 25
+    stretched = sample_window(torch.from_numpy(small).permute(2, 0, 1), mask.shape, window).permute(1, 2, 0).numpy()
+    assert masked_psnr(stretched / 255, large[1000:1040] / np.float32(255), mask[1000:1040]) > 25
 
 
 def test_training_sees_masks_that_are_not_exact(photo):
@@ -120,7 +130,7 @@ def test_training_sees_masks_that_are_not_exact(photo):
 @looking
 def test_the_loss_falls(task, photo):
     """Forty steps on one batch: the loss is of the right thing, and reaches every branch."""
-    built = TASKS[task].load()
+    built = load_task(task)
     objective = RestorationObjective(built, built.spec.training_options(), patch=48)
     rng = np.random.default_rng(0)
     side = objective.clean_patch(0)
@@ -146,16 +156,16 @@ def test_specks_are_no_damage():
     mask[5, 5:8] = True
     mask[30:36, 10:50] = True
     levels = np.where(mask, 1, -1).astype(np.int8) * LEVELS
-    cleaned = believed(levels, Belief())
+    cleaned = mask_from_logits(levels, HysteresisThreshold())
     assert not cleaned[:20].any()
     assert np.array_equal(cleaned[20:], mask[20:])
-    assert not believed(levels, Belief(sure=2.0)).any()
-    assert not believed(levels, Belief(least=0.5)).any()
+    assert not mask_from_logits(levels, HysteresisThreshold(high=2.0)).any()
+    assert not mask_from_logits(levels, HysteresisThreshold(min_share=0.5)).any()
     levels[32, 20] = 2 * LEVELS
-    together = believed(levels, Belief(sure=2.0))
+    together = mask_from_logits(levels, HysteresisThreshold(high=2.0))
     assert np.array_equal(together, cleaned), "one sure pixel speaks for all that hangs together with it"
-    assert np.array_equal(grown(mask, 0), mask)
-    assert grown(mask, 2)[28:38, 10:50].all()
+    assert np.array_equal(dilate(mask, 0), mask)
+    assert dilate(mask, 2)[28:38, 10:50].all()
 
 
 def test_losses_of_masks():
@@ -164,13 +174,13 @@ def test_losses_of_masks():
     assert right < 1e-3
     assert wrong > 1
     distances = torch.ones(2, 3, 16, 16)
-    assert share_inside(distances * mask, mask) == pytest.approx(1)
-    assert share_inside(distances, torch.zeros_like(mask)) == 0
+    assert masked_mean(distances * mask, mask) == pytest.approx(1)
+    assert masked_mean(distances, torch.zeros_like(mask)) == 0
 
 
 def test_lecture_bars_train_on_small_pictures():
     """28x28 digits: two-pixel bars, no re-encoding, patches of the whole picture."""
-    built = TASKS["inpaint"].load()
+    built = load_task("inpaint")
     objective = RestorationObjective(built, built.spec.training_options(bars="lecture"), patch=28)
     assert objective.clean_patch(0) == 28
     digit = np.zeros((28, 28, 3), np.uint8)
@@ -185,7 +195,7 @@ def test_training_damage_follows_its_flags(photo, tmp_path):
     """--reencoded, --unmarked, --opacity and --logo each change what is trained on."""
 
     def samples(task: str, count: int = 12, **flags) -> list[dict[str, torch.Tensor]]:
-        built = TASKS[task].load()
+        built = load_task(task)
         objective = RestorationObjective(built, built.spec.training_options(**flags), patch=64)
         side = objective.clean_patch(0)
         return [
@@ -239,7 +249,7 @@ def test_a_stroke_goes_on_where_it_was_lost(photo):
     found = stroke & (np.arange(300) < 100)
     told = continued(compressed(image), found, sure=found)
     assert told[stroke].mean() > 0.9
-    assert told[~grown(stroke, 2)].mean() < 0.002
+    assert told[~dilate(stroke, 2)].mean() < 0.002
     assert np.array_equal(continued(compressed(photo[:200, :300]), found, sure=found), found), "nothing goes on here"
     wall, fading = image.copy(), image.copy()
     wall[95:140, 200:280] = (30, 200, 60)
@@ -256,10 +266,10 @@ def test_what_looks_like_damage_in_spots_is_none(photo):
     levels[20:40, 20:80] = -2 * LEVELS
     levels[25:29, 30:34] = 7 * LEVELS
     image = compressed(photo[:120, :160])
-    assert inpaint._found(image, levels, eager=False) is None
-    assert inpaint._found(image, levels, eager=True).any()
+    assert inpaint._found(Picture.of(image), levels, aggressive=False) is None
+    assert inpaint._found(Picture.of(image), levels, aggressive=True).any()
     levels[80:90] = 6 * LEVELS
-    found = inpaint._found(image, levels, eager=False)
+    found = inpaint._found(Picture.of(image), levels, aggressive=False)
     assert found[80:90].all()
     assert found[20:40, 20:80].all()
     assert not found[:15].any()
@@ -297,11 +307,11 @@ def test_plain_borders_are_no_damage(photo, dtype):
         bordered = np.pad(photo, (*widths, (0, 0)), constant_values=level)
         packed = cv2.imdecode(cv2.imencode(".jpg", bordered, [cv2.IMWRITE_JPEG_QUALITY, 92])[1], cv2.IMREAD_COLOR)
         expected = np.pad(np.zeros(photo.shape[:2], bool), widths, constant_values=True)
-        assert np.array_equal(frame_of(to_dtype(to_float(bordered), dtype)), expected)
-        blurred = frame_of(to_dtype(to_float(packed), dtype))
+        assert np.array_equal(plain_border(to_dtype(to_float(bordered), dtype)), expected)
+        blurred = plain_border(to_dtype(to_float(packed), dtype))
         assert not (blurred & ~expected).any()
         assert blurred.sum() > 0.4 * expected.sum(), "but for the pixels where JPEG rings"
     barred = photo.copy()
     barred[:9] = 255
-    assert not frame_of(to_dtype(to_float(barred), dtype)).any()
-    assert frame_of(np.zeros((5, 7, 3), dtype)).all()
+    assert not plain_border(to_dtype(to_float(barred), dtype)).any()
+    assert plain_border(np.zeros((5, 7, 3), dtype)).all()

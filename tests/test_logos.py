@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from restore.corruptions.base import Corrupted
-from restore.corruptions.logos import SIDE, Logos
-from restore.corruptions.marks import Ink, LogoMark
+from restore.corruptions.drawing.logos import SIDE, Logos
+from restore.corruptions.drawing.marks import Ink, LogoMark
 from restore.corruptions.watermark_overlay import Layer, WatermarkOverlay, WatermarkOverlayParams
 from restore.errors import ImageError, UsageError
 from restore.images import Image, find_images, read_image, write_image

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from restore.corruptions.base import Corrupted
-from restore.evaluation.evaluate import Model, contenders
+from restore.evaluation.evaluate import Model, all_methods
 from restore.evaluation.protocols import leading, measure, protocol
-from restore.evaluation.trials import COVERED, Answer, Contender, Entry, Trial, trials
+from restore.evaluation.trials import COVERED, Entry, Method, Prediction, Trial, trials
 from restore.images import read_image
 from restore.metrics import psnr
 from restore.pixels import to_dtype, to_float
 from restore.tasks import TASKS
-from restore.tasks.base import Case, Finding, Head, Variant
+from restore.tasks.base import Analysis, Case, Head, TrainingPair, load_task
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class StampHead(Head):
 
     colours = True
 
-    def analyse(self, image: np.ndarray, options: Any, look: Any, mask: np.ndarray | None = None) -> Finding:
+    def analyse(self, image: np.ndarray, options: Any, look: Any, mask: np.ndarray | None = None) -> Analysis:
         found = np.zeros(image.shape[:2], bool)
         found[: len(image) // 4] = True
-        return Finding(found if mask is None else mask)
+        return Analysis(found if mask is None else mask)
 
     def finish(self, output: Any, pixels: np.ndarray, context: Any, window: Any) -> np.ndarray:
         return np.full_like(pixels, 0.5)
@@ -55,7 +55,7 @@ class StampHead(Head):
 
 def stamped(clean: np.ndarray, **case: bool) -> Trial:
     stamp = Stamp()
-    kind = Case("stamped", Variant(stamp, StampHead()), psnr, **case)
+    kind = Case("stamped", TrainingPair(stamp, StampHead()), psnr, **case)
     return Trial(kind, clean, stamp.apply(clean, None), None)
 
 
@@ -67,15 +67,15 @@ def clean(clean_folder: Path) -> np.ndarray:
 def test_measures_follow_what_the_damage_carries(clean: np.ndarray, clean_folder: Path) -> None:
     trial = stamped(clean)
 
-    def perfect(given: Trial) -> Answer:
-        return Answer(clean, np.arange(72)[:, None].repeat(72, axis=1) < 18)
+    def perfect(given: Trial) -> Prediction:
+        return Prediction(clean, np.arange(72)[:, None].repeat(72, axis=1) < 18)
 
-    def shy(given: Trial) -> Answer:  # mends, and darkens one pixel that was whole
+    def shy(given: Trial) -> Prediction:  # mends, and darkens one pixel that was whole
         restored = clean.copy()
         restored[-1, -1] = 0
-        return Answer(restored)
+        return Prediction(restored)
 
-    scores = measure(trial, Contender("perfect", "model", "", perfect), perfect(trial))
+    scores = measure(trial, Method("perfect", "model", "", perfect), perfect(trial))
     assert scores["psnr"] == scores["psnr_inside"] == scores["gain"] == math.inf
     assert scores["changed_outside"] == 0
     assert scores["mask_iou"] == pytest.approx(0.5)
@@ -83,19 +83,19 @@ def test_measures_follow_what_the_damage_carries(clean: np.ndarray, clean_folder
     assert scores["colorfulness"] == scores["true_colours"] > 5
     assert scores["identical"] == 100
     assert math.isnan(scores["harm"])
-    scores = measure(trial, Contender("shy", "model", "", shy), shy(trial))
+    scores = measure(trial, Method("shy", "model", "", shy), shy(trial))
     assert scores["changed_outside"] == pytest.approx(100 / (36 * 72))
     assert scores["psnr_inside"] == math.inf
     assert scores["identical"] == 0
     assert 30 < scores["harm"] < math.inf
     assert math.isnan(scores["mask_iou"])
-    scores = measure(trial, Contender("none", "input", "", shy), Answer(trial.damage.image))
+    scores = measure(trial, Method("none", "input", "", shy), Prediction(trial.damage.image))
     assert scores["gain"] == 0
     assert all(math.isnan(scores[key]) for key in ("harm", "identical", "mask_iou"))
     # and a plain damage has none of these
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].trial_options()
+    task, damage = load_task("denoise"), TASKS["denoise"].trial_options()
     plain = next(iter(trials(Entry("x", clean_folder / "cat.png"), task, damage, 0)))
-    assert set(measure(plain, Contender("x", "input", "", perfect), perfect(plain))) == {"psnr", "ssim", "ciede2000"}
+    assert set(measure(plain, Method("x", "input", "", perfect), perfect(plain))) == {"psnr", "ssim", "ciede2000"}
 
 
 def test_gain_is_measured_where_a_mark_shows(clean: np.ndarray) -> None:
@@ -106,24 +106,24 @@ def test_gain_is_measured_where_a_mark_shows(clean: np.ndarray) -> None:
     opacity[18:36] = COVERED / 2
     mended = trial.damage.image.copy()
     mended[:18] = clean[:18]
-    method = Contender("x", "baseline", "", lambda given: Answer(mended))
-    assert measure(trial, method, Answer(mended))["gain"] == math.inf
+    method = Method("x", "baseline", "", lambda given: Prediction(mended))
+    assert measure(trial, method, Prediction(mended))["gain"] == math.inf
     from_file = replace(trial, damage=replace(trial.damage, opacity=None, colour=None))
-    assert measure(from_file, method, Answer(mended))["gain"] == pytest.approx(10 * math.log10(2), abs=1.5)
+    assert measure(from_file, method, Prediction(mended))["gain"] == pytest.approx(10 * math.log10(2), abs=1.5)
 
 
 def test_a_gray_picture_has_no_correlation(clean: np.ndarray) -> None:
     """Rounding leaves a trace of colour in CIELAB's ab of gray; it means nothing."""
-    gray = Answer(clean[..., :1])
+    gray = Prediction(clean[..., :1])
     trial = stamped(clean)
-    assert math.isnan(measure(trial, Contender("gray", "input", "", lambda given: gray), gray)["ab_correlation"])
+    assert math.isnan(measure(trial, Method("gray", "input", "", lambda given: gray), gray)["ab_correlation"])
 
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_what_the_task_goes_by_is_what_its_case_says(inside: bool, clean: np.ndarray) -> None:
     trial = stamped(clean, inside=inside)
-    answer = Answer(trial.damage.image)
-    scores = measure(trial, Contender("x", "input", "", lambda given: answer), answer)
+    answer = Prediction(trial.damage.image)
+    scores = measure(trial, Method("x", "input", "", lambda given: answer), answer)
     assert scores[leading(trial)] == trial.case.value(trial.damage.image, clean, trial.damage)
     assert scores["psnr_inside"] == pytest.approx(scores["psnr"] - 10 * math.log10(2))
     assert ("goes by PSNR inside the mask" in protocol(trial)) == inside
@@ -131,8 +131,8 @@ def test_what_the_task_goes_by_is_what_its_case_says(inside: bool, clean: np.nda
 
 def test_a_model_says_what_it_found_and_is_told_what_the_case_gives(clean: np.ndarray, denoiser: Path) -> None:
     """IoU is that of the mask it restored by; where the mask is given there is nothing to find."""
-    model = Model(denoiser, TASKS["denoise"].load(), torch.device("cpu"), torch.float32)
-    (method,) = (one for one in contenders([model], []) if one.kind == "model")
+    model = Model(denoiser, load_task("denoise"), torch.device("cpu"), torch.float32)
+    (method,) = (one for one in all_methods([model], []) if one.kind == "model")
     blind = stamped(clean)
     answer = method.restore(blind)
     assert np.array_equal((answer.pixels != blind.damage.image).any(axis=(1, 2)), np.arange(72) < 18)

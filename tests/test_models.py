@@ -19,6 +19,7 @@ from restore.models.blocks import pad_to_multiple
 from restore.models.ensemble import EnsembleAutoencoderConfig
 from restore.models.registry import Architecture
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 
 CONFIGS = [
     ConvAutoencoderConfig(widths=(6, 8, 10), blocks=(1, 1, 1)),
@@ -111,7 +112,7 @@ def test_default_networks_are_light(task):
 
     All files together stay under 32 MB, at two bytes a parameter.
     """
-    built = TASKS[task].load()
+    built = load_task(task)
     network = build(built.arch, built.config)
     parameters = sum(p.numel() for p in network.parameters())
     planes = {"inpaint": 4, "dewatermark": 7, "colorize": 1}.get(task, 3)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from restore.corruptions.drawing.shapes import BLACK, WHITE, Colour, Line, Rectangle, Text
+from restore.corruptions.drawing.text import FONTS, draw_text, random_text
 from restore.corruptions.occlusion_bars import FAMILIES, OcclusionBars, OcclusionBarsParams
-from restore.corruptions.shapes import BLACK, WHITE, Colour, Line, Rectangle, Text
-from restore.corruptions.text import FONTS, draw_text, random_text
 from restore.errors import UsageError
 from restore.pixels import to_float, white
 

@@ -16,6 +16,7 @@ from restore.inference.restorer import Restorer
 from restore.metrics import mask_iou, masked_psnr, psnr
 from restore.pixels import luma, to_dtype, to_float
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 # A little under what the shipped files score, so that a change for the worse shows. dB.
@@ -48,17 +49,17 @@ def pixels(path: Path) -> np.ndarray:
 
 def score(task: str, folder: Path) -> dict[str, float]:
     """Mean score of each case of `task` over the pictures in `folder`, with the shipped weights."""
-    built = TASKS[task].load()
+    built = load_task(task)
     loaded = package.load(task)
     scores = {}
     for number, case in enumerate(built.cases(TASKS[task].trial_options())):
-        restorer = Restorer(case.variant.head, loaded._network, loaded.options, loaded.device, loaded.dtype)
+        restorer = Restorer(case.pair.head, loaded._network, loaded.options, loaded.device, loaded.dtype)
         found = []
         for index, path in enumerate(find_images(folder)):
             image = pixels(path)
-            params = case.variant.corruption.sample(image.shape, np.random.default_rng((number, index)))
-            restored = restorer(case.variant.corruption.apply(image, params).image)
-            found.append(case.score(restored, case.variant.corruption.target(image, params)))
+            params = case.pair.corruption.sample(image.shape, np.random.default_rng((number, index)))
+            restored = restorer(case.pair.corruption.apply(image, params).image)
+            found.append(case.score(restored, case.pair.corruption.target(image, params)))
         scores[case.label] = float(np.mean(found))
     return scores
 
@@ -103,7 +104,7 @@ def test_standard_sets(task, dataset, bench, capsys):
 def test_samples_are_repaired():
     """The covered and the marked samples, known to be so: far nearer to the originals where something lay over them."""
     for task, folder in (("inpaint", "covered"), ("dewatermark", "marked")):
-        restorer, gains = package.load(task, eager=True), []
+        restorer, gains = package.load(task, aggressive=True), []
         for path in find_images(SAMPLES / folder):
             damaged, clean = pixels(path), pixels(SAMPLES / "clean" / path.name)
             lost = (damaged != clean).any(axis=-1)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from restore.corruptions.drawing.shapes import WHITE, Rectangle
 from restore.corruptions.gaussian_noise import GaussianNoise
 from restore.corruptions.occlusion_bars import OcclusionBars, OcclusionBarsParams
 from restore.corruptions.reencoded import INTERPOLATIONS, Reencoded, ReencodedParams
-from restore.corruptions.shapes import WHITE, Rectangle
 from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.pixels import to_float, white

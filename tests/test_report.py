@@ -16,10 +16,11 @@ from evaluation_tools import check_page, denoise_results, write_pictures
 from restore.cli.app import run
 from restore.evaluation.evaluate import evaluate
 from restore.evaluation.results import Results
-from restore.evaluation.trials import Contender, find_entries
+from restore.evaluation.trials import Method, find_entries
 from restore.images import Image, read_image, write_image
 from restore.metrics import psnr
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,8 @@ def report_page(clean_folder: Path) -> str:
     from restore.evaluation.report import report
 
     results = denoise_results(clean_folder, ["wavelets"])
-    methods = [*results.methods, Contender("<b>mine</b>", "model", "a & b", results.methods[-1].restore)]
-    task, damage = TASKS["denoise"].load(), TASKS["denoise"].damage(sigma=(25.0, 25.0))
+    methods = [*results.methods, Method("<b>mine</b>", "model", "a & b", results.methods[-1].restore)]
+    task, damage = load_task("denoise"), TASKS["denoise"].damage(sigma=(25.0, 25.0))
     results = Results("denoise", 0, "restore evaluate denoise clean --sigma '<25>'", methods)
     for scored in evaluate(find_entries(clean_folder), task, damage, methods):
         results.add(scored)

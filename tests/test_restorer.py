@@ -16,12 +16,11 @@ from restore.cli.app import run
 from restore.corruptions.downsample import resize_bicubic
 from restore.errors import UsageError
 from restore.images import Image
-from restore.inference import bands
-from restore.inference import room as rooms
+from restore.inference import restorer as restorers
+from restore.inference import tiling
 from restore.inference.engine import Engine
 from restore.inference.restorer import Restorer
 from restore.metrics import psnr
-from restore.pixels import is_gray
 from restore.tasks import TASKS
 
 tasks = pytest.mark.parametrize("task", sorted(TASKS))
@@ -75,7 +74,7 @@ def test_memory_grows_by_the_picture_alone(tiny):
 import numpy as np
 import torch
 from restore.inference import restorer
-from restore.inference.measuring import forget_peak, peak_memory
+from restore.inference.benchmark import forget_peak, peak_memory
 torch.set_num_threads(1)
 restore = restorer.load("denoise", {str(tiny("denoise"))!r}, "cpu", "fp32", 256)
 part = np.random.default_rng(0).integers(0, 256, (256, 256, 4), np.uint8)
@@ -93,36 +92,42 @@ for times in (4, 4, 28):
     assert large - small < pixels * (2 * 4 + 0.5)
 
 
-def test_a_scale_keeps_memory_bounded_too(tiny):
-    """Alpha is enlarged in bands: as all at once but for a rounding here and there, and without its size in floats."""
+def test_alpha_is_enlarged_as_without_a_network(tiny):
+    """In tiles as all at once, for arrays and for pictures of files."""
     image = np.random.default_rng(0).integers(0, 256, (301, 97, 4), np.uint8)
-    into = np.zeros((903, 291, 4), np.uint8)
-    difference = np.abs(_in_small_bands(bands.enlarge, image, into).astype(int) - resize_bicubic(image, (903, 291)))
-    assert difference.max() <= 1
-    assert difference.mean() < 0.001
-    restorer = package.load("super-resolve", str(tiny("super-resolve")), device="cpu", precision="fp32", scale=3)
-    assert np.array_equal(restorer(image)[..., 3:], resize_bicubic(image[..., 3:], (903, 291)))
-    assert np.array_equal(restorer.restore(Image(image[..., :3], image[..., 3])).image.array, restorer(image))
-
-
-def _in_small_bands(function, image, into):
-    before, bands.PIXELS = bands.PIXELS, 5000
-    try:
-        function(image, into)
-    finally:
-        bands.PIXELS = before
-    return into
+    expected = resize_bicubic(image[..., 3:], (903, 291))
+    for tile in (0, 64):
+        restorer = package.load(
+            "super-resolve", str(tiny("super-resolve")), device="cpu", precision="fp32", scale=3, tile=tile
+        )
+        restored = restorer(image)
+        difference = np.abs(restored[..., 3:].astype(int) - expected)
+        assert difference.max() <= 1
+        assert difference.mean() < 0.001
+        assert np.array_equal(restorer.restore(Image(image[..., :3], image[..., 3])).image.array, restored)
 
 
 def test_gray_is_found_in_bands(photo, monkeypatch):
-    monkeypatch.setattr(bands, "PIXELS", 1000)
+    monkeypatch.setattr(restorers, "BAND_PIXELS", 1000)
     gray = np.repeat(photo[..., :1], 3, axis=-1)
-    assert bands.gray(gray)
+    assert restorers._is_gray(gray)
     for row, column in ((0, 0), (150, 200), (299, 450)):
         coloured = gray.copy()
         coloured[row, column, 2] ^= 1
-        assert not bands.gray(coloured)
-        assert is_gray(coloured) == bands.gray(coloured)
+        assert not restorers._is_gray(coloured)
+
+
+def test_pictures_are_enqueued_together_and_fail_alone(tiny, photo):
+    """Each picture comes out as by itself; what is wrong with one is raised by its own result."""
+    restorer = package.load("inpaint", str(tiny("inpaint")), device="cpu", precision="fp32")
+    mask = np.zeros((80, 90), bool)
+    mask[30:40] = True
+    first, second = Image(photo[:80, :90]), Image(photo[100:180, 100:190])
+    pending = restorer.enqueue([(first, mask), (second, mask[:50]), (second, mask)])
+    assert np.array_equal(pending[2].result().image.pixels, restorer(second.pixels, mask))
+    assert np.array_equal(pending[0].result().image.pixels, restorer(first.pixels, mask))
+    with pytest.raises(UsageError, match="a mask of 90x50 does not fit a picture of 90x80"):
+        pending[1].result()
 
 
 @pytest.fixture
@@ -131,19 +136,20 @@ def pretended(tiny, monkeypatch):
 
     def make(pixels: int | Callable[[int], int], **options) -> tuple[Restorer, list[tuple[str, tuple[int, ...]]]]:
         """pixels: so many fit, or as many as follow from the overlap of tiles."""
-        really, seen = Engine.run, []
+        really, seen = Engine.restore, []
 
-        def on_cpu(self, planes, device, stage):
-            seen.append((device.type, tuple(planes.shape)))
-            if device.type == "cuda" and planes.shape[0] * planes.shape[2] * planes.shape[3] > fitting:
+        def on_cpu(self, pixels, context, gray, device, dtype):
+            count, height, width, channels = pixels.shape
+            seen.append((device.type, (count, channels, height, width)))
+            if device.type == "cuda" and count * height * width > fitting:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-            return really(self, planes, torch.device("cpu"), stage)
+            return really(self, pixels, context, gray, torch.device("cpu"), dtype)
 
-        monkeypatch.setattr(Engine, "run", on_cpu)
-        monkeypatch.setattr(rooms, "free_memory", lambda device: 10**11)
+        monkeypatch.setattr(Engine, "restore", on_cpu)
+        monkeypatch.setattr(tiling, "free_memory", lambda device: 10**11)
         restorer = package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", **options)
         gpu = torch.device("cuda:0")
-        restorer.device = restorer._room.device = gpu
+        restorer.device = restorer._planner.device = restorer._planner._wanted = gpu
         fitting = pixels if isinstance(pixels, int) else pixels(overlap_of(restorer))
         return restorer, seen
 
@@ -152,8 +158,8 @@ def pretended(tiny, monkeypatch):
 
 def overlap_of(restorer: Restorer) -> int:
     """Pixels that a tile sees beyond itself."""
-    stride = restorer._network.stride
-    return -(-restorer._room.overlap // stride) * stride
+    stride = restorer.network.stride
+    return -(-restorer._planner.overlap // stride) * stride
 
 
 def expected(tiny, image: np.ndarray) -> np.ndarray:
@@ -282,8 +288,9 @@ def test_compile(tiny, photo, monkeypatch, capsys, tmp_path):
             super().__init__()
             self.network = network
 
-        def forward(self, planes, scale):
-            return planes + 2 * (self.network(planes, scale) - planes)
+        def forward(self, pixels, context, gray):
+            restored, finite = self.network(pixels, context, gray)
+            return pixels + 2 * (restored - pixels), finite
 
     def compiling(network):
         compiled.append(network)
@@ -303,7 +310,7 @@ def test_compile(tiny, photo, monkeypatch, capsys, tmp_path):
     assert len(compiled) == 2
 
     class Refusing(torch.nn.Module):
-        def forward(self, planes, scale):
+        def forward(self, pixels, context, gray):
             from torch._dynamo.exc import Unsupported
 
             raise Unsupported("no C++ compiler found", real_stack=None)

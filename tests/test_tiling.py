@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore.inference import room as rooms
-from restore.inference.room import LARGEST, LARGEST_ON_CPU, SIDES, SMALLEST, Room, automatic_side
-from restore.inference.tiling import Tile, batches, cut, plan
+from restore.inference import tiling
+from restore.inference.tiling import (
+    LARGEST,
+    LARGEST_ON_CPU,
+    RECOVERY,
+    SIDES,
+    SMALLEST,
+    Item,
+    Tile,
+    TilePlanner,
+    automatic_side,
+    batches,
+    cut,
+    plan_tiles,
+)
 from restore.models.registry import Architecture
 from restore.tasks.base import Window
 
@@ -46,7 +60,7 @@ def covered(tiles: list[Tile], height: int, width: int) -> np.ndarray:
     stride=st.sampled_from((1, 2, 3, 8)),
 )
 def test_plan(height, width, tile, overlap, stride):
-    tiles = plan(height, width, tile, overlap, stride)
+    tiles = plan_tiles(height, width, tile, overlap, stride)
     assert (covered(tiles, height, width) == 1).all()
     for one in tiles:
         outer, inner = one.outer, one.inner
@@ -67,7 +81,7 @@ def test_plan(height, width, tile, overlap, stride):
 @given(height=sizes, width=sizes, tile=st.integers(20, 320), stride=st.sampled_from((1, 8)))
 def test_pieces_are_of_one_size(height, width, tile, stride):
     """None is a sliver: with so many pieces, none could be smaller by more than what rounding takes."""
-    tiles = plan(height, width, tile, 0, stride)
+    tiles = plan_tiles(height, width, tile, 0, stride)
     heights = {one.inner.height for one in tiles}
     assert len(heights) <= 2
     pieces = len({one.inner.top for one in tiles})
@@ -80,30 +94,44 @@ def test_tiles_cut_again(height, width, first, second, overlap):
     """As after a lack of memory: smaller tiles take the place of larger ones, pixel by pixel."""
     smaller = [
         tile
-        for large in plan(height, width, first, overlap, 8)
+        for large in plan_tiles(height, width, first, overlap, 8)
         for tile in cut(large.inner, height, width, second, overlap, 8)
     ]
     assert (covered(smaller, height, width) == 1).all()
     assert all(tile.outer.top % 8 == 0 and tile.inner.left % 8 == 0 for tile in smaller)
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """A picture of which nothing but the size matters."""
+
+    size: tuple[int, int]
+
+
+def items_of(tiles: list[Tile], size: tuple[int, int] = (300, 300)) -> list[Item[Sheet]]:
+    sheet = Sheet(size)
+    return [Item(sheet, tile) for tile in tiles]
+
+
 @settings(max_examples=50, deadline=None)
 @given(height=sizes, width=sizes, tile=st.integers(16, 200), pixels=st.integers(1, 60_000))
 def test_batches(height, width, tile, pixels):
-    tiles = plan(height, width, tile, 16, 8)
-    groups = list(batches(tiles, pixels))
-    assert sorted((one.inner.top, one.inner.left) for group in groups for one in group) == [
-        (one.inner.top, one.inner.left) for one in tiles
+    items = items_of(plan_tiles(height, width, tile, 16, 8))
+    groups = list(batches(items, pixels))
+    assert sorted((one.tile.inner.top, one.tile.inner.left) for group in groups for one in group) == [
+        (one.tile.inner.top, one.tile.inner.left) for one in items
     ]
     for group in groups:
-        assert len({(one.outer.height, one.outer.width) for one in group}) == 1
-        together = sum(one.outer.height * one.outer.width for one in group)
+        assert len({one.shape for one in group}) == 1
+        together = sum(one.shape[0] * one.shape[1] for one in group)
         assert len(group) == 1 or together <= pixels
 
 
-def test_batches_are_as_large_as_they_may_be():
+def test_batches_are_as_large_as_they_may_be_and_of_one_kind():
     tiles = [Tile(Window(0, left, 10, 10), Window(0, left, 10, 10)) for left in range(0, 70, 10)]
-    assert [len(group) for group in batches(tiles, 300)] == [3, 3, 1]
+    assert [len(group) for group in batches(items_of(tiles), 300)] == [3, 3, 1]
+    mixed = [Item(Sheet((10, 70)), tile, (number % 2,)) for number, tile in enumerate(tiles)]
+    assert [len(group) for group in batches(mixed, 300)] == [3, 1, 3]
 
 
 @pytest.mark.parametrize(("device", "most"), [(CPU, LARGEST_ON_CPU), (GPU, LARGEST)])
@@ -117,29 +145,65 @@ def test_automatic_side(device, most):
             assert automatic_side((side + 96) ** 2 - 1, 48, device) < side or side == SMALLEST
 
 
+def planner(device: torch.device, tile: int = 0) -> TilePlanner:
+    return TilePlanner(Network(), 1, torch.float32, device, tile, 16)
+
+
 @pytest.mark.parametrize("device", [CPU, GPU])
 def test_free_memory_decides(device, monkeypatch):
     """Half of the memory, smaller tiles; what is computed at once takes the share of it that it may."""
     free = {}
-    monkeypatch.setattr(rooms, "free_memory", lambda device: free["bytes"])
+    monkeypatch.setattr(tiling, "free_memory", lambda device: free["bytes"])
     sides = []
     for megabytes in (20_000, 400, 100, 20, 0):
         free["bytes"] = megabytes * 10**6
-        room = Room(Network(), 1, torch.float32, device, 0, 16)
-        tiles = room.plan(6000, 6000)
-        groups = list(room.batches(tiles))
+        chosen = planner(device)
+        tiles = chosen.plan(6000, 6000)
         sides.append(max(tile.inner.height for tile in tiles))
-        for group in groups:
-            needed = sum(tile.outer.height * tile.outer.width for tile in group) * 100 * 4
+        for group, _ in chosen.run(items_of(tiles, (6000, 6000)), len):
+            needed = sum(one.shape[0] * one.shape[1] for one in group) * 100 * 4
             assert needed <= free["bytes"] or sides[-1] <= SMALLEST
     assert sides == sorted(sides, reverse=True)
     assert len(set(sides)) == 5
 
 
 def test_a_gpu_takes_small_tiles_together(monkeypatch):
-    monkeypatch.setattr(rooms, "free_memory", lambda device: 10**10)
-    on_gpu, on_cpu = (Room(Network(), 1, torch.float32, device, 128, 16) for device in (GPU, CPU))
-    tiles = on_gpu.plan(1024, 1024)
-    assert max(len(group) for group in on_gpu.batches(tiles)) == 36  # all that are not at the border
-    tiles = on_cpu.plan(1024, 1024)
-    assert {len(group) for group in on_cpu.batches(tiles)} == {1}
+    monkeypatch.setattr(tiling, "free_memory", lambda device: 10**10)
+    largest = {}
+    for device in (GPU, CPU):
+        chosen = planner(device, 128)
+        items = items_of(chosen.plan(1024, 1024), (1024, 1024))
+        largest[device.type] = max(count for _, count in chosen.run(items, len))
+    assert largest == {"cuda": 36, "cpu": 1}  # all that are not at the border
+
+
+def test_a_lack_of_memory_is_forgotten_in_time(monkeypatch):
+    """The device is tried again after a picture on the CPU, and larger tiles after many without trouble."""
+    monkeypatch.setattr(tiling, "free_memory", lambda device: 10**10)
+    chosen, full = planner(GPU, 256), [True]
+
+    def compute(group):
+        if full[0] and chosen.device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def picture() -> str:
+        list(chosen.run(items_of(chosen.plan(500, 500), (500, 500)), compute))
+        return chosen.device.type
+
+    assert [picture(), picture()] == ["cpu", "cpu"]
+    full[0] = False
+    assert picture() == "cuda"
+    full[0] = True
+    assert [picture(), picture(), picture()] == ["cpu"] * 3, "the second time it rests longer"
+    full[0] = False
+    assert picture() == "cuda"
+
+    chosen = planner(GPU, 256)
+
+    def small(group):
+        if max(group[0].shape) > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    list(chosen.run(items_of(chosen.plan(500, 500), (500, 500)), small))
+    sides = [max(tile.inner.height for tile in chosen.plan(500, 500)) for _ in range(RECOVERY)]
+    assert sides[-1] > sides[0]

@@ -23,6 +23,7 @@ from restore import weights
 from restore.cli.app import run as run_cli
 from restore.errors import RestoreError, TrainingError, UsageError
 from restore.tasks import TASKS
+from restore.tasks.base import load_task
 from restore.tasks.objective import RestorationObjective
 from restore.training import checkpoint
 from restore.training.data import Batches, Key, Patches, fitting_patch, loader, variant_of
@@ -50,7 +51,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def objective(name: str = "denoise", patch: int = 32) -> RestorationObjective:
-    task = TASKS[name].load()
+    task = load_task(name)
     return RestorationObjective(task, task.spec.training_options(), replace(task.config, **TINY), patch)
 
 
@@ -180,7 +181,7 @@ def test_resume_is_no_interruption(name, optimizer, folder, tmp_path):
 def test_training_learns_and_keeps_the_best(folder, tmp_path):
     out = tmp_path / "out.safetensors"
     loud = replace(TASKS["denoise"].training_options(), sigma=(50.0, 50.0))
-    start = RestorationObjective(TASKS["denoise"].load(), loud, replace(TASKS["denoise"].load().config, **TINY), 32)
+    start = RestorationObjective(load_task("denoise"), loud, replace(load_task("denoise").config, **TINY), 32)
     result = train(start, request(folder, out, steps=120, lr=8e-3), report=quietly, bar=True)
     torch.manual_seed(0)
     pictures = Pictures(list_pictures([folder]), report=quietly)
@@ -211,7 +212,7 @@ def test_init_starts_from_weights(folder, tmp_path):
     train(objective(), request(folder, second, steps=1, lr=1e-9, init=first), report=quietly, bar=True)
     one, other = load_file(first), load_file(second)
     assert all(torch.allclose(one[key], other[key], atol=1e-3) for key in one)
-    wider = RestorationObjective(TASKS["denoise"].load(), TASKS["denoise"].training_options(), None, 32)
+    wider = RestorationObjective(load_task("denoise"), TASKS["denoise"].training_options(), None, 32)
     with pytest.raises(UsageError, match="another architecture or config"):
         train(wider, request(folder, tmp_path / "third.safetensors", init=first), report=quietly, bar=True)
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore.corruptions.grayscale import Grayscale, GrayscaleParams
-from restore.corruptions.logos import Logos
-from restore.corruptions.marks import (
+from restore.corruptions.drawing.logos import Logos
+from restore.corruptions.drawing.marks import (
     ACCENTS,
     FRAMES,
     SHAPES,
@@ -24,6 +23,7 @@ from restore.corruptions.marks import (
     draw_accent,
     draw_mark,
 )
+from restore.corruptions.grayscale import Grayscale, GrayscaleParams
 from restore.corruptions.watermark_overlay import (
     ARRANGEMENTS,
     LONGEST,

@@ -15,7 +15,7 @@ from restore.tasks import task_spec
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
-    from restore.inference.measuring import Measured
+    from restore.inference.benchmark import Measured
     from restore.inference.restorer import Restorer
 
 
@@ -52,7 +52,8 @@ def benchmark(flags: BenchmarkFlags) -> None:
     import cv2
 
     from restore.images import find_images
-    from restore.inference import measuring, restorer
+    from restore.inference import benchmark as measuring
+    from restore.inference import restorer
 
     cv2.setNumThreads(1)  # as when restoring
     restore = restorer.load(flags.task, flags.model, flags.device, flags.precision, flags.tile, compile=flags.compile)
@@ -74,7 +75,7 @@ def _record(flags: BenchmarkFlags, restore: Restorer, measured: Measured) -> dic
 
     from restore import __version__
     from restore.devices import describe
-    from restore.inference.measuring import PHASES
+    from restore.inference.benchmark import PHASES
 
     return {
         "task": flags.task,

@@ -13,6 +13,7 @@ from restore.cli.files import FileFlags, plan_files
 from restore.cli.flags import command
 from restore.cli.reporting import run_jobs
 from restore.tasks import TASKS, Options, TaskSpec
+from restore.tasks.base import load_task
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _body(spec: TaskSpec) -> Any:
         from restore.inference.restored import Restored
         from restore.pixels import to_dtype, to_float
 
-        corruption = spec.load().operator(damage)
+        corruption = load_task(spec.name).operator(damage)
 
         def corrupt(image: Image, _: np.ndarray | None = None) -> Restored:
             # The seed of a picture comes from its pixels, so that neither its name nor its place in a folder matters.

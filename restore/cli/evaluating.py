@@ -16,6 +16,7 @@ from restore.cli.flags import argument, command
 from restore.cli.reporting import say
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
+from restore.tasks.base import load_task
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _body(spec: TaskSpec) -> Any:
 
         logging.basicConfig(format="restore: %(message)s", stream=sys.stderr)
         entries = find_entries(flags.folder, flags.corrupted, flags.masks, flags.limit)
-        task = spec.load()
+        task = load_task(spec.name)
         _note_idle(task, damage, flags)
         results = _prepared(spec, task, damage, options, flags)
         _run(results, entries, task, damage, flags)
@@ -120,7 +121,7 @@ def _body(spec: TaskSpec) -> Any:
 def _prepared(spec: TaskSpec, task: Task, damage: Options, options: Options, flags: EvaluateFlags) -> Results:
     """Everyone who takes part, before the first picture is read. Raises UsageError for a call that cannot be."""
     from restore.evaluation.baselines import choose
-    from restore.evaluation.evaluate import contenders
+    from restore.evaluation.evaluate import all_methods
     from restore.evaluation.results import Results
 
     names = None if flags.baselines is None else [name.strip() for name in flags.baselines.split(",")]
@@ -130,8 +131,8 @@ def _prepared(spec: TaskSpec, task: Task, damage: Options, options: Options, fla
     if not flags.corrupted:
         for case in task.cases(damage):
             for model in models:
-                model.check(case.variant.head.scale)
-    methods = contenders(models, [baseline.contender() for baseline in chosen])
+                model.check(case.pair.head.scale)
+    methods = all_methods(models, [baseline.method() for baseline in chosen])
     return Results(spec.name, flags.seed, _typed(spec, flags, damage, options), methods, notes=missing)
 
 
@@ -168,7 +169,7 @@ def _note_idle(task: Task, damage: Options, flags: EvaluateFlags) -> None:
         raise UsageError(f"--{given[0]} describes damage made here, and --corrupted brings its own; give one")
 
     def cases(options: Options) -> list[str]:
-        return [f"{case.label} {case.variant.corruption!r}" for case in task.cases(options)]
+        return [f"{case.label} {case.pair.corruption!r}" for case in task.cases(options)]
 
     for name in given:
         if cases(replace(damage, **{name: getattr(default, name)})) == cases(damage):

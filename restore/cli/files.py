@@ -30,7 +30,7 @@ class FileFlags:
     output: str | None = option(
         None, "The same as OUTPUT: a file, a folder, or - for stdout.", flags=("-o",), metavar="PATH"
     )
-    recursive: bool = option(False, "Look into subfolders; the tree is mirrored.", flags=("-r",))
+    recursive: bool = option(False, "Predictor into subfolders; the tree is mirrored.", flags=("-r",))
     ext: str | None = option(None, "Format to write, such as png [default: the input's].", metavar="EXT")
     suffix: str | None = option(None, "What is put into names of outputs beside their input.", metavar="TEXT")
     quality: int | None = option(None, "Quality of lossy formats [default: the input's].", min=1, max=100)

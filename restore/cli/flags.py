@@ -23,8 +23,12 @@ def command(body: Callable[..., None], *kinds: type) -> Callable[..., None]:
     Typer makes the flags from its signature. A value that a dataclass refuses is a UsageError.
     """
     parameters = [parameter for kind in kinds for parameter in _parameters(kind)]
+    aliases = {f"{known.name}_alias": known for kind in kinds for known in fields(kind) if "alias" in known.metadata}
+    parameters += [_alias(name, known.metadata["alias"]) for name, known in aliases.items()]
 
     def call(**values: Any) -> None:
+        for name, known in aliases.items():
+            values[known.name] |= values.pop(name)
         body(*(kind(**{known.name: values[known.name] for known in fields(kind)}) for kind in kinds))
 
     call.__doc__ = body.__doc__
@@ -54,10 +58,21 @@ def _parameter(known: Field[Any], hint: Any) -> inspect.Parameter:
             default = ",".join(f"{number:g}" for number in cast(tuple[float, ...], known.default))
             hint = str
         name = "--" + known.name.replace("_", "-")
-        kind = typer.Option(*about.get("flags", ()), name, show_default=default not in (None, False, ""), **extra)
+        kind = typer.Option(
+            *about.get("flags", ()),
+            name,
+            show_default=default not in (None, False, ""),
+            **extra,
+        )
     return inspect.Parameter(
         known.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, kind]
     )
+
+
+def _alias(name: str, flag: str) -> inspect.Parameter:
+    """A switch under an earlier name, which help does not show."""
+    annotation = Annotated[bool, typer.Option(flag, hidden=True)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
 
 
 def _numbers(name: str, item: type, pair: bool) -> Callable[[str], tuple[Any, ...]]:

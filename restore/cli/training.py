@@ -12,6 +12,7 @@ from restore.cli.flags import argument, command
 from restore.cli.reporting import say
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
+from restore.tasks.base import load_task
 from restore.tasks.spec import option
 
 
@@ -56,7 +57,7 @@ class TrainFlags:
     net: list[str] | None = option(
         None, "A setting of the network, such as widths=48,96,192; may be repeated.", metavar="NAME=VALUE"
     )
-    variant: str = option("", "Variant name for the header of the weights.")
+    variant: str = option("", "TrainingPair name for the header of the weights.")
     data_terms: str = option("", "Under which terms the pictures stand, for the header of the weights.", metavar="TEXT")
     quiet: bool = option(False, "Print errors only.", flags=("-q",))
 
@@ -80,7 +81,7 @@ def _body(spec: TaskSpec) -> Any:
         if flags.steps and flags.minutes:
             raise UsageError("--steps and --minutes are two ways to say one thing; give one")
         init = weights.find(spec.name, flags.init) if flags.init else None
-        task = spec.load()
+        task = load_task(spec.name)
         config = _config(task.arch, task.config, init, flags.net or [])
         objective = RestorationObjective(task, damage, config, flags.patch)
         request = Request(

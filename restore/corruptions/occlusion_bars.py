@@ -10,8 +10,8 @@ from itertools import groupby
 import numpy as np
 
 from restore.corruptions.base import Corrupted
-from restore.corruptions.shapes import BLACK, WHITE, Colour, Line, Point, Rectangle, Shape, Text, coverage
-from restore.corruptions.text import random_text
+from restore.corruptions.drawing.shapes import BLACK, WHITE, Colour, Line, Point, Rectangle, Shape, Text, coverage
+from restore.corruptions.drawing.text import random_text
 from restore.errors import UsageError
 from restore.pixels import BT601, to_dtype, to_float
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from restore.corruptions.base import Corrupted
-from restore.corruptions.logos import Logos
-from restore.corruptions.marks import (
+from restore.corruptions.drawing.logos import Logos
+from restore.corruptions.drawing.marks import (
     Ink,
     LogoMark,
     Mark,

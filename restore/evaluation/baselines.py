@@ -17,7 +17,7 @@ from restore.colour import in_gamut, with_luma
 from restore.corruptions.downsample import resize_bicubic
 from restore.errors import RestoreError, UsageError, unknown_name
 from restore.evaluation.colour_table import TENTHS
-from restore.evaluation.trials import COVERED, Answer, Contender, Trial
+from restore.evaluation.trials import COVERED, Method, Prediction, Trial
 from restore.images.failures import CODEC_ERRORS, reason
 from restore.pixels import luma, to_dtype, to_float
 
@@ -53,10 +53,10 @@ class Baseline:
         """Whether its library is installed."""
         return self.package is None or find_spec(self.package) is not None
 
-    def contender(self) -> Contender:
+    def method(self) -> Method:
         """This baseline as one who takes part; whatever its library raises becomes a RestoreError."""
 
-        def restore(trial: Trial) -> Answer:
+        def restore(trial: Trial) -> Prediction:
             if self.masked and trial.covered is None:
                 raise RestoreError(f"{self.name}: has to be told where the damage is")
             try:
@@ -65,9 +65,9 @@ class Baseline:
                 raise RestoreError(f"{self.name}: {reason(error)}") from error
             if not np.isfinite(restored).all():
                 raise RestoreError(f"{self.name}: gave values that are no numbers")
-            return Answer(restored)
+            return Prediction(restored)
 
-        return Contender(self.name, "input" if self.untouched else "baseline", self.about, restore)
+        return Method(self.name, "input" if self.untouched else "baseline", self.about, restore)
 
 
 def choose(task: str, names: Sequence[str] | None = None, *, masks: bool = True) -> tuple[list[Baseline], list[str]]:

@@ -13,7 +13,7 @@ import torch
 from restore import weights
 from restore.errors import RestoreError, UsageError
 from restore.evaluation.protocols import leading, measure, protocol
-from restore.evaluation.trials import Answer, Contender, Entry, Trial, trials
+from restore.evaluation.trials import Entry, Method, Prediction, Trial, trials
 from restore.images import Image
 from restore.images.failures import printable
 from restore.inference.restorer import Restorer
@@ -69,7 +69,7 @@ class Model:
         tile: int = 0,
         tta: bool = False,
     ) -> None:
-        """options: of restoring, such as `eager`; None: as the task has them by itself.
+        """options: of restoring, such as `aggressive`; None: as the task has them by itself.
 
         Raises WeightsError for a file that is not there, damaged, or made for another task.
         """
@@ -87,7 +87,7 @@ class Model:
             extra += f", {name}" if value is True else f", {name} {value}"
         return f"{self.path.name}, {self.header.arch}, {millions:.2f} M parameters{extra}"
 
-    def restore(self, trial: Trial) -> Answer:
+    def restore(self, trial: Trial) -> Prediction:
         """The damaged picture of a trial, restored, in its own dtype; with the mask where the case gives it."""
         label = trial.case.label
         if label not in self._restorers:
@@ -103,7 +103,7 @@ class Model:
                 header=self.header,
             )
         restored = self._restorers[label].restore(Image(trial.damage.image), trial.told)
-        return Answer(restored.image.pixels, restored.mask)
+        return Prediction(restored.image.pixels, restored.mask)
 
     def check(self, scale: int) -> None:
         """Raises UsageError if these weights cannot enlarge by `scale`."""
@@ -114,23 +114,23 @@ class Model:
             )
 
 
-def contenders(models: Sequence[Model], baselines: Iterable[Contender]) -> list[Contender]:
+def all_methods(models: Sequence[Model], baselines: Iterable[Method]) -> list[Method]:
     """All who take part: the damaged picture as it is, the baselines, the models, under names that differ."""
     found = list(baselines)
-    if not any(contender.kind == "input" for contender in found):
-        found.insert(0, Contender("corrupted", "input", "no restoration", lambda trial: Answer(trial.untouched)))
-    taken = {contender.name for contender in found}
+    if not any(method.kind == "input" for method in found):
+        found.insert(0, Method("corrupted", "input", "no restoration", lambda trial: Prediction(trial.untouched)))
+    taken = {method.name for method in found}
     for model in models:
         name, number = model.path.stem, 2
         while name in taken:
             name, number = f"{model.path.stem} ({number})", number + 1
         taken.add(name)
-        found.append(Contender(name, "model", model.about, model.restore))
+        found.append(Method(name, "model", model.about, model.restore))
     return found
 
 
 def evaluate(
-    entries: Iterable[Entry], task: Task, damage: Options, methods: Sequence[Contender], seed: int = 0
+    entries: Iterable[Entry], task: Task, damage: Options, methods: Sequence[Method], seed: int = 0
 ) -> Iterator[Scored]:
     """Scores `methods` on every picture, in the order of `entries`.
 
@@ -155,7 +155,7 @@ def _reason(entry: Entry, error: Exception) -> str:
     return text if text.startswith(f"{entry.name}:") else f"{entry.name}: {text}"
 
 
-def _rows(entry: Entry, trial: Trial, methods: Sequence[Contender]) -> Iterator[Row]:
+def _rows(entry: Entry, trial: Trial, methods: Sequence[Method]) -> Iterator[Row]:
     how = protocol(trial)
     for method in methods:
         start = time.perf_counter()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from restore.corruptions.base import Corrupted
-from restore.evaluation.trials import COVERED, Answer, Contender, Trial
+from restore.evaluation.trials import COVERED, Method, Prediction, Trial
 from restore.metrics import ciede2000, colorfulness, mask_iou, masked_psnr, psnr, ssim
 from restore.pixels import to_dtype, to_float
 
@@ -24,18 +24,18 @@ COLOURLESS = 0.05  # standard deviation of ab; what rounding leaves of a gray pi
 
 @dataclass(frozen=True)
 class Result:
-    """What a contender made of a trial. answer: as it came. seen, clean: 8-bit (H,W,3), as they are scored."""
+    """What a method made of a trial. answer: as it came. seen, clean: 8-bit (H,W,3), as they are scored."""
 
     trial: Trial
-    contender: Contender
-    answer: Answer
+    method: Method
+    answer: Prediction
     seen: np.ndarray
     clean: np.ndarray
 
     @cached_property
     def unprovoked(self) -> np.ndarray:
-        """What the contender does to the picture when nothing is wrong with it, as it comes."""
-        return self.contender.restore(replace(self.trial, damage=Corrupted(self.trial.clean))).pixels
+        """What the method does to the picture when nothing is wrong with it, as it comes."""
+        return self.method.restore(replace(self.trial, damage=Corrupted(self.trial.clean))).pixels
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Measure:
     applies: Callable[[Trial], bool] | None = None
 
 
-def measure(trial: Trial, contender: Contender, answer: Answer) -> dict[str, float]:
-    """The scores of a contender's answer, by the keys of `MEASURES`.
+def measure(trial: Trial, method: Method, answer: Prediction) -> dict[str, float]:
+    """The scores of a method's answer, by the keys of `MEASURES`.
 
     Raises UsageError if the shape of its pixels is not that of the clean picture.
     """
-    result = Result(trial, contender, answer, eight_bit(answer.pixels), eight_bit(trial.clean))
+    result = Result(trial, method, answer, eight_bit(answer.pixels), eight_bit(trial.clean))
     return {known.key: known.value(result) for known in MEASURES if known.applies is None or known.applies(trial)}
 
 
@@ -117,14 +117,14 @@ def _gain(result: Result) -> float:
 
 def _harm(result: Result) -> float:
     """NaN where there was none: a mean of infinities would say nothing of the pictures that were harmed."""
-    if result.contender.kind != "model":
+    if result.method.kind != "model":
         return math.nan
     harmed = psnr(eight_bit(result.unprovoked), result.clean)
     return harmed if math.isfinite(harmed) else math.nan
 
 
 def _identical(result: Result) -> float:
-    if result.contender.kind != "model":
+    if result.method.kind != "model":
         return math.nan
     return 100.0 * np.array_equal(result.unprovoked, result.trial.clean)
 

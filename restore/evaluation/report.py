@@ -14,7 +14,7 @@ from restore.evaluation.evaluate import Row
 from restore.evaluation.page import page, picture, slider
 from restore.evaluation.protocols import eight_bit
 from restore.evaluation.results import Results, columns, lines, mean, notes, show
-from restore.evaluation.trials import Contender, Entry, Trial, trials
+from restore.evaluation.trials import Entry, Method, Trial, trials
 from restore.images import Image
 from restore.tasks.base import Task
 from restore.tasks.spec import Options
@@ -54,7 +54,7 @@ def report(results: Results, entries: Sequence[Entry], task: Task, damage: Optio
     return page(f"{results.task}: measured", "\n".join(body))
 
 
-def _champion(results: Results) -> Contender:
+def _champion(results: Results) -> Method:
     """Whose pictures are shown: the first model, or whatever there is."""
     return next((method for method in results.methods if method.kind == "model"), results.methods[-1])
 
@@ -94,7 +94,7 @@ def _ranked(rows: Sequence[Row]) -> list[tuple[str, Row]]:
     return [(title, next(row for row in order if row.picture == name)) for name, title in names.items()]
 
 
-def _crops(trial: Trial, method: Contender) -> Crops:
+def _crops(trial: Trial, method: Method) -> Crops:
     clean, restored = eight_bit(trial.clean), eight_bit(method.restore(trial).pixels)
     top, left = worst_window(((clean.astype(np.float64) - restored) ** 2).sum(axis=-1), CROP)
     window = slice(top, top + CROP), slice(left, left + CROP)
@@ -124,7 +124,7 @@ def _picture(title: str, row: Row, crops: Crops, results: Results) -> str:
     )
 
 
-def _scatter(results: Results, case: str, shown: Contender) -> str:
+def _scatter(results: Results, case: str, shown: Method) -> str:
     """A dot for each picture and model: the best rival's score across, the model's up; above the line is better."""
     rivals = [method for method in results.methods if method.kind != "model" and method is not shown]
     if not rivals:
@@ -151,7 +151,7 @@ def _plot(
     low: int,
     high: int,
     rival: str,
-    models: Sequence[Contender],
+    models: Sequence[Method],
     what: str,
 ) -> str:
     side, edge = 380, 44

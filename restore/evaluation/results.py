@@ -13,7 +13,7 @@ from typing import Any
 
 from restore.evaluation.evaluate import Row, Scored
 from restore.evaluation.protocols import MEASURES
-from restore.evaluation.trials import Contender
+from restore.evaluation.trials import Method
 
 SPEED = "seconds_a_megapixel"
 
@@ -25,7 +25,7 @@ class Results:
     task: str
     seed: int
     command: str
-    methods: Sequence[Contender]
+    methods: Sequence[Method]
     rows: list[Row] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -15,7 +15,7 @@ from restore.corruptions.base import Corrupted
 from restore.errors import ImageError, UsageError
 from restore.folders.masks import read_mask
 from restore.images import find_images, read_image
-from restore.tasks.base import Case, Head, Task
+from restore.tasks.base import Case, Head, Task, identity
 from restore.tasks.spec import Options
 
 COVERED = 0.02  # opacity above which a pixel counts as lying under a mark
@@ -52,12 +52,12 @@ class Trial:
     @property
     def head(self) -> Head:
         """The head that undoes this damage."""
-        return self.case.variant.head
+        return self.case.pair.head
 
     @property
     def untouched(self) -> np.ndarray:
         """The damaged picture at the size of the clean one, (H,W,C)."""
-        return self.head.untouched(self.damage.image)
+        return identity(self.head, self.damage.image)
 
     @property
     def covered(self) -> np.ndarray | None:
@@ -71,7 +71,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What a method makes of a trial.
 
     pixels: (H,W,C) in the dtype of the damaged picture, or in another one that the method computes in.
@@ -83,7 +83,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Method:
     """A method that takes part. kind: `input` (no restoration at all), `baseline` or `model`.
 
     about: its settings, for the notes under a table.
@@ -92,7 +92,7 @@ class Contender:
     name: str
     kind: str
     about: str
-    restore: Callable[[Trial], Answer]
+    restore: Callable[[Trial], Prediction]
 
 
 def find_entries(
@@ -141,7 +141,7 @@ def trials(entry: Entry, task: Task, damage: Options, seed: int) -> Iterator[Tri
         yield from _pairs(entry, clean, task, damage)
         return
     for case in task.cases(damage):
-        corruption = case.variant.corruption
+        corruption = case.pair.corruption
         rng = np.random.default_rng((seed, zlib.crc32(np.ascontiguousarray(clean))))
         params = corruption.sample(clean.shape, rng)
         damaged = corruption.apply(clean, params)
@@ -158,7 +158,7 @@ def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iter
     (height, width), (h, w) = clean.shape[:2], corrupted.shape[:2]
     cases: dict[tuple[int, bool], Case] = {}
     for case in task.cases(damage):
-        cases.setdefault((case.variant.head.scale, case.given), case)
+        cases.setdefault((case.pair.head.scale, case.given), case)
     scales = list(dict.fromkeys(scale for scale, _ in cases))
     scale = next((scale for scale in scales if (height // scale, width // scale) == (h, w)), None)
     if scale is None:
@@ -167,7 +167,7 @@ def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iter
             f" (enlarged by {', '.join(map(str, scales))})"
         )
     clean = clean[: h * scale, : w * scale]
-    if any(case.variant.head.colours for case in cases.values()):
+    if any(case.pair.head.colours for case in cases.values()):
         clean = _three(clean)
     elif clean.shape[-1] != corrupted.shape[-1]:
         clean, corrupted = _three(clean), _three(corrupted)

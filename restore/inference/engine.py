@@ -1,96 +1,172 @@
-"""A network on its device: batches go in, float32 planes come back to the CPU."""
+"""A network on its device: batches of tiles in pixels become batches of restored tiles in pixels."""
 
 from __future__ import annotations
 
 import copy
 import logging
-import math
 from typing import Any
 
 import torch
+from torch import nn
 
 from restore.errors import UsageError
+from restore.inference.tiling import is_out_of_memory
 from restore.models.registry import Architecture
 from restore.tasks.base import Head
+from restore.tasks.functional import luma, to_pixels, to_planes
 
 logger = logging.getLogger("restore")
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # CUDA and MPS; the CPU; cuDNN and cuBLAS
 
+class PixelModel(nn.Module):
+    """Head, network, self-ensemble, strength and rounding in one module, so that it can be compiled or exported whole.
 
-class Engine:
-    """Runs batches through a network, in `dtype` where that holds their values.
-
-    tta: average over the eight symmetries. compile: through torch.compile; the first batch of a shape is slow.
+    Args:
+        head: fits the network to the damage.
+        network: the autoencoder, in any floating point dtype.
+        strength: from 0, no restoration, to 1; the result is interpolated.
+        tta: average over the symmetries of the square (the mirror image only where `head.upright`).
     """
 
-    def __init__(
-        self, head: Head, network: Architecture, dtype: torch.dtype, *, tta: bool = False, compile: bool = False
-    ) -> None:
-        self.head, self.dtype, self.tta, self.compile = head, dtype, tta, compile
-        self._network = network.eval().to(memory_format=torch.channels_last)
-        self._placed: dict[tuple[torch.device, torch.dtype], Any] = {}
+    def __init__(self, head: Head[Any, Any], network: Architecture, strength: float = 1.0, tta: bool = False) -> None:
+        super().__init__()
+        self.head, self.network, self.strength, self.tta = head, network, strength, tta
 
-    def run(self, planes: torch.Tensor, device: torch.device, stage: str = "") -> torch.Tensor:
-        """(N,C,h,w) on the CPU -> (N,C',h*scale,w*scale) on the CPU, computed on `device`, in float32.
+    def forward(
+        self, pixels: torch.Tensor, context: torch.Tensor | None = None, gray: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Restores a batch of tiles.
 
-        stage: what the head's `run` is told.
-        A tile of the batch that overflows in half precision is computed again in full.
-        Raises UsageError if the network cannot be compiled; `is_out_of_memory` tells a lack of memory.
+        Args:
+            pixels: (N,h,w,1 or 3) uint8, uint16 or floating point.
+            context: (N,K,h,w) float32, what the head's `context` gave for each tile; None where it gives none.
+            gray: give the luma of the restored tiles.
+
+        Returns:
+            (N,h*scale,w*scale,3 or, if `gray`, 1) in the dtype of `pixels`; and (N,) bool, whether the network's
+            output held finite numbers only.
         """
-        with torch.inference_mode():
-            there = planes.to(device)
-            output = self._symmetric(there, self._on(device, self.dtype), stage).float()
-            if self.dtype != torch.float32 and not _all_finite(output):
-                broken = [number for number, tile in enumerate(output) if not _all_finite(tile)]
-                logger.info("%d tiles overflowed in half precision: computing them in fp32", len(broken))
-                for number in broken:  # one by one, so that how many there are changes nothing in any of them
-                    tile = there[number : number + 1]
-                    output[number] = self._symmetric(tile, self._on(device, torch.float32), stage)[0].float()
-            return output.cpu()
+        head = self.head
+        planes = to_planes(pixels).expand(-1, 3, -1, -1)
+        finite = torch.ones(len(planes), dtype=torch.bool, device=planes.device)
+        restored = None
+        if self.strength > 0:
+            output = torch.empty(0, device=planes.device)
+            if head.runs_network:
+                output = self.predict(head.preprocess(planes, context))
+                # The sum of finite numbers is finite but for rare overflows, and needs no mask of the same size.
+                finite = output.sum((1, 2, 3)).isfinite()
+            restored = head.postprocess(output, planes, context)
+        if restored is None:
+            restored = head.identity(planes)
+        elif self.strength != 1:
+            restored = torch.lerp(head.identity(planes), restored, self.strength)
+        return to_pixels(luma(restored) if gray else restored, pixels.dtype), finite
 
-    def _symmetric(self, planes: torch.Tensor, network: Any, stage: str) -> torch.Tensor:
-        """The network's output; with `tta` the mean over the symmetries of the head, each turned back."""
+    def predict(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
+        """The network's output for (N,C,h,w), float32; with `tta` the mean over the symmetries, each turned back."""
         if not self.tta:
-            return self._forward(planes, network, stage)
+            return self._run(planes, stage)
         total: torch.Tensor | None = None
-        turning = 1 if self.head.upright else 4
-        for turns in range(turning):
+        rotations = 1 if self.head.upright else 4
+        for turns in range(rotations):
             for mirrored in (False, True):
                 view = torch.rot90(planes.flip(-1) if mirrored else planes, turns, (-2, -1))
-                output = torch.rot90(self._forward(view, network, stage), -turns, (-2, -1))
+                output = torch.rot90(self._run(view, stage), -turns, (-2, -1))
                 output = output.flip(-1) if mirrored else output
                 total = output if total is None else total + output
         assert total is not None
-        return total / (2 * turning)
+        return total / (2 * rotations)
 
-    def _forward(self, planes: torch.Tensor, network: Any, stage: str) -> torch.Tensor:
-        try:
-            return self.head.run(network, planes.contiguous(memory_format=torch.channels_last), stage)
-        except RuntimeError as error:
-            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")) and not is_out_of_memory(error):
-                raise UsageError(f"the network cannot be compiled here ({_first_line(error)}); do without") from error
-            raise
+    def _run(self, planes: torch.Tensor, stage: str) -> torch.Tensor:
+        return self.head.run(self.network, planes.contiguous(memory_format=torch.channels_last), stage).float()
 
-    def _on(self, device: torch.device, dtype: torch.dtype) -> Any:
-        """The network on `device` in `dtype`; made once, from the weights in full precision."""
+
+class Engine:
+    """A `PixelModel` on the devices and in the precisions that are asked for.
+
+    Args:
+        model: with its network in float32 on the CPU.
+        dtype: of the convolutions; tiles that overflow in half precision are computed again in float32.
+        compile: through torch.compile; the first batch of a shape is slow.
+    """
+
+    def __init__(self, model: PixelModel, dtype: torch.dtype, *, compile: bool = False) -> None:
+        self.model, self.dtype, self.compile = model, dtype, compile
+        model.network.eval().to(memory_format=torch.channels_last)
+        self._placed: dict[tuple[torch.device, torch.dtype], PixelModel] = {}
+        self._compiled: dict[tuple[torch.device, torch.dtype], Any] = {}
+
+    def restore(
+        self,
+        pixels: torch.Tensor,
+        context: torch.Tensor | None,
+        gray: bool,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`PixelModel.forward` on `device`. Does not wait for a GPU.
+
+        Args:
+            pixels, context, gray: as in `PixelModel.forward`, on any device.
+            device: where to compute.
+            dtype: of the convolutions, if another than usual.
+
+        Returns:
+            The restored pixels on `device`, and whether each tile is finite; None where that is known.
+
+        Raises:
+            UsageError: the network cannot be compiled here.
+            RuntimeError: `is_out_of_memory` tells a lack of memory.
+        """
+        dtype = dtype or self.dtype
+        on_host = device.type == "mps" and pixels.dtype == torch.uint16  # which Metal cannot convert
+        sent = to_planes(pixels).permute(0, 2, 3, 1) if on_host else pixels
+        with torch.inference_mode():
+            module = self._forward(device, dtype)
+            try:
+                restored, finite = module(sent.to(device), None if context is None else context.to(device), gray)
+            except RuntimeError as error:
+                if _is_compile_error(error) and not is_out_of_memory(error):
+                    raise UsageError(
+                        f"the network cannot be compiled here ({_first_line(error)}); leave out --compile"
+                    ) from error
+                raise
+        if on_host:
+            restored = to_pixels(restored.cpu().permute(0, 3, 1, 2), pixels.dtype)
+        return restored, None if dtype == torch.float32 else finite
+
+    def predict(self, planes: torch.Tensor, device: torch.device, stage: str = "") -> torch.Tensor:
+        """`PixelModel.predict` on `device`, with what overflowed computed again: (N,C,h,w) -> (N,C',h',w') there."""
+        with torch.inference_mode():
+            there = planes.to(device)
+            output = self._on(device, self.dtype).predict(there, stage)
+            if self.dtype != torch.float32 and device.type != "meta":
+                # One by one, so that how many there are changes nothing in any of them.
+                for number in (~output.sum((1, 2, 3)).isfinite()).nonzero().flatten().tolist():
+                    output[number] = self._on(device, torch.float32).predict(there[number : number + 1], stage)[0]
+            return output
+
+    def _forward(self, device: torch.device, dtype: torch.dtype) -> Any:
+        model = self._on(device, dtype)
+        if not self.compile:
+            return model
+        key = (device, dtype)
+        if key not in self._compiled:
+            self._compiled[key] = torch.compile(model)
+        return self._compiled[key]
+
+    def _on(self, device: torch.device, dtype: torch.dtype) -> PixelModel:
+        """The model with its network on `device` in `dtype`; made once, from the weights in full precision."""
         key = (device, dtype)
         if key not in self._placed:
-            placed = copy.deepcopy(self._network).to(device=device, dtype=dtype)
-            self._placed[key] = torch.compile(placed) if self.compile else placed
+            network = copy.deepcopy(self.model.network).to(device=device, dtype=dtype)
+            self._placed[key] = PixelModel(self.model.head, network, self.model.strength, self.model.tta).eval()
         return self._placed[key]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """torch has a type for a full GPU, but only words for a full main memory and for its libraries' errors."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
-
-
-def _all_finite(planes: torch.Tensor) -> bool:
-    # The sum of finite numbers is finite but for rare overflows, and quicker: it needs no mask of the same size.
-    return math.isfinite(float(planes.sum())) or bool(torch.isfinite(planes).all())
+def _is_compile_error(error: Exception) -> bool:
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What restoring a picture gives."""
+"""What restoring a picture gives; without torch, so that threads and processes for files need not load it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from restore.images import Image
 
 @dataclass(frozen=True)
 class Restored:
-    """A picture with what was found in it.
+    """What restoring a picture gives.
 
-    mask: (H,W) bool of the pixels that may have changed; None where all may. nothing: there was nothing to
-    restore, and every pixel is the input's; note says why.
+    Args:
+        image: the restored picture.
+        mask: (H,W) bool of the pixels that may have changed; None where all may.
+        nothing: there was nothing to restore, and every pixel is the input's.
+        note: what a person should know, such as why nothing was restored.
     """
 
     image: Image

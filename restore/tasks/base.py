@@ -1,10 +1,11 @@
-"""What a task is made of: a head that fits a network to one damage, and what to train and score it on."""
+"""What a task is made of: a head that fits a network to one damage, and what it is trained and scored on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -12,14 +13,14 @@ import torch
 from restore.corruptions.base import Corrupted, Corruption
 from restore.metrics import masked_psnr
 from restore.models.registry import Architecture
-from restore.pixels import to_float
-from restore.tasks.distances import Distance
-from restore.tasks.spec import Options, TaskSpec
+from restore.tasks.functional import to_pixels, to_planes
+from restore.tasks.losses import PixelLoss
+from restore.tasks.spec import Options, TaskSpec, task_spec
 
 
 @dataclass(frozen=True)
 class Window:
-    """A tile: where it lies in the corrupted picture, in pixels of it."""
+    """A rectangle of a picture, in pixels of the corrupted picture."""
 
     top: int
     left: int
@@ -36,7 +37,7 @@ class Window:
 class Sample:
     """A training batch in float32, white at 1; what the damage does not have is None.
 
-    corrupted (N,C,h,w), clean (N,C,H,W), mask and opacity (N,1,h,w), colour (N,C,h,w), hints (N,K,h,w).
+    Shape: corrupted (N,C,h,w), clean (N,C,H,W), mask and opacity (N,1,h,w), colour (N,C,h,w), hints (N,K,h,w).
     """
 
     corrupted: torch.Tensor
@@ -48,11 +49,54 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Picture:
+    """The picture that a head analyses: as an array on the host, and in windows on the computing device.
+
+    Args:
+        array: (H,W,1 or 3) uint8, uint16 or floating point.
+        pixels: the same as a tensor (H,W,1 or 3), on the computing device or, if it is too large for that, on the host.
+        device: where `planes` are wanted.
+    """
+
+    array: np.ndarray
+    pixels: torch.Tensor = field(repr=False)
+    device: torch.device
+
+    @classmethod
+    def of(cls, array: np.ndarray, device: torch.device | None = None) -> Picture:
+        """The picture in `array`, moved to `device` (the CPU, if None)."""
+        device = device or torch.device("cpu")
+        return cls(array, torch.from_numpy(np.ascontiguousarray(array)).to(device), device)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.array.shape[0], self.array.shape[1]
+
+    @property
+    def window(self) -> Window:
+        """All of it."""
+        return Window(0, 0, *self.size)
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """The array as (H,W,3); of a gray picture a view."""
+        return np.broadcast_to(self.array, (*self.size, 3))
+
+    def planes(self, window: Window | None = None) -> torch.Tensor:
+        """The RGB planes of a window (None: of all): (1,3,h,w) float32 on the computing device."""
+        pixels = self.pixels if window is None else self.pixels[window.slices]
+        return to_planes(pixels[None].to(self.device)).expand(-1, 3, -1, -1)
+
+
+@dataclass(frozen=True)
+class Analysis:
     """What a head knows of a whole picture before its tiles are restored; heads add fields of their own.
 
-    mask: (H,W) bool, the pixels that may change; every other one stays as it is, and tiles without any are not
-    computed. None: all may. note: why nothing is to be done, where that is so.
+    Args:
+        mask: (H,W) bool on the host: the pixels that may change. All others stay bit-identical, and tiles without any
+            are not computed. None: all pixels may change.
+        note: what a person should know, such as why nothing is restored.
     """
 
     mask: np.ndarray | None = field(default=None, repr=False)
@@ -64,11 +108,11 @@ class Finding:
         return self.mask is not None and not self.mask.any()
 
 
-class Look(Protocol):
-    """The network, for a head that has to see the whole picture first. stage: what `Head.run` is told."""
+class Predictor(Protocol):
+    """The network, for a head that analyses the whole picture. stage: as in `Head.run`."""
 
     def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        """Planes of a picture of bounded size in one piece: (C,h,w) -> (C',h',w'), float32, on the CPU."""
+        """Planes of a picture of bounded size in one piece: (C,h,w) -> (C',h',w'), float32 on the computing device."""
         ...
 
     def tiles(
@@ -76,75 +120,118 @@ class Look(Protocol):
     ) -> Iterator[tuple[Window, torch.Tensor]]:
         """A picture of `size` (height, width), whatever that is, tile by tile.
 
-        planes: what the network is to see of a tile, (C,h,w). Gives windows that cover the picture once, with
-        the output for each, (C',h,w).
+        Args:
+            size: height and width of the picture.
+            planes: gives what the network sees of a window, (C,h,w), on the computing device.
+            stage: as in `Head.run`.
+
+        Yields:
+            Windows that cover the picture once, with the network's output for each, (C',h,w) float32.
         """
         ...
 
 
-class Head:
-    """Fits an autoencoder to one damage; this one feeds RGB and takes RGB, as most damages want it.
+OptionsT = TypeVar("OptionsT", bound=Options)
+AnalysisT = TypeVar("AnalysisT", bound=Analysis)
 
-    `analyse` sees the whole picture once; `planes` and `finish` see a tile. Pixels are float32 (h,w,3),
-    white at 1, not clipped.
+
+class Head(Generic[OptionsT, AnalysisT]):
+    """Fits an autoencoder to one damage.
+
+    `analyse` sees the whole picture once. `context`, `preprocess` and `postprocess` work on tiles in torch, on the
+    device of the picture; tiles of one shape go through `preprocess`, the network and `postprocess` as one batch.
     """
 
     scale = 1  # how many times larger the restored picture is
     colours = False  # whether a gray picture may become a coloured one
-    upright = False  # whether a picture on its head is another one: `tta` then mirrors only
-    tiles = True  # whether tiles go through the network; else `analyse` has done that, and `finish` gets no output
+    upright = False  # whether turning a picture changes what it shows: self-ensemble then only mirrors
+    runs_network = True  # whether tiles go through the network; else `analyse` has done that
     training_stage = ""  # what `run` is told in training
 
-    def analyse(self, image: np.ndarray, options: Any, look: Look, mask: np.ndarray | None = None) -> Any:
-        """What there is to do, and what the tiles have to know of the whole picture (H,W,3), in its own dtype.
+    def analyse(
+        self, picture: Picture, options: OptionsT, predict: Predictor, mask: np.ndarray | None = None
+    ) -> AnalysisT:
+        """What there is to do, and what the tiles have to know of the whole picture.
 
-        mask: (H,W) bool, where a person says that the damage is; of use to heads that look for one. A `Finding`.
+        Args:
+            picture: the corrupted picture.
+            options: what a person asked for.
+            predict: the network.
+            mask: (H,W) bool, where a person says that the damage is; None where the head is to look for it.
         """
-        return Finding()
+        raise NotImplementedError
 
-    def planes(self, pixels: np.ndarray, context: Any, window: Window) -> torch.Tensor:
-        """What the network sees of a tile: (h,w,3) -> (C,h,w)."""
-        return as_planes(pixels)
+    def context(self, analysis: AnalysisT, window: Window) -> torch.Tensor | None:
+        """Planes (K,h,w) float32 that a tile takes along from the analysis; None where there are none."""
+        return None
+
+    def preprocess(self, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        """What the network sees of a batch of tiles: RGB (N,3,h,w), context (N,K,h,w) -> (N,C,h,w)."""
+        return planes
 
     def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
         """A batch through the network: (N,C,h,w) -> (N,C',h*scale,w*scale).
 
-        stage: "" to restore, `training_stage` to train, or one of the head's own, that its `analyse` asks for.
+        Args:
+            network: the autoencoder.
+            planes: what `preprocess` (or, in training, `network_input`) gave.
+            stage: "" to restore, `training_stage` to train, or one that `analyse` asks for.
         """
         result: torch.Tensor = network(planes, self.scale)
         return result
 
-    def finish(self, output: torch.Tensor, pixels: np.ndarray, context: Any, window: Window) -> np.ndarray:
-        """The network's output for a tile (C',h*scale,w*scale) as pixels (h*scale,w*scale,3)."""
-        return output.numpy().transpose(1, 2, 0)
+    def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        """The restored RGB planes of a batch of tiles.
 
-    def untouched(self, pixels: np.ndarray) -> np.ndarray:
+        Args:
+            output: of the network, (N,C',h*scale,w*scale) float32; without elements where not `runs_network`.
+            planes: the corrupted RGB, (N,3,h,w).
+            context: as in `preprocess`.
+
+        Returns:
+            (N,3,h*scale,w*scale) float32.
+        """
+        return output
+
+    def identity(self, planes: torch.Tensor) -> torch.Tensor:
         """What no restoration at all gives (`strength` 0), at the size of the restored tile."""
-        return pixels
+        return planes
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         """What training makes of a damaged patch beforehand, besides its planes: (h,w,K) float32."""
         return None
 
-    def seen(self, sample: Sample) -> torch.Tensor:
+    def network_input(self, sample: Sample) -> torch.Tensor:
         """What the network sees of a training batch."""
         return sample.corrupted
 
-    def loss(self, prediction: torch.Tensor, sample: Sample, distance: Distance) -> torch.Tensor:
-        """What training minimises: here the mean `distance` of all values."""
-        return distance(prediction, sample.clean).mean()
+    def loss(self, prediction: torch.Tensor, sample: Sample, pixel_loss: PixelLoss) -> torch.Tensor:
+        """What training minimises: here the mean `pixel_loss` of all values."""
+        return pixel_loss(prediction, sample.clean).mean()
+
+
+class RGBHead(Head[OptionsT, Analysis]):
+    """A head without a look at the whole picture: RGB in, RGB out."""
+
+    def analyse(
+        self, picture: Picture, options: OptionsT, predict: Predictor, mask: np.ndarray | None = None
+    ) -> Analysis:
+        return Analysis()
 
 
 @dataclass(frozen=True)
-class Variant:
+class TrainingPair:
     """A corruption and the head that undoes it. A task that has several trains on all in turn.
 
-    slack: how many times larger the clean patch is than what is left of it, where the damage shrinks some.
-    coverage: share of the short side that a clean patch covers, lowest and highest; None: pixels as they are.
+    Args:
+        corruption: the operator.
+        head: the head that undoes it.
+        slack: how many times larger the clean patch is than what is left of it, where the damage shrinks some.
+        coverage: share of the short side that a clean patch covers, lowest and highest; None: pixels as they are.
     """
 
     corruption: Corruption[Any]
-    head: Head
+    head: Head[Any, Any]
     slack: int = 1
     coverage: tuple[float, float] | None = None
 
@@ -153,12 +240,16 @@ class Variant:
 class Case:
     """One line of a score table: a fixed damage, the head that undoes it, and how the result is scored.
 
-    score: (restored, clean), both (H,W,3) -> a number where higher is better, in dB. inside: PSNR inside the
-    mask of the damage is the score instead. given: the head is told where the damage is.
+    Args:
+        label: its name in tables.
+        pair: the damage and the head.
+        score: (restored, clean), both (H,W,3) -> a number where higher is better, in dB.
+        inside: PSNR inside the mask of the damage is the score instead.
+        given: the head is told where the damage is.
     """
 
     label: str
-    variant: Variant
+    pair: TrainingPair
     score: Callable[[np.ndarray, np.ndarray], float]
     inside: bool = False
     given: bool = False
@@ -182,7 +273,7 @@ class Task(Protocol):
     config: Any
     patch: int
 
-    def head(self, options: Any) -> Head:
+    def head(self, options: Any) -> Head[Any, Any]:
         """The head for what a person asked for (an instance of `spec.options`)."""
         ...
 
@@ -190,7 +281,7 @@ class Task(Protocol):
         """The corruption as `restore corrupt` applies it to files (an instance of `spec.damage`)."""
         ...
 
-    def variants(self, damage: Any) -> list[Variant]:
+    def training_pairs(self, damage: Any) -> list[TrainingPair]:
         """What to train on (an instance of `spec.training_options`)."""
         ...
 
@@ -207,41 +298,63 @@ class Task(Protocol):
         ...
 
 
-def as_planes(pixels: np.ndarray) -> torch.Tensor:
-    """(H,W,C), any dtype -> (C,H,W) float32, white at 1."""
-    return torch.from_numpy(np.ascontiguousarray(to_float(pixels).transpose(2, 0, 1)))
+def load_task(name: str) -> Task:
+    """The task called `name`. Raises UsageError, listing the names there are, for an unknown one."""
+    return cast("Task", import_module(task_spec(name).module).TASK)
+
+
+def identity(head: Head[Any, Any], image: np.ndarray) -> np.ndarray:
+    """`Head.identity` of an array: (H,W,1 or 3) -> (H*scale,W*scale,1 or 3), same dtype."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
+    return np.asarray(to_pixels(head.identity(to_planes(pixels)), pixels.dtype)[0].numpy())
 
 
 def restore_whole(
-    network: Architecture, head: Head, image: np.ndarray, options: Options, mask: np.ndarray | None = None
+    network: Architecture, head: Head[Any, Any], image: np.ndarray, options: Options, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """One picture through head and network in one piece: (H,W,1 or 3), any dtype -> float32 (H*scale,W*scale,3).
+    """One picture through head and network in one piece: the definition of what a restorer computes in tiles.
 
-    The plain definition of what a restorer computes, without tiles; for pictures of moderate size.
+    Args:
+        network: on any device, in evaluation mode.
+        head: fits the network to the damage.
+        image: (H,W,1 or 3), any supported dtype, of moderate size.
+        options: of the task.
+        mask: (H,W) bool, where the damage is; None: the head looks for it.
+
+    Returns:
+        (H*scale,W*scale,3) float32, white at 1.
     """
-    image = np.broadcast_to(image, (*image.shape[:2], 3))
-    window = Window(0, 0, *image.shape[:2])
-    pixels = to_float(image)
-    context = head.analyse(image, options, Whole(network, head), mask)
-    output = Whole(network, head).whole(head.planes(pixels, context, window)) if head.tiles else torch.empty(0)
-    restored = head.finish(output, pixels, context, window)
-    return restored if context.mask is None else np.where(context.mask[..., None], restored, pixels)
+    predict = WholePredictor(network, head)
+    picture = Picture.of(image, predict.device)
+    with torch.inference_mode():
+        analysis = head.analyse(picture, options, predict, mask)
+        planes, context = picture.planes(), head.context(analysis, picture.window)
+        context = None if context is None else context[None]
+        output = torch.empty(0, device=predict.device)
+        if head.runs_network:
+            output = predict.whole(head.preprocess(planes, context)[0])[None]
+        restored = head.postprocess(output, planes, context)
+        if analysis.mask is not None:
+            restored = torch.where(torch.from_numpy(analysis.mask).to(predict.device), restored, planes)
+    return np.ascontiguousarray(restored[0].permute(1, 2, 0).cpu().numpy())
 
 
-class Whole:
-    """`Look` without tiles."""
+class WholePredictor:
+    """`Predictor` without tiles."""
 
-    def __init__(self, network: Architecture, head: Head) -> None:
+    def __init__(self, network: Architecture, head: Head[Any, Any]) -> None:
         self._network, self._head = network, head
+        self.device = next(network.parameters()).device
 
     def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        batch = planes[None].to(next(self._network.parameters()).device)
+        """As `Predictor.whole`."""
         with torch.inference_mode():
-            output = self._head.run(self._network, batch.contiguous(memory_format=torch.channels_last), stage)
-        return output[0].float().cpu()
+            batch = planes[None].to(self.device).contiguous(memory_format=torch.channels_last)
+            return self._head.run(self._network, batch, stage)[0].float()
 
     def tiles(
         self, size: tuple[int, int], planes: Callable[[Window], torch.Tensor], stage: str = ""
     ) -> Iterator[tuple[Window, torch.Tensor]]:
+        """As `Predictor.tiles`, in one tile."""
         window = Window(0, 0, *size)
         yield window, self.whole(planes(window), stage)

@@ -1,4 +1,4 @@
-"""denoise: white Gaussian noise of unknown level, and the head that takes it off.
+"""denoise: white Gaussian noise of unknown level, and the head that removes it.
 
 Blind, as DnCNN-B (Zhang et al. 2017): one network for all levels, not told which.
 """
@@ -15,23 +15,22 @@ from restore.corruptions.gaussian_noise import GaussianNoise
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.pixels import luma, to_dtype, to_float
-from restore.tasks.base import Case, Head, Variant, Window
-from restore.tasks.flat import flat_areas
+from restore.tasks.base import Case, RGBHead, TrainingPair
+from restore.tasks.functional import flat_areas
 from restore.tasks.spec import TASKS, NoiseOptions, NoiseTraining, NoiseTrial, Options
 
 REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
 
 
-class DenoiseHead(Head):
-    """RGB to RGB. Where nothing varies there is no noise: such places stay as they are.
+class DenoiseHead(RGBHead[Options]):
+    """RGB to RGB. Constant areas hold no noise and stay as they are.
 
-    Noise changes every pixel, so this touches no noisy picture; it keeps the white of a scan's border
-    white, and the flat areas of drawings flat.
+    Noise changes every pixel, so this touches no noisy picture; it keeps the white border of a scan white, and
+    the constant areas of drawings constant.
     """
 
-    def finish(self, output: torch.Tensor, pixels: np.ndarray, context: Any, window: Window) -> np.ndarray:
-        restored = super().finish(output, pixels, context, window)
-        return np.where(flat_areas(pixels)[..., None], pixels, restored)
+    def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        return torch.where(flat_areas(planes), planes, output)
 
 
 class Denoise:
@@ -42,15 +41,15 @@ class Denoise:
     config = ConvAutoencoderConfig(widths=(64, 128, 192), blocks=(3, 3, 4), fold=2)
     patch = 128
 
-    def head(self, options: Options) -> Head:
+    def head(self, options: Options) -> DenoiseHead:
         return DenoiseHead()
 
     def operator(self, damage: NoiseOptions) -> GaussianNoise:
         """Clipped noise, since it goes into a file; gray pictures keep equal channels half of the time."""
         return GaussianNoise(damage.sigma, clip=1.0, gray_equal=0.5)
 
-    def variants(self, damage: NoiseTraining) -> list[Variant]:
-        return [Variant(GaussianNoise(damage.sigma, damage.clip, gray_equal=1.0), DenoiseHead())]
+    def training_pairs(self, damage: NoiseTraining) -> list[TrainingPair]:
+        return [TrainingPair(GaussianNoise(damage.sigma, damage.clip, gray_equal=1.0), DenoiseHead())]
 
     def cases(self, damage: NoiseOptions) -> list[Case]:
         """Noise at the reported levels, or at the middle of a range that holds none; unclipped unless asked."""
@@ -60,7 +59,7 @@ class Denoise:
         return [
             Case(
                 f"sigma {sigma:g}{' clipped' if clipped else ''}",
-                Variant(GaussianNoise((sigma, sigma), clip=float(clipped)), DenoiseHead()),
+                TrainingPair(GaussianNoise((sigma, sigma), clip=float(clipped)), DenoiseHead()),
                 psnr,
             )
             for sigma in levels

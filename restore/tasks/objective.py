@@ -11,8 +11,9 @@ import torch
 
 from restore.corruptions.base import Corrupted
 from restore.models.registry import Architecture
-from restore.tasks.base import Case, Sample, Task, as_planes, restore_whole
-from restore.tasks.distances import Distance
+from restore.tasks.base import Case, Sample, Task, restore_whole
+from restore.tasks.functional import array_to_planes
+from restore.tasks.losses import PixelLoss
 from restore.tasks.spec import Options
 
 VALIDATED = 256  # pixels a side of what validation looks at, at most: quick, and enough to compare
@@ -30,7 +31,7 @@ class RestorationObjective:
         self.arch = task.arch
         self.config = task.config_for(task.config if config is None else config, damage)
         self.patch = patch or task.patch
-        self.variants = task.variants(damage)
+        self.variants = task.training_pairs(damage)
 
     def clean_patch(self, variant: int) -> int:
         """Side of the clean patch for a batch of `variant`, in pixels."""
@@ -58,18 +59,18 @@ class RestorationObjective:
             "hints": kind.head.hints(damaged, target, rng),
         }
         return {
-            name: as_planes(values.astype(np.float32)[..., None] if values.ndim == 2 else values)
+            name: array_to_planes(values.astype(np.float32)[..., None] if values.ndim == 2 else values)
             for name, values in planes.items()
             if values is not None
         }
 
     def loss(
-        self, network: Architecture, batch: Mapping[str, torch.Tensor], variant: int, distance: Distance
+        self, network: Architecture, batch: Mapping[str, torch.Tensor], variant: int, pixel_loss: PixelLoss
     ) -> torch.Tensor:
         """The head's loss for a batch of `variant`."""
         sample = Sample(**batch)
         head = self.variants[variant].head
-        return head.loss(head.run(network, head.seen(sample), head.training_stage), sample, distance)
+        return head.loss(head.run(network, head.network_input(sample), head.training_stage), sample, pixel_loss)
 
     def validate(self, network: Architecture, pictures: Sequence[np.ndarray]) -> dict[str, float]:
         """Mean score of each case over `pictures`, always with the same damage.
@@ -93,14 +94,14 @@ class RestorationObjective:
     def _restored(
         self, network: Architecture, case: Case, picture: np.ndarray, seed: tuple[int, int]
     ) -> tuple[Corrupted, np.ndarray, np.ndarray]:
-        variant = case.variant
+        pair = case.pair
         rng = np.random.default_rng(seed)
-        picture = _centre(picture, VALIDATED) if variant.coverage is None else _shrunk(picture, VALIDATED)
-        params = variant.corruption.sample(picture.shape, rng)
-        damaged = variant.corruption.apply(picture, params)
+        picture = _centre(picture, VALIDATED) if pair.coverage is None else _shrunk(picture, VALIDATED)
+        params = pair.corruption.sample(picture.shape, rng)
+        damaged = pair.corruption.apply(picture, params)
         mask = damaged.mask if case.given else None
-        restored = restore_whole(network, variant.head, damaged.image, self.task.spec.options(), mask)
-        return damaged, restored, variant.corruption.target(picture, params)
+        restored = restore_whole(network, pair.head, damaged.image, self.task.spec.options(), mask)
+        return damaged, restored, pair.corruption.target(picture, params)
 
 
 def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Corrupted, np.ndarray]:

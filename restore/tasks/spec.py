@@ -7,19 +7,15 @@ contract tests follow from the entry.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from restore.errors import UsageError, unknown_name
-
-if TYPE_CHECKING:
-    from restore.tasks.base import Task
 
 
 def option(default: Any, help: str, **flag: Any) -> Any:
     """A dataclass field that becomes a command-line flag.
 
-    flag: `flags` (a tuple of short forms), `min`, `max`, `choices`, `metavar`.
+    flag: `flags` (a tuple of short forms), `alias` (an earlier name of a switch), `min`, `max`, `choices`, `metavar`.
     """
     return field(default=default, metadata={"help": help, **flag})
 
@@ -90,8 +86,12 @@ class DownsampleOptions(Options):
 class MaskOptions(Options):
     """How a mask is taken."""
 
-    grow: int = option(0, "Pixels by which the mask is grown on every side before it is restored.", min=0)
-    eager: bool = option(False, "Also take off what may be part of the picture: for pictures known to be damaged.")
+    grow: int = option(0, "Pixels by which the mask is dilated on every side before it is restored.", min=0)
+    aggressive: bool = option(
+        False,
+        "Restore uncertain detections too: for pictures that are known to be damaged.",
+        alias="--eager",
+    )
 
 
 @dataclass(frozen=True)
@@ -200,10 +200,6 @@ class TaskSpec:
         """The dataclass of how to restore what is measured."""
         return self.measured or self.options
 
-    def load(self) -> Task:
-        """The task itself; imports torch."""
-        return cast("Task", import_module(self.module).TASK)
-
     def file_suffix(self, options: Options) -> str:
         """`suffix` with the values of `options` put in: `x{scale}` becomes `x2`."""
         return self.suffix.format(**asdict(options))
@@ -234,7 +230,7 @@ TASKS: dict[str, TaskSpec] = {
             name="inpaint",
             help="Find solid bars, strokes and text over a picture, or take a mask, and paint what they hide.",
             suffix="inpainted",
-            module="restore.tasks.inpaint",
+            module="restore.tasks.inpaint.task",
             masks=True,
             options=InpaintOptions,
             damage=OcclusionOptions,
@@ -244,7 +240,7 @@ TASKS: dict[str, TaskSpec] = {
             name="dewatermark",
             help="Find watermarks that shine through, and take them off.",
             suffix="dewatermarked",
-            module="restore.tasks.dewatermark",
+            module="restore.tasks.dewatermark.task",
             masks=True,
             options=DewatermarkOptions,
             damage=WatermarkOptions,

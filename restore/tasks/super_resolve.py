@@ -11,34 +11,33 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from restore.corruptions.downsample import Downsample, resize_bicubic
+from restore.corruptions.downsample import Downsample
 from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
-from restore.tasks.base import Case, Head, Variant, Window
-from restore.tasks.flat import flat_centres
+from restore.tasks.base import Case, RGBHead, TrainingPair
+from restore.tasks.functional import flat_centres
 from restore.tasks.spec import TASKS, DownsampleOptions, ScaleOptions
 
 
-class SuperResolveHead(Head):
-    """RGB to RGB, `scale` times larger. Where nothing varies there is nothing to sharpen: white stays white."""
+class SuperResolveHead(RGBHead[ScaleOptions]):
+    """RGB to RGB, `scale` times larger. Constant areas have nothing to sharpen and stay constant."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
 
-    def finish(self, output: torch.Tensor, pixels: np.ndarray, context: Any, window: Window) -> np.ndarray:
-        restored = super().finish(output, pixels, context, window)
-        flat = flat_centres(pixels)
-        if not flat.any():
-            return restored
-        flat, even = (np.repeat(np.repeat(values, self.scale, 0), self.scale, 1) for values in (flat, pixels))
-        return np.where(flat[..., None], even, restored)
+    def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        flat = F.interpolate(flat_centres(planes), scale_factor=float(self.scale), mode="nearest")
+        constant = F.interpolate(planes, scale_factor=float(self.scale), mode="nearest")
+        return torch.where(flat > 0, constant, output)
 
-    def untouched(self, pixels: np.ndarray) -> np.ndarray:
-        """Bicubic interpolation of the tile."""
-        height, width = pixels.shape[:2]
-        return resize_bicubic(pixels, (height * self.scale, width * self.scale))
+    def identity(self, planes: torch.Tensor) -> torch.Tensor:
+        """Bicubic interpolation, a = -0.5."""
+        height, width = planes.shape[-2:]
+        size = (height * self.scale, width * self.scale)
+        return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
 
 
 class SuperResolve:
@@ -49,20 +48,20 @@ class SuperResolve:
     config = ConvAutoencoderConfig(widths=(64, 128), blocks=(3, 3), fold=1, scales=(2, 3, 4))
     patch = 48
 
-    def head(self, options: ScaleOptions) -> Head:
+    def head(self, options: ScaleOptions) -> SuperResolveHead:
         return SuperResolveHead(options.scale)
 
     def operator(self, damage: DownsampleOptions) -> Downsample:
         return Downsample(damage.scales)
 
-    def variants(self, damage: DownsampleOptions) -> list[Variant]:
-        return [Variant(Downsample((scale,)), SuperResolveHead(scale)) for scale in damage.scales]
+    def training_pairs(self, damage: DownsampleOptions) -> list[TrainingPair]:
+        return [TrainingPair(Downsample((scale,)), SuperResolveHead(scale)) for scale in damage.scales]
 
     def cases(self, damage: DownsampleOptions) -> list[Case]:
         """Luma PSNR with `scale` border pixels cut, a case for each scale."""
         return [
-            Case(f"x{variant.head.scale}", variant, partial(psnr, luma=True, border=variant.head.scale))
-            for variant in self.variants(damage)
+            Case(f"x{pair.head.scale}", pair, partial(psnr, luma=True, border=pair.head.scale))
+            for pair in self.training_pairs(damage)
         ]
 
     def prepare(self, clean: np.ndarray, damage: DownsampleOptions, rng: np.random.Generator) -> np.ndarray:

@@ -196,7 +196,7 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
             variant = variant_of(step, len(self.objective.variants), self.settings.seed)
-            loss = self.objective.loss(self.network, batch, variant, self.settings.distance_at(step))
+            loss = self.objective.loss(self.network, batch, variant, self.settings.pixel_loss_at(step))
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.bare.parameters(), MAX_NORM)
         self.optimizer.step()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from restore.tasks.distances import Distance
+from restore.tasks.losses import PixelLoss
 
 
 class Objective(Protocol):
@@ -40,7 +40,7 @@ class Objective(Protocol):
         """A clean uint8 patch (H,W,3) as named planes (C,h,w); all chance comes from `rng`."""
         ...
 
-    def loss(self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, distance: Distance) -> torch.Tensor:
+    def loss(self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, distance: PixelLoss) -> torch.Tensor:
         """A number to minimise, for a batch of planes (N,C,h,w); pixels are compared by `distance`."""
         ...
 

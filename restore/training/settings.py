@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from restore.errors import UsageError, unknown_name
-from restore.tasks.distances import DISTANCES, Distance
+from restore.tasks.losses import PIXEL_LOSSES, PixelLoss
 
 OPTIMIZERS = ("muon", "adamw")
 MAX_NORM = 1.0
@@ -47,8 +47,8 @@ class Settings:
             raise UsageError(f"ema must be from 0 to below 1; got {self.ema}")
         if not 0 <= self.mse_share <= 1:
             raise UsageError(f"mse-share must be from 0 to 1; got {self.mse_share}")
-        if self.loss not in DISTANCES:
-            raise unknown_name("loss", self.loss, DISTANCES)
+        if self.loss not in PIXEL_LOSSES:
+            raise unknown_name("loss", self.loss, PIXEL_LOSSES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
 
@@ -60,9 +60,9 @@ class Settings:
         progress = (step - warm) / max(1, self.steps - warm)
         return self.lr * (LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def distance_at(self, step: int) -> Distance:
+    def pixel_loss_at(self, step: int) -> PixelLoss:
         """How step `step` compares values."""
-        return DISTANCES["mse" if step >= self.steps * (1 - self.mse_share) else self.loss]
+        return PIXEL_LOSSES["mse" if step >= self.steps * (1 - self.mse_share) else self.loss]
 
     def ema_at(self, step: int) -> float:
         """The decay of the average after step `step`: shorter at first, when the weights change most."""

@@ -8,10 +8,10 @@ import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore.corruptions.text import draw_text
+from restore.corruptions.drawing.text import draw_text
 from restore.pixels import to_dtype, to_float
-from restore.tasks import blend as blend_module
-from restore.tasks.blend import Blend, blend_of
+from restore.tasks.dewatermark import alpha as blend_module
+from restore.tasks.dewatermark.alpha import Blend, estimate_alpha
 
 
 def marked(photo: np.ndarray, opacity: float, colour: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +33,7 @@ def marked(photo: np.ndarray, opacity: float, colour: tuple[float, float, float]
 )
 def test_opacity_and_colour_are_found(opacity, colour, name, dtype):
     image, mask = marked(to_dtype(to_float(getattr(skimage.data, name)()), dtype), opacity, colour)
-    found = blend_of(image, mask)
+    found = estimate_alpha(image, mask)
     assert found is not None
     assert found.opacity == pytest.approx(opacity, abs=0.12)
     assert np.allclose(found.colour, colour, atol=0.15)
@@ -41,9 +41,9 @@ def test_opacity_and_colour_are_found(opacity, colour, name, dtype):
 
 def test_in_bands_as_in_one_piece(monkeypatch):
     image, mask = marked(skimage.data.astronaut(), 0.4, (1.0, 1.0, 1.0))
-    whole = blend_of(image, mask)
+    whole = estimate_alpha(image, mask)
     monkeypatch.setattr(blend_module, "BAND", 40 * image.shape[1])
-    parts = blend_of(image, mask)
+    parts = estimate_alpha(image, mask)
     assert parts is not None
     assert whole is not None
     assert parts.opacity == pytest.approx(whole.opacity, abs=1e-6)
@@ -62,7 +62,7 @@ def test_nothing_is_said_where_nothing_can_be_known():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (64, 64, 3), np.uint8)
     mask = np.zeros((64, 64), bool)
-    assert blend_of(image, mask) is None
-    assert blend_of(image, ~mask) is None
+    assert estimate_alpha(image, mask) is None
+    assert estimate_alpha(image, ~mask) is None
     mask[20:40, 20:40] = True
-    assert blend_of(image, mask) is None
+    assert estimate_alpha(image, mask) is None

@@ -8,10 +8,16 @@ from conftest import ROOT
 
 from restore import weights
 from restore.images import read_image
-from restore.tasks.base import Whole
-from restore.tasks.confirmed import APART, BELIEVED, Evidence, contrast_across, evidence
-from restore.tasks.dewatermark import DewatermarkHead, seen_twice
-from restore.tasks.found import LEVELS
+from restore.tasks.base import Picture, WholePredictor
+from restore.tasks.dewatermark.confidence import (
+    CONFIDENT_LOG_ODDS,
+    DISTANCE,
+    Evidence,
+    contrast_across,
+    watermark_confidence,
+)
+from restore.tasks.dewatermark.task import DewatermarkHead, detect_marks
+from restore.tasks.mask_detection import LEVELS
 
 MARK = Evidence(first=7.5, certain=np.log(0.5), agreed=0.8, related=np.arctanh(0.97), erased=np.log(2))
 
@@ -25,18 +31,24 @@ def looks(first: float, second: float) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def test_figures_are_what_they_say():
-    found = evidence(*looks(first=5.0, second=3.0), correlation=0.9, erased=0.3)
+    found = watermark_confidence(*looks(first=5.0, second=3.0), correlation=0.9, erased=0.3)
     assert found.first == pytest.approx(5.0)
     assert found.agreed == pytest.approx(20 / 30)
     assert found.related == pytest.approx(np.arctanh(0.9))
     assert found.erased == 0.3
     assert found.certain < np.log(0.01), "a logit of 3 is no certainty"
-    assert evidence(*looks(first=5.0, second=6.0), correlation=0.9, erased=0.3).certain == pytest.approx(0, abs=0.01)
+    assert watermark_confidence(*looks(first=5.0, second=6.0), correlation=0.9, erased=0.3).certain == pytest.approx(
+        0, abs=0.01
+    )
 
 
 def test_a_mark_is_believed_and_a_lattice_is_not():
-    assert evidence(*looks(first=7.5, second=7.0), correlation=0.97, erased=0.7).odds > BELIEVED
-    assert evidence(*looks(first=4.6, second=3.0), correlation=0.7, erased=0.1).odds < BELIEVED
+    assert (
+        watermark_confidence(*looks(first=7.5, second=7.0), correlation=0.97, erased=0.7).log_odds > CONFIDENT_LOG_ODDS
+    )
+    assert (
+        watermark_confidence(*looks(first=4.6, second=3.0), correlation=0.7, erased=0.1).log_odds < CONFIDENT_LOG_ODDS
+    )
 
 
 LESS = [{"first": 4.0}, {"certain": np.log(0.01)}, {"agreed": 0.1}, {"related": 0.7}, {"erased": 0.0}]
@@ -44,12 +56,14 @@ LESS = [{"first": 4.0}, {"certain": np.log(0.01)}, {"agreed": 0.1}, {"related": 
 
 @pytest.mark.parametrize("less", LESS)
 def test_every_figure_counts(less):
-    assert replace(MARK, **less).odds < MARK.odds
+    assert replace(MARK, **less).log_odds < MARK.log_odds
 
 
 @pytest.mark.parametrize("correlation", [-0.3, 1.0])
 def test_any_correlation_has_odds(correlation):
-    assert np.isfinite(evidence(*looks(first=5.0, second=5.0), correlation=correlation, erased=0.0).odds)
+    assert np.isfinite(
+        watermark_confidence(*looks(first=5.0, second=5.0), correlation=correlation, erased=0.0).log_odds
+    )
 
 
 def test_contrast_is_that_across_the_border():
@@ -64,18 +78,20 @@ def test_contrast_is_that_across_the_border():
     strong[30, 40] = 1
     strong[:5] = 1
     assert contrast_across(mask, strong) == pytest.approx(3 * contrast_across(mask, faint), rel=1e-4)
-    assert contrast_across(mask[:APART], flat[:APART]) == 0, "smaller than what is compared"
+    assert contrast_across(mask[:DISTANCE], flat[:DISTANCE]) == 0, "smaller than what is compared"
 
 
 @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
 def test_undoing_a_mark_takes_its_border_away(name):
     """What is found in a marked sample; in the clean one nothing is, or what stays where it is."""
     _, network = weights.load(weights.find("dewatermark", None))
-    look = Whole(network.eval(), DewatermarkHead())
+    head = DewatermarkHead()
+    predict = WholePredictor(network.eval(), head)
     marked, clean = (
-        seen_twice(read_image(ROOT / "samples" / kind / f"{name}.png").pixels, look) for kind in ("marked", "clean")
+        detect_marks(Picture.of(read_image(ROOT / "samples" / kind / f"{name}.png").pixels), predict, head)
+        for kind in ("marked", "clean")
     )
     assert marked is not None
-    assert marked[1].odds > BELIEVED
+    assert marked[1].log_odds > CONFIDENT_LOG_ODDS
     assert marked[1].erased > np.log(1.5)
     assert clean is None or clean[1].erased < marked[1].erased - 0.2

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from restore.tasks.distances import DISTANCES
+from restore.tasks.losses import PIXEL_LOSSES
 
 
-@pytest.mark.parametrize("distance", DISTANCES.values(), ids=DISTANCES)
+@pytest.mark.parametrize("distance", PIXEL_LOSSES.values(), ids=PIXEL_LOSSES)
 def test_pull_towards_the_clean_picture(distance):
     """A value for each value, least where nothing is wrong; a step against the gradient lessens it."""
     clean = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -30,6 +30,6 @@ def test_psnr_counts_patches_alike():
     for patch in range(2):
         better = error.clone()
         better[patch] /= 2
-        gains.append(float((DISTANCES["psnr"](error, clean) - DISTANCES["psnr"](better, clean)).mean()))
+        gains.append(float((PIXEL_LOSSES["psnr"](error, clean) - PIXEL_LOSSES["psnr"](better, clean)).mean()))
     halved = 2 * math.log(2) / 2  # of one patch in two
     assert gains == pytest.approx([halved, halved], rel=0.02)

@@ -23,8 +23,8 @@ FEWEST = 40  # places along the border
 ENOUGH = 100_000
 CORRELATED = 0.6  # how well the line has to fit, at least
 ALIKE = 0.95  # margins whose line fits that well, compared with the best, are as good as it
-RANGE = (0.05, 0.9)  # of opacities: weaker marks are not seen, and nothing is seen through stronger ones
-LEAST_SHOWN, MOST_SHOWN = 1 - RANGE[1], 1 - RANGE[0]
+OPACITY_RANGE = (0.05, 0.9)  # of opacities: weaker marks are not seen, and nothing is seen through stronger ones
+LEAST_SHOWN, MOST_SHOWN = 1 - OPACITY_RANGE[1], 1 - OPACITY_RANGE[0]
 NEARLY = 0.02  # what shines through may seem that much more than black and white allow
 ROUNDS, TINY = 20, 1e-9
 FAR = 0.5  # how far beyond black and white an undone blend may lie
@@ -51,7 +51,7 @@ class Blend:
         return undone
 
 
-def blend_of(image: np.ndarray, mask: np.ndarray) -> Blend | None:
+def estimate_alpha(image: np.ndarray, mask: np.ndarray) -> Blend | None:
     """The blend under `mask` (H,W) bool of a picture (H,W,3), any dtype; None where its border does not tell."""
     places: list[list[Array]] = [[] for _ in MARGINS]
     for band in _bands(image, mask):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+PixelLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 SOFTNESS = 1e-3  # where Charbonnier turns from square to absolute, white at 1
 UNSEEN = 1 / 255  # an error, white at 1, below which a picture is as good as it needs to be
 
@@ -35,4 +35,4 @@ def psnr(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     return (squares.mean((1, 2, 3), keepdim=True) + UNSEEN**2).log().expand_as(squares)
 
 
-DISTANCES: dict[str, Distance] = {"l1": l1, "charbonnier": charbonnier, "mse": mse, "psnr": psnr}
+PIXEL_LOSSES: dict[str, PixelLoss] = {"l1": l1, "charbonnier": charbonnier, "mse": mse, "psnr": psnr}

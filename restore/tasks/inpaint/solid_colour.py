@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from restore.pixels import Array
-from restore.tasks.parts import counted, means
+from restore.tasks.mask_detection import component_means, components
 
 NOTABLE = 0.02  # share of what was found that a colour needs to be one of the colours of the damage
 FEWEST = 12  # pixels that it needs at least
@@ -36,7 +36,7 @@ def completed(image: Array, mask: Array, never: Array) -> Array:
     becomes exact, soft edges taken in. Of use where `has_solid_colour`.
     """
     whole = _whole(image, mask)
-    labels, size, certain = counted(whole & ~mask, never)
+    labels, size, certain = components(whole & ~mask, never)
     foreign = certain >= NEVER * size
     foreign[0] = False
     joined: Array = whole & ~foreign[labels]
@@ -84,7 +84,7 @@ def _off(image: Array, colour: Array) -> Array:
 def _strokes(off: Array, mask: Array, inner: Array) -> Array:
     """The parts of the colour that pixels are `off` by (H,W), of which `mask` has a piece, and that look like one."""
     same = cv2.morphologyEx((off <= NEARLY).astype(np.uint8), cv2.MORPH_OPEN, _STEP)
-    labels, size, found = counted(same > 0, mask)
+    labels, size, found = components(same > 0, mask)
     count = len(size)
     kept = (found >= np.maximum(PIECE * size, 1)) & (size - found >= LEAST)
     kept[0] = False
@@ -96,9 +96,10 @@ def _strokes(off: Array, mask: Array, inner: Array) -> Array:
     # Beyond the border of the picture nothing ends: a stroke that leaves it is as thick there as elsewhere.
     framed = cv2.copyMakeBorder(same, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1]
-    kept &= means(off > ANOTHER, around, ring, count) >= CRISP
+    kept &= component_means(off > ANOTHER, around, ring, count) >= CRISP
     known = inner & (same > 0)
-    kept &= means(depth, labels, (parts > 0) & ~mask, count) <= THICKER * (depth[known].mean() if known.any() else 0)
+    thickness = depth[known].mean() if known.any() else 0
+    kept &= component_means(depth, labels, (parts > 0) & ~mask, count) <= THICKER * thickness
     strokes: Array = kept[labels]
     return strokes
 
@@ -171,7 +172,7 @@ def _of_colours(image: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def _parts(same: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The connected parts of `same` of which enough is in the mask; of others what is in the mask."""
-    labels, size, found = counted(same, mask)
+    labels, size, found = components(same, mask)
     kept = found >= np.maximum(FOUND * size, 1)
     kept[0] = False
     parts: np.ndarray = kept[labels] | (same & mask)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from restore.corruptions.text import draw_text
+from restore.corruptions.drawing.text import draw_text
 
 _FINE = 4  # subpixels a pixel and axis
 _SHIFT = 4  # binary digits after the point in coordinates of subpixels

@@ -12,8 +12,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from restore.corruptions.logos import Logos
-from restore.corruptions.text import draw_text, random_text
+from restore.corruptions.drawing.logos import Logos
+from restore.corruptions.drawing.text import draw_text, random_text
 
 FRAMES = ("box", "ring")
 SHAPES = ("circle", "ring", "ellipse", "rectangle", "stripes", "line", "cross", "star", "polygon")

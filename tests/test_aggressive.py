@@ -1,4 +1,4 @@
-"""--eager: what may be damage, or part of the picture, is left alone and told of, and restored when asked."""
+"""--aggressive: what may be damage, or part of the picture, is left and reported, and restored when asked."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from conftest import ROOT
 from restore.cli import app
 from restore.images import read_image
 from restore.metrics import psnr
-from restore.tasks import dewatermark, inpaint
+from restore.tasks.dewatermark import task as dewatermark
+from restore.tasks.inpaint import task as inpaint
 
 
 @pytest.mark.parametrize(
-    ("task", "folder", "doubting"),
+    ("task", "folder", "doubting", "flag"),
     [
-        ("inpaint", "covered", (inpaint, "CONVINCING")),
-        ("dewatermark", "marked", (dewatermark, "BELIEVED")),
+        ("inpaint", "covered", (inpaint, "MIN_MEAN_LOGIT"), "--aggressive"),
+        ("dewatermark", "marked", (dewatermark, "CONFIDENT_LOG_ODDS"), "--eager"),  # its earlier name
     ],
 )
-def test_what_is_in_doubt(task, folder, doubting, tmp_path, monkeypatch, capsys):
+def test_what_is_in_doubt(task, folder, doubting, flag, tmp_path, monkeypatch, capsys):
     """A damaged sample through a JPEG file, to a finder that is never convinced."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(*doubting, 1e3)
@@ -30,9 +31,9 @@ def test_what_is_in_doubt(task, folder, doubting, tmp_path, monkeypatch, capsys)
 
     assert app.run([task, "in.jpg", "left.jpg", "--device", "cpu"]) == 0
     assert Path("left.jpg").read_bytes() == Path("in.jpg").read_bytes()
-    assert "left alone (--eager takes it off), copied" in capsys.readouterr().err
+    assert "left unchanged; --aggressive restores it too, copied" in capsys.readouterr().err
 
-    assert app.run([task, "in.jpg", "restored.png", "--device", "cpu", "--eager"]) == 0
-    assert "left alone" not in capsys.readouterr().err
+    assert app.run([task, "in.jpg", "restored.png", "--device", "cpu", flag]) == 0
+    assert "left unchanged" not in capsys.readouterr().err
     restored = read_image(Path("restored.png")).pixels
     assert psnr(restored, clean) > psnr(damaged, clean) + 2

@@ -1,0 +1,1 @@
+"""What corruptions draw with: text, shapes, marks and logos."""

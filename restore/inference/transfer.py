@@ -1,0 +1,174 @@
+"""Pictures on their way to the computing device and back: once each, in their own dtype.
+
+On a CPU nothing moves: tensors share the memory of arrays. CUDA gets pinned buffers, which are reused, and a copy
+stream beside the compute stream.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from restore.devices import free_memory
+
+RESIDENT_SHARE = 0.25  # of a device's free memory: larger pictures stay on the host, and their tiles are sent
+KEPT_BUFFERS = 8  # pinned buffers that wait to be used again
+
+
+class Transfer:
+    """Moves pictures between the host and a device; this one between arrays and tensors of the CPU."""
+
+    def upload(self, array: np.ndarray) -> torch.Tensor:
+        """(H,W,C) as a tensor for the device; the array must not change until `download` is complete."""
+        return _shared(array)
+
+    def allocate(self, out: np.ndarray) -> torch.Tensor:
+        """A tensor like `out` (H,W,C), to be filled and then downloaded into it."""
+        return _shared(out)
+
+    def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
+        """Begins to bring `tensor`, made by `allocate`, into `out`; the returned call waits until it is there."""
+        return _nothing
+
+    def flags(self, flags: torch.Tensor) -> Callable[[], list[bool]]:
+        """Begins to bring (N,) bool to the host; the returned call waits for them."""
+        return flags.tolist
+
+
+class DeviceTransfer(Transfer):
+    """For devices without streams of their own (Metal): copies that wait."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def upload(self, array: np.ndarray) -> torch.Tensor:
+        host = _shared(array)
+        return host.to(self.device) if self._fits(array) else host
+
+    def allocate(self, out: np.ndarray) -> torch.Tensor:
+        host = _shared(out)
+        return torch.empty(out.shape, dtype=host.dtype, device=self.device) if self._fits(out) else host
+
+    def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
+        if tensor.device.type != "cpu":
+            _shared(out).copy_(tensor)
+        return _nothing
+
+    def _fits(self, array: np.ndarray) -> bool:
+        unsupported = self.device.type == "mps" and array.dtype == np.uint16
+        return not unsupported and array.nbytes <= free_memory(self.device) * RESIDENT_SHARE
+
+
+class CudaTransfer(DeviceTransfer):
+    """Copies beside the computing: pinned buffers, a stream for copies, events to wait for."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._stream: Any = torch.cuda.Stream(device)
+        self._buffers: list[torch.Tensor] = []
+        self._in_flight: list[tuple[Any, torch.Tensor]] = []
+        self._lock = threading.Lock()
+
+    def upload(self, array: np.ndarray) -> torch.Tensor:
+        if not self._fits(array):
+            return _shared(array)
+        staged = self._pinned(array.nbytes)
+        host = staged[: array.nbytes].view(_shared(array[:1, :1]).dtype).view(array.shape)
+        host.copy_(_shared(array))
+        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
+            there = host.to(self.device, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record(self._stream)
+        compute = torch.cuda.current_stream(self.device)
+        compute.wait_event(copied)
+        there.record_stream(compute)
+        with self._lock:
+            self._in_flight.append((copied, staged))
+        return there
+
+    def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
+        if tensor.device.type == "cpu":  # too large for the device: the copies of its tiles have waited
+            return _nothing
+        staged = self._pinned(out.nbytes)
+        host = staged[: out.nbytes].view(tensor.dtype).view(tensor.shape)
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
+            host.copy_(tensor, non_blocking=True)
+            tensor.record_stream(self._stream)
+            done = torch.cuda.Event()
+            done.record(self._stream)
+
+        def wait() -> None:
+            done.synchronize()
+            np.copyto(out, host.numpy())
+            self._give_back(staged)
+
+        return wait
+
+    def flags(self, flags: torch.Tensor) -> Callable[[], list[bool]]:
+        host = torch.empty(flags.shape, dtype=torch.bool, pin_memory=True)
+        host.copy_(flags, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record(torch.cuda.current_stream(self.device))
+
+        def wait() -> list[bool]:
+            done.synchronize()
+            return list(host.tolist())
+
+        return wait
+
+    def _pinned(self, size: int) -> torch.Tensor:
+        """A pinned buffer of at least `size` bytes."""
+        with self._lock:
+            for event, buffer in [entry for entry in self._in_flight if entry[0].query()]:
+                self._in_flight.remove((event, buffer))
+                self._buffers.append(buffer)
+            del self._buffers[:-KEPT_BUFFERS]
+            for number, buffer in enumerate(self._buffers):
+                if size <= len(buffer) <= 2 * size + (1 << 20):
+                    return self._buffers.pop(number)
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+
+    def _give_back(self, buffer: torch.Tensor) -> None:
+        with self._lock:
+            self._buffers.append(buffer)
+
+
+class MetaTransfer(Transfer):
+    """For torch's meta device, which computes nothing: does the host's copies alone, to measure them."""
+
+    def upload(self, array: np.ndarray) -> torch.Tensor:
+        return _shared(np.array(array)).to("meta")
+
+    def allocate(self, out: np.ndarray) -> torch.Tensor:
+        return _shared(out).to("meta")
+
+    def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
+        return lambda: out.fill(0)
+
+    def flags(self, flags: torch.Tensor) -> Callable[[], list[bool]]:
+        return lambda: [True] * len(flags)
+
+
+def transfer_for(device: torch.device) -> Transfer:
+    """How pictures get to `device` and back."""
+    if device.type == "cuda":
+        return CudaTransfer(device)
+    if device.type == "meta":
+        return MetaTransfer()
+    return Transfer() if device.type == "cpu" else DeviceTransfer(device)
+
+
+def _shared(array: np.ndarray) -> torch.Tensor:
+    """A tensor that shares the memory of `array`, or that of a copy where torch cannot."""
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    return torch.from_numpy(array)
+
+
+def _nothing() -> None:
+    """Nothing to wait for."""

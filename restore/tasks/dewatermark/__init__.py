@@ -1,0 +1,1 @@
+"""dewatermark: finds semi-transparent marks over a picture and removes them."""
