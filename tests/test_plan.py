@@ -174,18 +174,18 @@ def test_a_folder_that_cannot_be_listed_is_told(here, monkeypatch):
     assert "permission" in planned.unreadable[0]
 
 
-def test_twenty_thousand(here):
-    """Listing, naming and checking, with every output there already."""
-    for folder in range(10):
+def test_many_files(here):
+    """Listing, naming and checking, with every output there already: the time grows as the number of files does."""
+    for folder in range(5):
         Path(f"in/{folder}").mkdir(parents=True)
         Path(f"out/{folder}").mkdir(parents=True)
-        for number in range(2000):
+        for number in range(1000):
             for place in ("in", "out"):
                 os.mknod(f"{place}/{folder}/IMG_{number:05}.jpg")
     start = time.process_time()
     jobs = plan(["in"], "out", DENOISED, recursive=True).jobs
-    assert len(existing_outputs(jobs)) == 20_000
-    assert time.process_time() - start < 3  # about 1 s
+    assert len(existing_outputs(jobs)) == 5000
+    assert time.process_time() - start < 1.5  # about 0.3 s; more than 10 s if each were compared with all
 
 
 # Names that people and machines give: any letter but what no file system takes, and what our own outputs look like.

@@ -13,7 +13,6 @@ from restore.cli.files import FileFlags, plan_files
 from restore.cli.flags import command
 from restore.cli.reporting import run_jobs
 from restore.tasks import TASKS, Options, TaskSpec
-from restore.tasks.base import load_task
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
@@ -57,6 +56,7 @@ def _body(spec: TaskSpec) -> Any:
         from restore.folders.pipeline import Pipeline
         from restore.inference.restored import Restored
         from restore.pixels import to_dtype, to_float
+        from restore.tasks.base import load_task
 
         corruption = load_task(spec.name).operator(damage)
 
