@@ -96,6 +96,8 @@ def test_flags_of_names_and_formats(here, denoise, capsys):
     assert {"a.clean.png", "b.denoised.png"} <= set(os.listdir("in"))
     denoise("in/sub/c d.webp", "-i", "in/a.png", "-o", "two")
     assert set(files_in("two")) == {"c d.webp", "a.png"}
+    denoise("-i", "in/a.png", "-i", "in/sub/c d.webp", "-o", "order", "-j", 5)
+    assert files_in("order") == files_in("two")  # neither order nor -j changes a byte
     os.chdir("in/sub")
     denoise("--", "-r.png", "../../dash.png")
     os.chdir("../..")
