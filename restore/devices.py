@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from restore.errors import DeviceError, UsageError
 
+_fork_handled = False
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -47,7 +49,8 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     if name != "auto":
         raise UsageError(f"unknown precision '{name}'; use auto, fp32, bf16 or fp16")
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        with torch.cuda.device(device):  # the question is answered for the current device
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
 
 
@@ -58,6 +61,14 @@ def cpu_has_bf16() -> bool:
     except OSError:  # not Linux
         return False
     return bool({"avx512_bf16", "amx_bf16"} & set(flags)) or ("bf16" in flags and platform.machine() == "aarch64")
+
+
+def single_thread_after_fork() -> None:
+    """A forked child computes in one thread: the threads of its parent are not there, and it would wait for them."""
+    global _fork_handled
+    if not _fork_handled and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+        _fork_handled = True
 
 
 def free_memory(device: torch.device) -> int:

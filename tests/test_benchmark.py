@@ -15,7 +15,7 @@ import restore as package
 from restore.cli.app import run
 from restore.cli.benchmarking import BenchmarkFlags
 from restore.images import read_image
-from restore.inference import measuring
+from restore.inference import benchmark as measuring
 
 
 @pytest.fixture
@@ -56,6 +56,16 @@ def test_json(benchmark):
     assert 100e6 < found["peak_memory"] < 50e9
     assert found["peak_device_memory"] is None
     assert found["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("task", ["denoise", "inpaint"])
+def test_what_stays_on_the_host(task, benchmark):
+    """In milliseconds of processor time, with no network: far less than computing takes."""
+    found = benchmark("--host", "--size", "512x512", "--repeat", 3, task=task)
+    assert found["task"] == task
+    assert 0 < found["ms_per_megapixel"] < 100
+    assert found["decode_ms_per_megapixel"] > 0 < found["encode_ms_per_megapixel"]
+    assert found["megapixels_per_second_at_16_cores"] > 10
 
 
 def test_table(tiny, capsys):

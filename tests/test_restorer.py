@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -339,6 +340,24 @@ print(len(new), sorted(set({sorted(never)!r}) & new))
     count, found = done.stdout.split(maxsplit=1)
     assert found.strip() == "[]"
     assert int(count) < 350
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_restores_too(tiny):
+    """After the parent has computed with several threads."""
+    script = f"""
+import os, numpy as np, torch
+from restore.inference import restorer
+torch.set_num_threads(2)
+restore = restorer.load("denoise", {str(tiny("denoise"))!r}, "cpu", "fp32")
+image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+expected = restore(image)
+child = os.fork()
+if not child:
+    os._exit(0 if np.abs(restore(image).astype(int) - expected).max() <= 1 else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
 
 
 def test_free_memory_stops_at_the_limit_of_a_container(monkeypatch):

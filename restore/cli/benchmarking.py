@@ -15,7 +15,7 @@ from restore.tasks import task_spec
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
-    from restore.inference.benchmark import Measured
+    from restore.inference.benchmark import HostCost, Measured
     from restore.inference.restorer import Restorer
 
 
@@ -33,6 +33,7 @@ class BenchmarkFlags:
     precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
     tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
     compile: bool = option(False, "Compile the network first (slow start).")
+    host: bool = option(False, "Measure what stays on the host alone, without the network and the device's work.")
     repeat: int = option(5, "How often to measure; the median counts.", min=1)
     json: bool = option(False, "Print JSON instead of the table.")
 
@@ -56,7 +57,6 @@ def benchmark(flags: BenchmarkFlags) -> None:
     from restore.inference import restorer
 
     cv2.setNumThreads(1)  # as when restoring
-    restore = restorer.load(flags.task, flags.model, flags.device, flags.precision, flags.tile, compile=flags.compile)
     sources: list[Path | bytes]
     if flags.folder is None:
         sources = [measuring.synthetic(width, height)]
@@ -64,9 +64,41 @@ def benchmark(flags: BenchmarkFlags) -> None:
         sources = [*find_images(flags.folder)]
         if not sources:
             raise UsageError(f"{flags.folder}: no pictures here")
+    if flags.host:
+        restore = restorer.load(flags.task, flags.model, "cpu", "fp32")
+        cost = measuring.measure_host(restore, sources, flags.repeat)
+        record = _host_record(flags, cost)
+        print(json.dumps(record, indent=1) if flags.json else _host_table(record))
+        return
+    restore = restorer.load(flags.task, flags.model, flags.device, flags.precision, flags.tile, compile=flags.compile)
     measured = measuring.measure(restore, sources, flags.repeat)
     record = _record(flags, restore, measured)
     print(json.dumps(record, indent=1) if flags.json else _table(record))
+
+
+def _host_record(flags: BenchmarkFlags, cost: HostCost) -> dict[str, Any]:
+    return {
+        "task": flags.task,
+        "model": Path(flags.model).name if flags.model else "default",
+        "repeat": flags.repeat,
+        "ms_per_megapixel": round(cost.compute, 3),
+        "decode_ms_per_megapixel": round(cost.decode, 3),
+        "encode_ms_per_megapixel": round(cost.encode, 3),
+        "megapixels_per_second_at_16_cores": round(cost.megapixels_a_second(16), 1),
+    }
+
+
+def _host_table(record: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            f"{record['task']} ({record['model']}), processor time of the host for a megapixel of output,"
+            f" median of {record['repeat']}",
+            f"  driving the device {record['ms_per_megapixel']:8.2f} ms, in one thread",
+            f"  decoding           {record['decode_ms_per_megapixel']:8.2f} ms, in threads beside it",
+            f"  encoding           {record['encode_ms_per_megapixel']:8.2f} ms, likewise",
+            f"16 cores let through {record['megapixels_per_second_at_16_cores']:8.1f} megapixels a second",
+        ]
+    )
 
 
 def _record(flags: BenchmarkFlags, restore: Restorer, measured: Measured) -> dict[str, Any]:

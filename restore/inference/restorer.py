@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from restore import weights
-from restore.devices import pick_device, pick_precision
+from restore.devices import pick_device, pick_precision, single_thread_after_fork
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.engine import Engine, PixelModel
@@ -153,11 +153,12 @@ class Restorer:
         if not 0 <= strength <= 1:
             raise UsageError(f"strength goes from 0 to 1; got {strength}")
         self.head, self.options, self.device, self.dtype, self.header = head, options, device, dtype, header
-        self.network, self.strength = network, strength
+        self.network, self.tile, self.strength, self.tta = network, tile, strength, tta
         self.overlap = min(network.radius, MAX_OVERLAP) if overlap is None else overlap
         self._engine = Engine(PixelModel(head, network, strength, tta), dtype, compile=compile)
         self._planner = TilePlanner(network, head.scale, dtype, device, tile, self.overlap)
         self._transfer = transfer_for(device)
+        single_thread_after_fork()
         self._lock = threading.RLock()  # tiles that overflowed are computed again in the thread that waits for them
 
     def __call__(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:

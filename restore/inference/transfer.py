@@ -139,13 +139,19 @@ class CudaTransfer(DeviceTransfer):
 
 
 class MetaTransfer(Transfer):
-    """For torch's meta device, which computes nothing: does the host's copies alone, to measure them."""
+    """For torch's meta device, which computes nothing: does the host's copies alone, to time them."""
+
+    def __init__(self) -> None:
+        self._staged = np.empty(0, np.uint8)
 
     def upload(self, array: np.ndarray) -> torch.Tensor:
-        return _shared(np.array(array)).to("meta")
+        if self._staged.nbytes < array.nbytes:
+            self._staged = np.empty(array.nbytes, np.uint8)
+        np.copyto(self._staged[: array.nbytes].view(array.dtype).reshape(array.shape), array)
+        return torch.empty(array.shape, dtype=_shared(array).dtype, device="meta")
 
     def allocate(self, out: np.ndarray) -> torch.Tensor:
-        return _shared(out).to("meta")
+        return torch.empty(out.shape, dtype=_shared(out).dtype, device="meta")
 
     def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
         return lambda: out.fill(0)

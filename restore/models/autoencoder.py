@@ -7,6 +7,7 @@ receptive field). With one level it is the flat residual trunk of EDSR (Lim et a
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -132,8 +133,8 @@ def _enlarged(planes: torch.Tensor, scale: int) -> torch.Tensor:
     if scale == 1:
         return planes
     size = (planes.shape[-2] * scale, planes.shape[-1] * scale)
-    # autocast would run this in half precision, where a smooth sky shows steps.
-    with torch.autocast(planes.device.type, enabled=False):
+    # autocast would run this in half precision, where a smooth sky shows steps; the meta device has none.
+    with torch.autocast(planes.device.type, enabled=False) if planes.device.type != "meta" else nullcontext():
         return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
 
 

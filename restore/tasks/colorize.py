@@ -23,7 +23,7 @@ from restore.metrics import psnr
 from restore.models.ensemble import EnsembleAutoencoderConfig
 from restore.pixels import is_gray, to_float
 from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, TrainingPair, Window
-from restore.tasks.functional import in_gamut, luma, resize_area, sample_window
+from restore.tasks.functional import in_gamut, luma, resize_area, sample_window, to_array
 from restore.tasks.losses import PixelLoss
 from restore.tasks.spec import TASKS, ColorizeOptions, Options
 
@@ -70,7 +70,7 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
             return Colours(np.zeros(picture.size, bool), "has colours already (--force colours it anew)")
         small = np.clip(shrunk_luma(picture), 0, 1)
         planes = torch.from_numpy(lightness(small)[None] / np.float32(100)).to(picture.device)
-        ab = predict.whole(planes).cpu().numpy().transpose(1, 2, 0) * np.float32(AB * options.saturation)
+        ab = to_array(predict.whole(planes)).transpose(1, 2, 0) * np.float32(AB * options.saturation)
         chroma = _chroma_in_gamut(small, chroma_of(with_luma(small, ab)))
         coefficients = np.concatenate(guided(small, chroma), axis=-1).transpose(2, 0, 1)
         return Colours(
@@ -123,7 +123,7 @@ def shrunk_luma(picture: Picture) -> np.ndarray:
     bands = [Window(top, 0, min(rows, total - top), across) for top in range(0, total, rows)]
     # Rows first shrink in width only; both interpolations are separable.
     narrow = torch.cat([_resized(luma(picture.planes(band)), band.height, width) for band in bands], dim=2)
-    return np.asarray(_resized(narrow, height, width)[0, 0].cpu().numpy())
+    return to_array(_resized(narrow, height, width)[0, 0])
 
 
 def guided(luma: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

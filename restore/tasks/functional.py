@@ -66,6 +66,13 @@ def array_to_planes(image: np.ndarray) -> torch.Tensor:
     return to_planes(torch.from_numpy(np.ascontiguousarray(image))[None])[0].contiguous()
 
 
+def to_array(tensor: torch.Tensor) -> np.ndarray:
+    """The values on the host. Of the meta device, which holds none, zeros: what only the host computes can be timed."""
+    if tensor.device.type == "meta":
+        return np.zeros(tensor.shape, np.int8 if tensor.dtype == torch.int8 else np.float32)
+    return np.asarray(tensor.cpu().numpy())
+
+
 def luma(planes: torch.Tensor) -> torch.Tensor:
     """BT.601 luma, exactly the value of gray pixels: (N,3,H,W) -> (N,1,H,W)."""
     red, green, blue = planes.split(1, dim=1)

@@ -14,6 +14,7 @@ from restore.models.masking import TRAIN
 from restore.models.registry import Architecture
 from restore.pixels import Array, to_float
 from restore.tasks.base import AnalysisT, Head, OptionsT, Picture, Predictor, Window
+from restore.tasks.functional import to_array
 
 BORDER_TOLERANCE = 6 / 255  # how far the pixels of a plain border may be from its colour, once compressed
 UNCERTAIN = "possible damage left unchanged; --aggressive restores it too"
@@ -69,7 +70,7 @@ def detect_logits(
 
     for window, output in predict.tiles(picture.size, planes, stage):
         logits[window.slices] = (output[0] * LEVELS).clamp(LOWEST, HIGHEST).floor().to(logits)
-    levels: Array = logits.cpu().numpy()
+    levels = to_array(logits)
     levels[plain_border(picture.rgb)] = LOWEST
     return levels
 
