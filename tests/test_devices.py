@@ -61,7 +61,7 @@ def pictures(*values: int) -> list[str]:
     return names
 
 
-def test_several_processes_write_the_same_bytes_and_survive_a_killing(here):
+def test_several_processes_write_the_same_bytes_and_survive_a_killing(here, caplog):
     """With masks, too: also of a process that is killed, and of a picture that kills its process."""
     names = pictures(*range(24))
     for number, name in enumerate(names):
@@ -91,6 +91,7 @@ def test_several_processes_write_the_same_bytes_and_survive_a_killing(here):
     failed = {outcome.job.input.name: outcome.error for outcome in outcomes if outcome.error}
     assert set(failed) == {"killer.png", "broken.png"}
     assert "exit code 9), and so did another before" in failed["killer.png"]
+    assert caplog.text.count("another takes its place") <= 4  # tried alone twice, and no more
     assert files_in("pool") == files_in("alone")
     assert outcomes[0].job.input.name > "17.png"  # the largest begin
 
