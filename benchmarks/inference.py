@@ -33,10 +33,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from restore import weights
 from restore.devices import describe, pick_device, pick_precision
+from restore.folders.pipeline import Pipeline, WriteOptions
+from restore.folders.plan import Job
 from restore.images import Image, read_image, write_image
-from restore.inference.batch import Writing, run
 from restore.inference.benchmark import forget_peak, peak_memory, synthetic
-from restore.inference.jobs import Job
 from restore.inference.restorer import Restorer
 from restore.metrics import psnr
 from restore.models import build
@@ -194,9 +194,14 @@ def folder(found: Sequence[Method], count: int, repeat: int) -> float:
                 one.time("compute", lambda restore: [restore(picture) for picture in pictures], one.restorer.restore)
                 with tempfile.TemporaryDirectory() as out:
                     jobs = [Job(path, Path(out) / path.name) for path in paths]
-                    one.time("folder", lambda *work: list(run(*work)), jobs, one.restorer.restore, Writing())
+                    one.time("folder", _restore_files, jobs, one.restorer)
                     assert len(list(Path(out).iterdir())) == count, "some failed"
     return sum(picture.megapixels for picture in pictures)
+
+
+def _restore_files(jobs: list[Job], restorer: Restorer) -> None:
+    with Pipeline(restorer, WriteOptions()) as pipeline:
+        list(pipeline.run(jobs))
 
 
 def precision(one: Method, side: int = 256) -> list[list[str]]:

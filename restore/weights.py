@@ -16,7 +16,7 @@ from safetensors.torch import save as serialised
 
 from restore.errors import RestoreError, UsageError, WeightsError, unknown_name
 from restore.models import Architecture, build, config_from_dict
-from restore.placing import place
+from restore.utils.atomic_write import write_atomic
 
 FORMAT = "1"
 SUFFIX = ".safetensors"
@@ -151,7 +151,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        place(serialised(dict(tensors), metadata=dict(metadata or {})), path, overwrite=True)
+        write_atomic(serialised(dict(tensors), metadata=dict(metadata or {})), path, overwrite=True)
     except (OSError, SafetensorError) as error:
         raise RestoreError(f"{path}: cannot be written ({_first_line(error)})") from error
 

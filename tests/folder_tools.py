@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from restore.inference.restored import Restored
 
+from restore.folders.compute_queue import PerPicture
+from restore.folders.pipeline import Outcome, Pipeline, WriteOptions
+from restore.folders.plan import Job
 from restore.images import Image, write_image
-from restore.inference.job import Job
-from restore.placing import TEMPORARY_SUFFIX
+from restore.inference.restored import Restored
+from restore.utils.atomic_write import TEMPORARY_SUFFIX
+
+Function = Callable[[Image, "np.ndarray | None"], Restored]
+WRITE = WriteOptions()
 
 
 def inverted(image: Image, mask: np.ndarray | None = None) -> Restored:
     return Restored(replace(image, pixels=255 - image.pixels), mask)
+
+
+def run(
+    jobs: Iterable[Job], function: Function, options: WriteOptions = WRITE, workers: int = 2, fail_fast: bool = False
+) -> Iterator[Outcome]:
+    """What a pipeline yields that applies `function` to each picture."""
+    with Pipeline(PerPicture(function), options, workers) as pipeline:
+        yield from pipeline.run(jobs, fail_fast=fail_fast)
 
 
 def write(path: Path, value: int = 100, size: tuple[int, int] = (16, 24), alpha: bool = False) -> Path:

@@ -16,7 +16,7 @@ from folder_tools import files_in, many, pixels
 
 from restore.cli import app
 from restore.images import Image, read_image, write_image
-from restore.placing import TEMPORARY_SUFFIX
+from restore.utils.atomic_write import TEMPORARY_SUFFIX
 
 GOOD = ("a.png", "b.jpg", "sub/deeper/ü 中.png", "sub/-r.png", "new\nline.png", "sub/c d.webp")
 EXIF = b"MM\0*\0\0\0\x08\0\x01\x01\x0e\0\x02\0\0\0\x06\0\0\0\x1a\0\0\0\0hello\0"  # ImageDescription
@@ -96,6 +96,8 @@ def test_flags_of_names_and_formats(here, denoise, capsys):
     assert {"a.clean.png", "b.denoised.png"} <= set(os.listdir("in"))
     denoise("in/sub/c d.webp", "-i", "in/a.png", "-o", "two")
     assert set(files_in("two")) == {"c d.webp", "a.png"}
+    denoise("-i", "in/a.png", "-i", "in/sub/c d.webp", "-o", "order", "-j", 5)
+    assert files_in("order") == files_in("two")  # neither order nor -j changes a byte
     os.chdir("in/sub")
     denoise("--", "-r.png", "../../dash.png")
     os.chdir("../..")

@@ -32,7 +32,7 @@ from restore.images import (
     write_image,
 )
 from restore.images.profiles import colour_space, true_profile
-from restore.placing import TEMPORARY_SUFFIX
+from restore.utils.atomic_write import TEMPORARY_SUFFIX
 
 PHOTO = samples.astronaut()[20:117, 150:281]  # 131 x 97: odd, and no side a multiple of a JPEG block
 PICTURE = PIL.Image.fromarray(PHOTO)

@@ -16,19 +16,18 @@ import cv2
 import numpy as np
 import pytest
 from folder_tools import files_in, pixels
-from restore.inference.restored import Restored
 
 from restore.cli import app, restoring
 from restore.errors import UsageError
+from restore.folders.compute_queue import PerPicture
+from restore.folders.devices import Prepared
+from restore.folders.masks import MaskPaths, mask_outputs, match_masks, read_mask
+from restore.folders.names import Naming
+from restore.folders.pipeline import Pipeline, WriteOptions
+from restore.folders.plan import Job, plan
+from restore.folders.watch import watch
 from restore.images import Image, encode_image, read_image, write_image
-from restore.inference.batch import Pipeline, Writing
-from restore.inference.job import Job
-from restore.inference.jobs import plan
-from restore.inference.masks import MaskPlaces, given_masks, read_mask, saved_masks
-from restore.inference.naming import Naming
-from restore.inference.spread import Spread
-from restore.inference.spread_worker import Ready
-from restore.inference.watch import watch
+from restore.inference.restored import Restored
 from restore.tasks import TASKS
 
 NAMING = Naming("inpainted")
@@ -81,10 +80,6 @@ def examining(image: Image, mask: np.ndarray | None) -> Restored:
     return Restored(image, found, not found.any())
 
 
-def preparing(device: str, processes: int, *_: object) -> Ready:
-    return Ready(filling, device)
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -95,8 +90,8 @@ def here(tmp_path, monkeypatch) -> Path:
 def inpaint(here, monkeypatch) -> Callable[..., None]:
     """The command, with `filling` for its network; `code` is the exit code."""
 
-    def prepare(task, model, options, dry_run, device, processes) -> Ready:
-        return Ready(examining if dry_run else filling, "paper")
+    def prepare(task, model, options, dry_run, device, processes) -> Prepared:
+        return Prepared(PerPicture(examining if dry_run else filling), "paper")
 
     monkeypatch.setattr(restoring, "prepare", prepare)
 
@@ -168,7 +163,7 @@ def test_case_and_accents(here):
     for name in ("A.png", "a.png", "é.png", "B.png", "C.png"):
         save_mask(Path("masks", name), hole())
     names = [Path(name) for name in ("a.jpg", "A.webp", "e\u0301.jpg", "b.png", "c.png", "C.jpg")]
-    found = [mask and mask.name for mask, _ in given_masks(names, Path("masks"))]
+    found = [mask and mask.name for mask, _ in match_masks(names, Path("masks"))]
     assert found == ["a.png", "A.png", "é.png", "B.png", None, "C.png"]
 
 
@@ -378,7 +373,7 @@ def test_a_note_of_the_task_replaces_the_words(here, capsys, monkeypatch):
     def coloured(image: Image, mask: np.ndarray | None) -> Restored:
         return Restored(image, np.zeros(SIZE, bool), True, "has colours already")
 
-    monkeypatch.setattr(restoring, "prepare", lambda *_: Ready(coloured, "paper"))
+    monkeypatch.setattr(restoring, "prepare", lambda *_: Prepared(PerPicture(coloured), "paper"))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # beside the progress bar
     assert app.run(["inpaint", "in", "out"]) == 0
     assert "in/a.png: has colours already, copied\n" in capsys.readouterr().err
@@ -405,37 +400,20 @@ def test_streams(inpaint, capsysbinary, monkeypatch):
     assert Path("out.png").read_bytes() == painted
 
 
-def test_several_processes_take_masks_too(here):
-    masks = album()
-    for name, mask in masks.items():
-        save_mask(Path("masks", name + ".png"), mask)
-    save("in/none.png", pixels(1, *SIZE))
-    made = {}
-    for to in ("alone", "spread"):
-        places = MaskPlaces(Path("masks"), Path(to, "masks"))
-        jobs = plan(["in"], f"{to}/out", NAMING, recursive=True, masks=places).jobs
-        with Spread(["cpu", "cpu"], preparing, Writing()) if to == "spread" else Pipeline(filling, Writing()) as runner:
-            failed = [outcome.job.input.name for outcome in runner.run(jobs) if outcome.error]
-        assert failed == ["none.png"]
-        made[to] = files_in(to)
-    assert made["alone"] == made["spread"]
-    assert len(made["alone"]) == 2 * len(masks)
-
-
 def test_watching_waits_for_a_mask(here, monkeypatch):
     """A picture that came before its mask fails, and is restored when that is there."""
-    monkeypatch.setattr("restore.inference.watch.PATIENCE", 0.3)
+    monkeypatch.setattr("restore.folders.watch.RETRY_AFTER", 0.3)
     save("in/a.png", pixels(1, *SIZE) // 2)
     save_mask("masks/b.png", hole())
-    places = MaskPlaces(Path("masks"), Path("saved"))
+    places = MaskPaths(Path("masks"), Path("saved"))
 
-    def look() -> list[Job]:
-        return plan(["in"], "out", NAMING, empty=True, masks=places).jobs
+    def find_jobs() -> list[Job]:
+        return plan(["in"], "out", NAMING, allow_empty=True, masks=places).jobs
 
     seen: list[str] = []
     until = time.monotonic() + 30
-    with Pipeline(filling, Writing(skip_existing=True)) as pipeline:
-        for outcome in watch(look, pipeline, poll=0.1):
+    with Pipeline(PerPicture(filling), WriteOptions(skip_existing=True)) as pipeline:
+        for outcome in watch(find_jobs, pipeline, interval=0.1):
             if outcome is not None:
                 seen.append(outcome.status)
                 if outcome.error:
@@ -449,7 +427,7 @@ def test_watching_waits_for_a_mask(here, monkeypatch):
 
 def test_no_two_masks_go_to_one_file(here):
     names = [Path(name) for name in ("a.png", "A.jpg", "sub/a.png", "a.png.tif", "b")]
-    saved = saved_masks(names, Path("saved"))
+    saved = mask_outputs(names, Path("saved"))
     assert len({str(path).lower() for path in saved}) == len(names)
     assert saved[2:] == [Path("saved/sub/a.png"), Path("saved/a.png.png"), Path("saved/b.png")]
 

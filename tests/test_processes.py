@@ -1,4 +1,4 @@
-"""The command line in processes of its own: interrupted, killed, piped, spread and watching."""
+"""The command line in processes of its own: interrupted, killed, piped, on two devices, and watching."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import psutil
 import pytest
 from folder_tools import files_in, many, wait_for_more, write
 
-from restore import placing
 from restore.images import read_image
-from restore.placing import TEMPORARY_SUFFIX
+from restore.utils import atomic_write
+from restore.utils.atomic_write import TEMPORARY_SUFFIX
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_interrupted_and_killed_runs_are_resumed(here, denoise, started):
     wait_for_more("out", len(interrupted) + 2)
     run.kill()
     run.wait()
-    stale = Path("out", f".a.png.{placing._HOST}-{run.pid}-0123456789ab{TEMPORARY_SUFFIX}")
+    stale = Path("out", f".a.png.{atomic_write._HOST}-{run.pid}-0123456789ab{TEMPORARY_SUFFIX}")
     stale.touch()  # if the kill came at no such moment
     finals = {name: data for name, data in files_in("out").items() if not name.endswith(TEMPORARY_SUFFIX)}
     assert len(finals) < count
@@ -102,17 +102,17 @@ def test_streams_of_pictures(here, started, denoise, monkeypatch):
 
 def test_two_processes_do_the_work_of_one(here, denoise, started):
     """--device cpu,cpu: the same bytes, also when one of the two is killed in the middle."""
-    many()
+    many(count=20)
     denoise("many", "whole", "-q")
     run = started("many", "out", "--device", "cpu,cpu")
-    wait_for_more("out", 3)
+    wait_for_more("out", 2)
     workers = [child for child in psutil.Process(run.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
     err = run.communicate(timeout=120)[1].decode()
     assert run.returncode == 0, err
     assert "another takes its place" in err
-    assert "30 restored, 0 skipped, 0 failed" in err
+    assert "20 restored, 0 skipped, 0 failed" in err
     assert files_in("out") == files_in("whole")
 
 

@@ -10,8 +10,8 @@ import pytest
 
 import restore as package
 from restore.corruptions.downsample import resize_bicubic
+from restore.folders.masks import read_mask
 from restore.images import Image, find_images, read_image
-from restore.inference.masks import read_mask
 from restore.inference.restorer import Restorer
 from restore.metrics import mask_iou, masked_psnr, psnr
 from restore.pixels import luma, to_dtype, to_float

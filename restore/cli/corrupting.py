@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.files import FileFlags, plan_jobs
+from restore.cli.files import FileFlags, plan_files
 from restore.cli.flags import command
-from restore.cli.reporting import write_all
+from restore.cli.reporting import run_jobs
 from restore.tasks import TASKS, Options, TaskSpec
-from restore.tasks.base import load_task
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
@@ -49,13 +48,15 @@ def add(app: typer.Typer) -> None:
 
 def _body(spec: TaskSpec) -> Any:
     def body(files: FileFlags, seed: SeedFlags, damage: Options, masks: SaveMaskFlags = SaveMaskFlags()) -> None:
-        errand = plan_jobs(files, "corrupted", save_mask=masks.save_mask)
+        request = plan_files(files, "corrupted", save_mask=masks.save_mask)
 
         import numpy as np
 
-        from restore.inference.batch import Pipeline
-        from restore.inference.restorer import Restored
+        from restore.folders.compute_queue import PerPicture
+        from restore.folders.pipeline import Pipeline
+        from restore.inference.restored import Restored
         from restore.pixels import to_dtype, to_float
+        from restore.tasks.base import load_task
 
         corruption = load_task(spec.name).operator(damage)
 
@@ -67,7 +68,7 @@ def _body(spec: TaskSpec) -> Any:
             alpha = image.alpha if pixels.shape[:2] == image.pixels.shape[:2] else None
             return Restored(replace(image, pixels=pixels, alpha=alpha), damaged.mask)
 
-        with Pipeline(corrupt, files.writing(), files.workers) as pipeline:
-            write_all(errand, pipeline, done="corrupted")
+        with Pipeline(PerPicture(corrupt), files.write_options(), files.workers) as pipeline:
+            run_jobs(request, pipeline, done="corrupted")
 
     return body

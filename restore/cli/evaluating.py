@@ -16,7 +16,6 @@ from restore.cli.flags import argument, command
 from restore.cli.reporting import say
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
-from restore.tasks.base import load_task
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
@@ -96,6 +95,7 @@ def _body(spec: TaskSpec) -> Any:
 
         from restore.evaluation.results import table, to_csv, to_json
         from restore.evaluation.trials import find_entries
+        from restore.tasks.base import load_task
 
         logging.basicConfig(format="restore: %(message)s", stream=sys.stderr)
         entries = find_entries(flags.folder, flags.corrupted, flags.masks, flags.limit)

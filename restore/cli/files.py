@@ -13,10 +13,10 @@ from restore.errors import UsageError
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
-    from restore.inference.batch import Writing
-    from restore.inference.job import Job
-    from restore.inference.masks import MaskPlaces
-    from restore.inference.naming import Naming
+    from restore.folders.masks import MaskPaths
+    from restore.folders.names import Naming
+    from restore.folders.pipeline import WriteOptions
+    from restore.folders.plan import Job, Plan
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class FileFlags:
         """Whether to tell people of what goes well."""
         return not (self.quiet or self.json)
 
-    def writing(self, *, dry_run: bool = False) -> Writing:
+    def write_options(self, *, dry_run: bool = False) -> WriteOptions:
         """How outputs are written; in a dry run only masks are."""
-        from restore.inference.batch import Writing
+        from restore.folders.pipeline import WriteOptions
 
-        return Writing(
+        return WriteOptions(
             overwrite=self.overwrite,
             skip_existing=self.skip_existing or (self.watch and not self.overwrite),
             quality=self.quality,
@@ -71,54 +71,58 @@ class FileFlags:
 
 
 @dataclass(frozen=True)
-class Errand:
-    """What a call asks for: its flags, its jobs, and what was not looked into (lines for people)."""
+class FileRequest:
+    """What a call asks for: its flags, what they mean, and the plan of its jobs."""
 
     files: FileFlags
     inputs: list[str]
     output: str | None
     naming: Naming
-    jobs: list[Job]
-    left_out: int
-    unlisted: list[str]
-    masks: MaskPlaces
+    masks: MaskPaths
+    plan: Plan
 
-    def look(self) -> list[Job]:
-        """The jobs there are by now. Raises RestoreError while a folder cannot be read, as when a disk is away."""
-        from restore.inference.jobs import plan
+    def find_jobs(self) -> list[Job]:
+        """The jobs there are by now. Raises RestoreError while a folder cannot be read, as of a disk that is away."""
+        from restore.folders.plan import plan
 
         recursive, masks = self.files.recursive, self.masks
-        return plan(self.inputs, self.output, self.naming, recursive=recursive, empty=True, masks=masks).jobs
+        return plan(self.inputs, self.output, self.naming, recursive=recursive, allow_empty=True, masks=masks).jobs
 
 
-def plan_jobs(
+def plan_files(
     files: FileFlags, suffix: str, *, mask: Path | None = None, save_mask: Path | None = None, dry_run: bool = False
-) -> Errand:
-    """What the flags ask for; suffix: for names of outputs beside their input, unless the flags have one.
+) -> FileRequest:
+    """Plans the jobs that the flags ask for; writes nothing and does not import torch.
 
-    mask: where the damage is, a file or a folder. save_mask: a folder. dry_run: only masks are written.
-    Raises UsageError for a call that cannot be; nothing is written, and torch not imported.
+    Args:
+        files: the flags.
+        suffix: for names of outputs beside their input, unless the flags have one.
+        mask: where the damage is, a file or a folder.
+        save_mask: the folder to which masks are written.
+        dry_run: only masks are written.
+
+    Raises:
+        UsageError: the flags contradict each other, inputs are missing, or outputs exist.
     """
-    from restore.inference.jobs import STREAM, existing, plan
-    from restore.inference.masks import MaskPlaces
-    from restore.inference.naming import Naming
+    from restore.folders.masks import MaskPaths
+    from restore.folders.names import Naming
+    from restore.folders.plan import STREAM, existing_outputs, plan
 
-    inputs, output = _places(files)
+    inputs, output = _inputs_and_output(files)
     if files.watch and (output == STREAM or not all(os.path.isdir(path) for path in inputs)):
         raise UsageError("--watch watches folders: give folders as INPUT, and a folder or nothing as OUTPUT")
     naming = Naming((files.suffix or suffix).strip("."), _extension(files))
-    masks = MaskPlaces(mask, save_mask)
-    planned = plan(inputs, output, naming, recursive=files.recursive, empty=files.watch, masks=masks)
+    masks = MaskPaths(mask, save_mask)
+    planned = plan(inputs, output, naming, recursive=files.recursive, allow_empty=files.watch, masks=masks)
     _check_streams(planned.jobs, files, dry_run)
-    replacing = files.overwrite or files.skip_existing or files.watch
-    there = [] if replacing else existing(planned.jobs, dry_run=dry_run)
-    if there:
-        more = f" and {len(there) - 1} more outputs exist" if len(there) > 1 else " exists"
-        raise UsageError(f"{min(there)}{more}; --skip-existing leaves, --overwrite replaces what is there")
-    return Errand(files, inputs, output, naming, planned.jobs, planned.left_out, planned.unlisted, masks)
+    may_exist = files.overwrite or files.skip_existing or files.watch
+    if found := [] if may_exist else existing_outputs(planned.jobs, dry_run=dry_run):
+        more = f" and {len(found) - 1} more outputs exist" if len(found) > 1 else " exists"
+        raise UsageError(f"{min(found)}{more}; --skip-existing leaves, --overwrite replaces what is there")
+    return FileRequest(files, inputs, output, naming, masks, planned)
 
 
-def _places(files: FileFlags) -> tuple[list[str], str | None]:
+def _inputs_and_output(files: FileFlags) -> tuple[list[str], str | None]:
     """Inputs and output. Without -o the second of two paths is the output, as in cp."""
     paths, inputs = list(files.paths or []), list(files.input or [])
     output = files.output

@@ -1,4 +1,4 @@
-"""Runs an errand and tells of it: progress on a terminal, JSON on stdout, failures at the end, the exit code."""
+"""Runs jobs and reports: progress on a terminal, JSON on stdout, failures at the end, the exit code."""
 
 from __future__ import annotations
 
@@ -16,32 +16,39 @@ import typer
 from restore.errors import RestoreError
 
 if TYPE_CHECKING:
-    from restore.cli.files import Errand
-    from restore.inference.batch import Outcome, Runner
-    from restore.inference.job import Job
+    from restore.cli.files import FileRequest
+    from restore.folders.pipeline import Outcome, Runner
+    from restore.folders.plan import Job
 
 
-def write_all(errand: Errand, runner: Runner, *, done: str = "restored") -> None:
-    """Runs the jobs, shows progress, lists failures. done: the word for what was done to a picture.
+def run_jobs(request: FileRequest, runner: Runner, *, done: str = "restored") -> None:
+    """Runs the jobs, shows progress, lists failures. With --watch it continues until it is interrupted.
 
-    With --watch it goes on until it is interrupted, which is its ordinary end. Raises typer.Exit(1) if any failed.
+    Args:
+        request: the jobs and their flags.
+        runner: does the jobs.
+        done: the word for what was done to a picture.
+
+    Raises:
+        typer.Exit: with code 1 if any failed.
     """
-    from restore.placing import sweep
+    from restore.utils.atomic_write import remove_stale
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean end as Ctrl-C
-    sweep(path.parent for job in errand.jobs for path in job.written)
-    report = _Report(errand, done)
+    files, jobs = request.files, request.plan.jobs
+    remove_stale(path.parent for job in jobs for path in job.outputs)
+    report = _Report(request, done)
     try:
-        if errand.files.watch:
-            _watch(errand, runner, report)
+        if files.watch:
+            _watch(request, runner, report)
         else:
-            for outcome in runner.run(errand.jobs, fail_fast=errand.files.fail_fast):
+            for outcome in runner.run(jobs, fail_fast=files.fail_fast):
                 report.add(outcome)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would break into cleaning up
         report.close()
-        if not errand.files.watch:
+        if not files.watch:
             raise
     except BrokenPipeError:  # whoever read stdout has left; nothing more to say to them, also not at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,50 +64,51 @@ def say(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
-def _watch(errand: Errand, runner: Runner, report: _Report) -> None:
-    from restore.inference.watch import watch
+def _watch(request: FileRequest, runner: Runner, report: _Report) -> None:
+    from restore.folders.watch import watch
 
-    if not errand.files.quiet:
+    if not request.files.quiet:
         say("watching; Ctrl-C ends it")
     trouble = ""
 
-    def look() -> list[Job]:
+    def find_jobs() -> list[Job]:
         nonlocal trouble
         try:
-            jobs, now = errand.look(), ""
+            jobs, now = request.find_jobs(), ""
         except RestoreError as error:
             jobs, now = [], str(error)
-        if now and now != trouble:  # told once, and looked again for as long as it lasts
+        if now and now != trouble:  # said once; the folder is listed again for as long as it lasts
             say(f"waiting: {now}")
         trouble = now
         return jobs
 
-    for outcome in watch(look, runner):
+    for outcome in watch(find_jobs, runner):
         if outcome is not None:
             report.add(outcome)
 
 
 class _Report:
-    """Counts outcomes and tells of them; keeps nothing of those that went well."""
+    """Counts and reports outcomes; keeps nothing of those that succeeded."""
 
-    def __init__(self, errand: Errand, done: str) -> None:
+    def __init__(self, request: FileRequest, done: str) -> None:
         from tqdm import tqdm
 
-        self._files, self._done = errand.files, done
-        self._counts = Counter({"failed": len(errand.unlisted)})
-        self._failures = [f"failed: {text}" for text in errand.unlisted]
+        plan = request.plan
+        self._files, self._done = request.files, done
+        self._counts = Counter({"failed": len(plan.unreadable)})
+        self._failures = [f"failed: {text}" for text in plan.unreadable]
         self._pixels, self._start = 0, time.perf_counter()
-        if errand.left_out and self._files.talkative:
-            say(f"left out {errand.left_out} earlier outputs; name a file or its folder to take it as INPUT")
+        if plan.left_out and self._files.talkative:
+            say(f"left out {plan.left_out} earlier outputs; name a file or its folder to take it as INPUT")
         self._bar = tqdm(  # disable=None: shown on a terminal only
-            total=len(errand.jobs),
-            disable=None if self._files.talkative and len(errand.jobs) > 1 and not self._files.watch else True,
+            total=len(plan.jobs),
+            disable=None if self._files.talkative and len(plan.jobs) > 1 and not self._files.watch else True,
             bar_format="{n_fmt}/{total_fmt} pictures |{bar}| {elapsed}, {remaining} to go{postfix}",
             dynamic_ncols=True,
         )
 
     def add(self, outcome: Outcome) -> None:
-        """Takes note of one outcome."""
+        """Reports one outcome."""
         self._counts[outcome.status] += 1
         if outcome.size:
             self._pixels += outcome.size[0] * outcome.size[1]
@@ -110,10 +118,10 @@ class _Report:
                 say(failure)
             else:
                 self._failures.append(failure)
-        if outcome.found and self._files.talkative:
-            self._aside(f"{outcome.job.input or 'stdin'}: {outcome.found}")
+        if outcome.message and self._files.talkative:
+            self._say(f"{outcome.job.input or 'stdin'}: {outcome.message}")
         if outcome.note and not self._files.quiet:
-            self._aside(f"{outcome.output or 'stdout'}: {outcome.note}")
+            self._say(f"{outcome.output or 'stdout'}: {outcome.note}")
         if self._files.watch and outcome.output is not None and self._files.talkative:
             say(f"{outcome.output}")
         if self._files.json:
@@ -123,7 +131,7 @@ class _Report:
         self._bar.update()
 
     def end(self) -> bool:
-        """The last words; whether any failed."""
+        """Prints the summary; returns whether any failed."""
         self.close()
         if self._files.talkative:
             count, seconds = self._counts, time.perf_counter() - self._start
@@ -144,7 +152,7 @@ class _Report:
     def _speed(self) -> float:
         return self._pixels / 1e6 / max(time.perf_counter() - self._start, 1e-9)
 
-    def _aside(self, text: str) -> None:
+    def _say(self, text: str) -> None:
         self._bar.clear()
         say(text)
 
@@ -152,11 +160,11 @@ class _Report:
 def _record(outcome: Outcome) -> dict[str, Any]:
     return {
         "input": str(outcome.job.input or "-"),
-        "output": None if outcome.error is not None or outcome.examined else str(outcome.output or "-"),
+        "output": None if outcome.status in ("failed", "examined") else str(outcome.output or "-"),
         "status": outcome.status,
         "seconds": round(outcome.seconds, 4),
         "size": outcome.size,
         "error": outcome.error,
-        "note": "; ".join(filter(None, (outcome.found, outcome.note))) or None,
+        "note": "; ".join(filter(None, (outcome.message, outcome.note))) or None,
         "mask_share": None if outcome.mask_share is None else round(outcome.mask_share, 6),
     }

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.files import FileFlags, plan_jobs
+from restore.cli.files import FileFlags, plan_files
 from restore.cli.flags import command
-from restore.cli.reporting import say, write_all
+from restore.cli.reporting import run_jobs, say
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
-    from restore.inference.spread_worker import Ready
+    from restore.folders.devices import Prepared
 
 
 @dataclass(frozen=True)
@@ -72,41 +72,51 @@ def _body(spec: TaskSpec) -> Any:
         if not all(devices):
             raise UsageError(f"--device {model.device}: a list has a device between any two commas")
         # What is wrong with the call is said before torch loads.
-        errand = plan_jobs(files, spec.file_suffix(options), **asdict(masks))
-        preparing = partial(prepare, spec.name, model, options, masks.dry_run)
-        writing, done = files.writing(dry_run=masks.dry_run), "looked at" if masks.dry_run else "restored"
-        several = files.watch or (len(errand.jobs) > 1 and errand.jobs[0].output is not None)
-        if len(devices) > 1 and several:
-            from restore.inference.spread import Spread
+        request = plan_files(files, spec.file_suffix(options), **asdict(masks))
+        prepare_on = partial(prepare, spec.name, model, options, masks.dry_run)
+        write_options, done = files.write_options(dry_run=masks.dry_run), "looked at" if masks.dry_run else "restored"
+        jobs = request.plan.jobs
+        if len(devices) > 1 and (files.watch or (len(jobs) > 1 and jobs[0].output is not None)):
+            from restore.folders.devices import DevicePool
 
-            spread = Spread(devices, preparing, writing, files.workers)
-            with spread:
+            with DevicePool(devices, prepare_on, write_options, files.workers) as pool:
                 if files.talkative:
-                    say(f"{spec.name} on {' and '.join(spread.about)}")
-                write_all(errand, spread, done=done)
+                    say(f"{spec.name} on {' and '.join(pool.descriptions)}")
+                run_jobs(request, pool, done=done)
             return
 
-        ready = preparing(devices[0], 1)
+        from restore.folders.pipeline import Pipeline
+
+        prepared = prepare_on(devices[0], 1)
         if files.talkative:
-            say(f"{spec.name} on {ready.about}")
-        with ready.pipeline(writing, files.workers) as pipeline:
-            write_all(errand, pipeline, done=done)
+            say(f"{spec.name} on {prepared.description}")
+        with Pipeline(prepared.processor, write_options, files.workers, scale=prepared.scale) as pipeline:
+            run_jobs(request, pipeline, done=done)
 
     return body
 
 
-def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, device: str, processes: int) -> Ready:
-    """The restorer that the flags ask for on `device`, in one of so many `processes` that share the cores.
+def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, device: str, processes: int) -> Prepared:
+    """Loads the restorer that the flags ask for.
 
-    dry_run: it looks, and restores nothing.
-    Raises UsageError (also as WeightsError, DeviceError) for anything that is not there or does not fit.
+    Args:
+        task: its name.
+        model: the flags of the network and the device.
+        options: those of the task.
+        dry_run: only look for damage, and restore nothing.
+        device: where to compute.
+        processes: how many processes share the cores of this machine.
+
+    Raises:
+        UsageError: the weights or the device do not exist, or do not fit (also as WeightsError, DeviceError).
     """
     import cv2
     import torch
 
     from restore.devices import describe
+    from restore.folders.compute_queue import PerPicture
+    from restore.folders.devices import Prepared
     from restore.inference import restorer
-    from restore.inference.spread_worker import Ready
 
     cv2.setNumThreads(1)  # codecs have threads of their own, and the network the cores
     if processes > 1:
@@ -124,8 +134,10 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
         compile=model.compile,
         **asdict(options),
     )
-    about, scale = describe(restore.device, restore.dtype), restore.head.scale
-    return Ready(restore.examine, about) if dry_run else Ready(restore.restore, about, scale)
+    description = describe(restore.device, restore.dtype)
+    if dry_run:
+        return Prepared(PerPicture(restore.examine), description)
+    return Prepared(restore, description, restore.head.scale)
 
 
 def _cores() -> int:

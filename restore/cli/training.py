@@ -12,7 +12,6 @@ from restore.cli.flags import argument, command
 from restore.cli.reporting import say
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
-from restore.tasks.base import load_task
 from restore.tasks.spec import option
 
 
@@ -75,6 +74,7 @@ def add(app: typer.Typer) -> None:
 def _body(spec: TaskSpec) -> Any:
     def body(flags: TrainFlags, damage: Options) -> None:
         from restore import weights
+        from restore.tasks.base import load_task
         from restore.tasks.objective import RestorationObjective
         from restore.training.train import Request, train
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from restore.errors import RestoreError, UsageError
 from restore.images import Image, encode_image
 from restore.images.failures import printable, reason
-from restore.placing import place
+from restore.utils.atomic_write import write_atomic
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8885; --soft: #888; --accent: #c2410c; }
@@ -94,6 +94,6 @@ def write_text(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        place(text.encode("utf-8"), path, overwrite=True)
+        write_atomic(text.encode("utf-8"), path, overwrite=True)
     except OSError as error:
         raise RestoreError(f"{printable(path)}: cannot be written: {reason(error)}") from error

@@ -13,8 +13,8 @@ import numpy as np
 
 from restore.corruptions.base import Corrupted
 from restore.errors import ImageError, UsageError
+from restore.folders.masks import read_mask
 from restore.images import find_images, read_image
-from restore.inference.masks import read_mask
 from restore.tasks.base import Case, Head, Task, identity
 from restore.tasks.spec import Options
 

@@ -18,7 +18,7 @@ from restore.images.picture import Image
 from restore.images.png import encode_png
 from restore.images.profiles import true_profile
 from restore.images.tiff_writing import encode_tiff
-from restore.placing import place
+from restore.utils.atomic_write import write_atomic
 
 _TITLES = {"jpeg": "JPEG", "webp": "WebP", "heic": "HEIC"}
 _LARGEST_SIDES = {"jpeg": LARGEST_SIDE, "webp": WEBP_LARGEST_SIDE}
@@ -152,7 +152,7 @@ def write_image(
         if not overwrite and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, "exists")
         data = encode_image(image, format or _format_of(path.suffix), quality=quality, metadata=metadata)
-        place(data, path, overwrite=overwrite)
+        write_atomic(data, path, overwrite=overwrite)
     except ImageError as error:
         raise ImageError(f"{printable(path)}: {error}") from error.__cause__
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path

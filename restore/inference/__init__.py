@@ -1,1 +1,1 @@
-"""Inference: tiles, one image, folders."""
+"""Inference: one image on a device, in tiles."""

@@ -15,6 +15,7 @@ from restore.devices import pick_device, pick_precision, single_thread_after_for
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.engine import Engine, PixelModel
+from restore.inference.restored import Restored
 from restore.inference.tiling import Item, TilePlanner, is_out_of_memory
 from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
@@ -29,23 +30,6 @@ from restore.tasks.functional import to_pixels, to_planes
 # with 48 and 0.02 with 64. Blending the surroundings instead of cutting them off is worse at each of these.
 MAX_OVERLAP = 48
 BAND_PIXELS = 1 << 20  # of a picture that are checked at once, so that nothing of its size is held beside it
-
-
-@dataclass(frozen=True)
-class Restored:
-    """What restoring a picture gives.
-
-    Args:
-        image: the restored picture.
-        mask: (H,W) bool of the pixels that may have changed; None where all may.
-        nothing: there was nothing to restore, and every pixel is the input's.
-        note: what a person should know, such as why nothing was restored.
-    """
-
-    image: Image
-    mask: np.ndarray | None = None
-    nothing: bool = False
-    note: str = ""
 
 
 class Pending:

@@ -1,4 +1,4 @@
-"""Disks: full ones, hanging ones, and what killed runs leave on them."""
+"""Files that are whole or not there: full disks, hanging ones, and what killed runs leave on them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from folder_tools import files_in, inverted, jobs_of, write
-from restore.inference.restored import Restored
+from folder_tools import files_in, inverted, jobs_of, run, write
 
-from restore import placing
+from restore.folders import limits, pipeline
+from restore.folders.pipeline import CommitGate, WriteOptions
 from restore.images import Image, write_image
-from restore.inference import batch, bounds
-from restore.inference.batch import Writing, run
-from restore.inference.gate import Gate
-from restore.placing import TEMPORARY_SUFFIX, place, sweep
+from restore.inference.restored import Restored
+from restore.utils import atomic_write
+from restore.utils.atomic_write import TEMPORARY_SUFFIX, remove_stale, write_atomic
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def test_a_full_disk_is_told_and_not_hammered(here, small_disk):
         computed.append(1)
         return Restored(image)
 
-    outcomes = list(run(jobs_of(*names, output=str(small_disk)), counting, Writing()))
+    outcomes = list(run(jobs_of(*names, output=str(small_disk)), counting))
     failed = [outcome for outcome in outcomes if outcome.error]
     assert len(outcomes) == 20
     assert len(failed) >= 16
@@ -64,21 +63,21 @@ def test_a_full_disk_is_told_and_not_hammered(here, small_disk):
     assert not any(TEMPORARY_SUFFIX in name for name in done)
     for name in done:
         (small_disk / name).unlink()
-    again = list(run(jobs_of(*names[:3], output=str(small_disk)), counting, Writing(skip_existing=True)))
+    again = list(run(jobs_of(*names[:3], output=str(small_disk)), counting, WriteOptions(skip_existing=True)))
     assert all(outcome.status == "restored" for outcome in again)
 
 
 def test_room_on_the_disk_is_used_again(tmp_path, monkeypatch):
-    disk = bounds.Disk()
+    disk = limits.DiskSpace()
     source = tmp_path / "a.jpg"
     source.write_bytes(bytes(1000))
     assert disk.refusal(source, tmp_path) is None
-    disk.failed(OSError(28, "No space left on device"), source, 10_000)
-    monkeypatch.setattr(bounds.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 9_000}))
+    disk.write_failed(OSError(28, "No space left on device"), source, 10_000)
+    monkeypatch.setattr(limits.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 9_000}))
     assert "disk is full" in disk.refusal(source, tmp_path)
-    monkeypatch.setattr(bounds.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 11_000}))
+    monkeypatch.setattr(limits.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 11_000}))
     assert disk.refusal(source, tmp_path) is None
-    disk.failed(OSError(122, "Disk quota exceeded"), source, 1)
+    disk.write_failed(OSError(122, "Disk quota exceeded"), source, 1)
     assert "quota" in disk.refusal(source, tmp_path)
 
 
@@ -91,21 +90,21 @@ def test_stopping_waits_for_no_computation_and_leaves_no_temporary(here):
         stop.wait(20)
         return Restored(image)
 
-    outcomes = run(jobs_of(*(f"{number}.png" for number in range(4))), endless, Writing())
+    outcomes = run(jobs_of(*(f"{number}.png" for number in range(4))), endless)
     threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         next(outcomes)
     assert time.monotonic() - start < 3
     stop.set()
-    time.sleep(0.2)  # the threads go on to their ends, and find the gate shut
+    time.sleep(0.2)  # the threads go on to their ends, and find the gate closed
     assert files_in("out") == {}
 
 
 def test_a_disk_that_hangs_is_not_waited_for(here, monkeypatch):
     write(Path("in/a.png"))
     writing, goes_on = threading.Event(), threading.Event()
-    monkeypatch.setattr(batch, "PATIENCE", 0.2)
+    monkeypatch.setattr(pipeline, "COMMIT_TIMEOUT", 0.2)
     monkeypatch.setattr(os, "fsync", lambda _: (writing.set(), goes_on.wait(20)))
 
     def interrupt():
@@ -115,7 +114,7 @@ def test_a_disk_that_hangs_is_not_waited_for(here, monkeypatch):
     threading.Thread(target=interrupt).start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        next(run(jobs_of("a.png"), inverted, Writing()))
+        next(run(jobs_of("a.png"), inverted))
     assert time.monotonic() - start < 3
     assert files_in("out") == {}
     goes_on.set()
@@ -123,12 +122,12 @@ def test_a_disk_that_hangs_is_not_waited_for(here, monkeypatch):
     assert files_in("out") == {}  # nor under the final name, later
 
 
-def test_a_gate_waits_for_what_has_passed_it(tmp_path, monkeypatch):
-    gate = Gate()
+def test_the_gate_waits_for_files_that_are_being_written(tmp_path, monkeypatch):
+    gate = CommitGate()
     entered, leave = threading.Event(), threading.Event()
 
     def slow_write():
-        with gate.passing() as allowed:
+        with gate.committing() as allowed:
             assert allowed
             entered.set()
             leave.wait(10)
@@ -136,27 +135,27 @@ def test_a_gate_waits_for_what_has_passed_it(tmp_path, monkeypatch):
     thread = threading.Thread(target=slow_write)
     thread.start()
     entered.wait(10)
-    assert not gate.shut(0.05)
+    assert not gate.close(0.05)
     leave.set()
-    assert gate.shut(5)
-    with gate.passing() as allowed:
+    assert gate.close(5)
+    with gate.committing() as allowed:
         assert not allowed
     thread.join()
 
     def abandoned(_):  # the disk hangs, and the run is given up meanwhile
         assert len(list(tmp_path.iterdir())) == 1
-        placing.abandon()
+        atomic_write.discard_unfinished()
 
     monkeypatch.setattr(os, "fsync", abandoned)
     with pytest.raises(FileNotFoundError):
-        place(b"data", tmp_path / "a.png", overwrite=False)
+        write_atomic(b"data", tmp_path / "a.png", overwrite=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sweeping_takes_only_what_is_nobodys(tmp_path):
+def test_only_stale_files_are_removed(tmp_path):
     dead = subprocess.Popen(["true"])
     dead.wait()
-    host, mine = placing._HOST, os.getpid()
+    host, mine = atomic_write._HOST, os.getpid()
     names = {
         f".a.png.{host}-{dead.pid}-0123456789ab{TEMPORARY_SUFFIX}": True,
         f".odd\nname.png.{host}-{dead.pid}-0123456789ab{TEMPORARY_SUFFIX}": True,
@@ -173,8 +172,8 @@ def test_sweeping_takes_only_what_is_nobodys(tmp_path):
     for name, goes in names.items():
         (tmp_path / name).touch()
         if goes == "old":
-            os.utime(tmp_path / name, (time.time() - 2 * placing.STALE,) * 2)
+            os.utime(tmp_path / name, (time.time() - 2 * atomic_write.STALE_SECONDS,) * 2)
         if goes == "reused":
             os.utime(tmp_path / name, (psutil.Process().create_time() - 60,) * 2)
-    assert sweep([tmp_path, tmp_path, tmp_path / "none"]) == 5
+    assert remove_stale([tmp_path, tmp_path, tmp_path / "none"]) == 5
     assert {path.name for path in tmp_path.iterdir()} == {name for name, goes in names.items() if not goes}

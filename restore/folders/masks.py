@@ -1,4 +1,4 @@
-"""Masks as files: which belongs to which picture, and where the ones that were found go."""
+"""Mask files: reading and encoding them, and matching a folder of masks to pictures."""
 
 from __future__ import annotations
 
@@ -11,29 +11,38 @@ from pathlib import Path
 import numpy as np
 
 from restore.errors import UsageError
+from restore.folders.names import Naming, name_key, unique_outputs
 from restore.images import Image, encode_image, find_images, read_image
 from restore.images.failures import printable
-from restore.inference.naming import Naming, distinct, key
 from restore.pixels import white
 
 
 @dataclass(frozen=True)
-class MaskPlaces:
-    """given: a mask, or a folder of masks. saved: the folder where found ones go."""
+class MaskPaths:
+    """Where masks are read and written.
+
+    Attributes:
+        given: a mask file or a folder of masks; None: the damage is looked for.
+        saved: the folder to which masks are written; None: they are not.
+    """
 
     given: Path | None = None
     saved: Path | None = None
 
     @property
     def folders(self) -> list[Path]:
-        """Those that hold masks, not pictures to restore."""
+        """The existing folders of masks, which hold no pictures to restore."""
         return [path for path in (self.given, self.saved) if path is not None and os.path.isdir(path)]
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """(H,W) bool, upright: True where any channel is over 127 of 255, in any depth; alpha does not count.
+    """Reads a mask.
 
-    Raises ImageError, its text one line with the name.
+    Returns:
+        (H,W) bool, upright: True where any colour channel is over 127 of 255 (in any depth); alpha does not count.
+
+    Raises:
+        ImageError: the file cannot be read.
     """
     pixels = read_image(path).pixels
     mask: np.ndarray = pixels.max(axis=-1) > white(pixels.dtype) / 2
@@ -41,23 +50,37 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def encode_mask(mask: np.ndarray | None, size: tuple[int, int]) -> bytes:
-    """(H,W) bool as a PNG of 0 and 255. size: (width, height), of a picture without a mask: all may change there."""
+    """Encodes a mask as a PNG file of 0 and 255.
+
+    Args:
+        mask: (H,W) bool; None stands for a mask of the whole picture.
+        size: (width, height) of the picture.
+    """
     if mask is None:
         mask = np.ones(size[::-1], bool)
     return encode_image(Image(mask[..., None].astype(np.uint8) * np.uint8(255)), "png")
 
 
-def given_masks(names: Sequence[Path | None], given: Path, *, empty: bool = False) -> list[tuple[Path | None, str]]:
-    """The mask for each picture, or why it has none.
+def match_masks(
+    names: Sequence[Path | None], given: Path, *, more_expected: bool = False
+) -> list[tuple[Path | None, str]]:
+    """Finds the mask of each picture by relative path and stem; the order of files never matters.
 
-    names: of the pictures, relative to what was named as input; None is stdin. given: one mask, for one picture, or
-    a folder of masks by the same relative path and stem; the order of files never matters. empty: more pictures and
-    masks may come. Raises UsageError for what is not there, holds no picture, or is one for several.
+    Args:
+        names: the pictures' paths relative to the input that was named; None is stdin.
+        given: one mask for one picture, or a folder of masks.
+        more_expected: pictures and masks may still arrive, so an empty folder is no error.
+
+    Returns:
+        For each picture its mask, or None and the reason why it has none.
+
+    Raises:
+        UsageError: `given` does not exist, holds no picture, or is one mask for several pictures.
     """
     if not os.path.lexists(given):
         raise UsageError(f"--mask {printable(given)}: no such file or folder; name a mask, or a folder of masks")
     if not os.path.isdir(given):
-        if empty or len(names) > 1:
+        if more_expected or len(names) > 1:
             raise UsageError(
                 f"--mask {printable(given)}: is one mask, and there are several pictures;"
                 " give a folder of masks with the names of the pictures"
@@ -65,42 +88,39 @@ def given_masks(names: Sequence[Path | None], given: Path, *, empty: bool = Fals
         return [(given, "")] * len(names)
     if None in names:
         raise UsageError(f"--mask {printable(given)}: is a folder, and a picture from stdin has no name; give a file")
-    found = find_images(given)
-    if not found and not empty:
+    files = find_images(given)
+    if not files and not more_expected:
         raise UsageError(f"--mask {printable(given)}: no pictures here; put masks there, named as the pictures are")
     pictures = [name for name in names if name is not None]
-    folder = _MaskFolder(given, found, pictures)
+    folder = _MaskFolder(given, files, pictures)
     return [folder.mask_of(name) for name in pictures]
 
 
-def saved_masks(names: Sequence[Path | None], folder: Path) -> list[Path]:
-    """Where the mask of each picture goes: its relative path and stem below `folder`, no two to one file."""
+def mask_outputs(names: Sequence[Path | None], folder: Path) -> list[Path]:
+    """Where each picture's mask is saved: below `folder` by the relative path and stem, no two in one file."""
     known = [Path("stdin") if name is None else name for name in names]
-    return distinct([(name, folder / name.parent, False) for name in known], Naming("", ".png"))
+    return unique_outputs([(name, folder / name.parent, False) for name in known], Naming("", ".png"))
 
 
 class _MaskFolder:
-    """Masks by relative path and stem; where none fits exactly, as a file system that ignores case finds them.
-
-    pictures: all that masks are asked for, relative to the inputs.
-    """
+    """Masks by relative path and stem; without an exact match, ignoring case as some file systems do."""
 
     def __init__(self, folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> None:
         self._folder = folder
         stems = [picture.with_suffix("") for picture in pictures]
-        self._pictures, self._pictures_alike = Counter(map(str, stems)), Counter(map(key, stems))
-        self._exact: dict[str, list[Path]] = {}
-        self._alike: dict[str, list[Path]] = {}
+        self._pictures, self._pictures_by_key = Counter(map(str, stems)), Counter(map(name_key, stems))
+        self._masks: dict[str, list[Path]] = {}
+        self._masks_by_key: dict[str, list[Path]] = {}
         for path in files:
             stem = path.relative_to(folder).with_suffix("")
-            self._exact.setdefault(str(stem), []).append(path)
-            self._alike.setdefault(key(stem), []).append(path)
+            self._masks.setdefault(str(stem), []).append(path)
+            self._masks_by_key.setdefault(name_key(stem), []).append(path)
 
     def mask_of(self, name: Path) -> tuple[Path | None, str]:
-        """The mask of the picture `name`, or why there is none."""
-        found = self._by(name.with_suffix(""))
-        if self._pictures[str(name.with_suffix(""))] > 1:  # then masks are saved under the whole name, `a.jpg.png`
-            whole = self._by(name)
+        """The mask of the picture `name`, or None and the reason."""
+        found = self._find(name.with_suffix(""))
+        if self._pictures[str(name.with_suffix(""))] > 1:  # their masks are saved under the whole name, `a.jpg.png`
+            whole = self._find(name)
             found = whole or [path for path in found if path.name == name.name] or found
             if len(found) == 1 and not whole and found[0].name != name.name:
                 others = f"other pictures are called '{printable(name.stem)}' too"
@@ -113,6 +133,8 @@ class _MaskFolder:
         place = self._folder / name.parent
         return None, f"has no mask: none is called '{printable(name.stem)}' in {printable(place)}; put it there"
 
-    def _by(self, stem: Path) -> list[Path]:
-        exact = self._exact.get(str(stem), [])
-        return self._alike.get(key(stem), []) if not exact and self._pictures_alike[key(stem)] < 2 else exact
+    def _find(self, stem: Path) -> list[Path]:
+        exact = self._masks.get(str(stem), [])
+        if exact or self._pictures_by_key[name_key(stem)] > 1:
+            return exact
+        return self._masks_by_key.get(name_key(stem), [])

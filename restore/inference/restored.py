@@ -1,0 +1,26 @@
+"""What restoring a picture gives; without torch, so that threads and processes for files need not load it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from restore.images import Image
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What restoring a picture gives.
+
+    Args:
+        image: the restored picture.
+        mask: (H,W) bool of the pixels that may have changed; None where all may.
+        nothing: there was nothing to restore, and every pixel is the input's.
+        note: what a person should know, such as why nothing was restored.
+    """
+
+    image: Image
+    mask: np.ndarray | None = None
+    nothing: bool = False
+    note: str = ""
