@@ -141,7 +141,7 @@ class Method:
     """A network that is measured. seconds: of each repetition, by what was measured; memory: bytes, at the peak."""
 
     def __init__(self, name: str, restorer: Restorer) -> None:
-        self.name, self.restorer, self.network = name, restorer, restorer._network
+        self.name, self.restorer, self.network = name, restorer, restorer.network
         self.seconds: dict[str, list[float]] = {}
         self.memory = 0
 
@@ -172,7 +172,7 @@ def one_picture(found: Sequence[Method], side: int, repeat: int) -> None:
             forget_peak(one.restorer.device)
             one.time("array", one.restorer, image)
             one.memory = max(one.memory, peak_memory())
-            one.time("network", one.restorer._engine.run, planes, one.restorer.device)
+            one.time("network", one.restorer._engine.predict, planes, one.restorer.device)
             if number == 0:  # which pays for what is made once
                 one.seconds.clear()
 
@@ -242,23 +242,23 @@ def report(flags: argparse.Namespace) -> str:
     ]
     parts = [
         "## Speed",
-        f"{_machine()}, {describe(device, dtype)}, channels_last, torch {torch.__version__}, "
+        f"{machine()}, {describe(device, dtype)}, channels_last, torch {torch.__version__}, "
         f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}. Medians of {flags.repeat} runs that took turns. Networks of "
         "others have random weights; all go through the same restorer.",
         f"**One picture** of {flags.side}x{flags.side}: seconds a megapixel of input. Memory is that of the process.",
-        _table([*head, "against CDnCNN"], [_row(one, slow, flags.side) for one in denoisers]),
+        markdown_table([*head, "against CDnCNN"], [_row(one, slow, flags.side) for one in denoisers]),
         f"Target: {QUICKER} times quicker a megapixel than CDnCNN: {MET[quicker >= QUICKER]} ({quicker:.2f}).",
         f"**Enlarging x2** a picture of {flags.side // 2}x{flags.side // 2}: seconds a megapixel of input.",
-        _table([*head, "against CARN-M"], [_row(one, enlargers[1], flags.side // 2) for one in enlargers]),
+        markdown_table([*head, "against CARN-M"], [_row(one, enlargers[1], flags.side // 2) for one in enlargers]),
         f"**A folder** of {flags.files} PNG files, {SMALL[0]} to {SMALL[1] - 1} pixels a side, {total:.1f} megapixels: "
         f"seconds, medians of {passes}. Compute: the same pictures from array to array, one after the other.",
-        _table(["network", "compute", "folder to folder", "more"], seconds),
+        markdown_table(["network", "compute", "folder to folder", "more"], seconds),
         f"Target: within {WITHIN:.0%} of pure compute: {MET[more[ours.name] <= WITHIN]} ({more[ours.name]:+.1%}).",
     ]
     if "random" not in ours.name and dtype != torch.float32:
         used = describe(device, dtype).split(", ")[-1]
         parts.append("**Precision**: PSNR in dB, mean of three photographs with unclipped noise.")
-        parts.append(_table(["sigma", "fp32", used, "difference"], precision(ours)))
+        parts.append(markdown_table(["sigma", "fp32", used, "difference"], precision(ours)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -272,11 +272,11 @@ def _row(one: Method, other: Method, side: int) -> list[str]:
     return [one.name, f"{millions:.2f} M", f"{flops:.2f}", *times, f"{one.memory / 1e6:.0f} MB", f"{ratio:.2f}x"]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
-def _machine() -> str:
+def machine() -> str:
     """The processor, by its name and its cores."""
     model = platform.machine()
     if Path("/proc/cpuinfo").is_file():

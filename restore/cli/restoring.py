@@ -113,11 +113,12 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
     import cv2
     import torch
 
-    from restore.devices import describe
+    from restore.devices import describe, keep_freed_memory
     from restore.folders.compute_queue import PerPicture
     from restore.folders.devices import Prepared
     from restore.inference import restorer
 
+    keep_freed_memory()
     cv2.setNumThreads(1)  # codecs have threads of their own, and the network the cores
     if processes > 1:
         torch.set_num_threads(max(1, _cores() // processes))
