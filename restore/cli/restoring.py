@@ -119,6 +119,7 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
     from restore.inference import restorer
 
     keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # a folder has few shapes of tiles
     cv2.setNumThreads(1)  # codecs have threads of their own, and the network the cores
     if processes > 1:
         torch.set_num_threads(max(1, _cores() // processes))

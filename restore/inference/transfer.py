@@ -124,9 +124,12 @@ class CudaTransfer(DeviceTransfer):
     def _pinned(self, size: int) -> torch.Tensor:
         """A pinned buffer of at least `size` bytes."""
         with self._lock:
-            for event, buffer in [entry for entry in self._in_flight if entry[0].query()]:
-                self._in_flight.remove((event, buffer))
-                self._buffers.append(buffer)
+            in_flight, self._in_flight = self._in_flight, []
+            for copied, buffer in in_flight:
+                if copied.query():
+                    self._buffers.append(buffer)
+                else:
+                    self._in_flight.append((copied, buffer))
             del self._buffers[:-KEPT_BUFFERS]
             for number, buffer in enumerate(self._buffers):
                 if size <= len(buffer) <= 2 * size + (1 << 20):
