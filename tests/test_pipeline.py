@@ -223,7 +223,8 @@ class FakeDevice:
 
     def __init__(self, size: int, function: Callable[..., Restored] = inverted) -> None:
         self.size, self.function, self.batches = size, function, list[int]()
-        self.stream = ThreadPoolExecutor(1)
+        self.stream, self.runs = ThreadPoolExecutor(1), threading.Event()
+        self.runs.set()
 
     def batch_size(self, image: Image) -> int:
         return self.size
@@ -235,6 +236,7 @@ class FakeDevice:
 
         def compute(image: Image, mask: np.ndarray | None) -> Restored:
             started.result()
+            self.runs.wait()
             return self.function(image, mask)
 
         return [self.stream.submit(compute, *picture) for picture in pictures]
@@ -273,10 +275,14 @@ def test_few_batches_are_in_flight():
     device = FakeDevice(100)
     queue = ComputeQueue(device)
     image = Image(np.zeros((4, 5, 3), np.uint8))
+    device.runs.clear()
     with ThreadPoolExecutor(30) as threads:
-        for seconds, restored in threads.map(lambda _: queue.compute(image, None), range(30)):
-            assert restored.image.pixels.max() == 255 and seconds > 0
-    assert len(device.batches) <= BATCHES_IN_FLIGHT + 2 and sum(device.batches) == 30
+        results = threads.map(lambda _: queue.compute(image, None), range(30))
+        while sum(device.batches) + len(queue._waiting) < 30:
+            time.sleep(0.01)
+        device.runs.set()
+        assert all(restored.image.pixels.max() == 255 and seconds > 0 for seconds, restored in results)
+    assert len(device.batches) <= BATCHES_IN_FLIGHT + 1 and sum(device.batches) == 30
 
     device.function = lambda *_: 1 / 0
     for _ in range(2 * BATCHES_IN_FLIGHT):

@@ -14,7 +14,7 @@ import numpy as np
 from restore.images import Image
 from restore.inference.restored import Restored
 
-BATCHES_IN_FLIGHT = 2  # one that a GPU computes, and one that it begins without waiting for the host
+BATCHES_IN_FLIGHT = 3  # one on its way to the GPU, one that is computed, one on its way back
 
 # A picture and its mask, (H,W) bool if the user gave one.
 Picture = tuple[Image, "np.ndarray | None"]
