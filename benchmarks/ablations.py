@@ -27,6 +27,7 @@ from restore.images import find_images, read_image
 from restore.metrics import psnr
 from restore.models import autoencoder, build
 from restore.models.blocks import ResidualBlock
+from restore.models.nafnet import NAFNetConfig
 from restore.pixels import to_dtype, to_float
 from restore.tasks import TASKS
 from restore.tasks.base import as_planes
@@ -104,6 +105,8 @@ class Row:
     mse_share: float = 0.0
     ema: float = 0.999
     block: type[nn.Module] = ResidualBlock
+    config: Any = None  # of another architecture, which `net` is not for
+    arch: str | None = None
     net: dict[str, Any] = field(default_factory=lambda: LIGHT)
     damage: dict[str, float] = field(default_factory=dict)
 
@@ -127,6 +130,19 @@ ROWS = {
     "narrower": Row("48-96-192", net=SMALL),
     "full-resolution": Row("32-64-128 at full resolution", net=FULL),
     "gated": Row("gated blocks as in NAFNet", block=GatedBlock),
+    "nafnet": Row(
+        "NAFNet, 48 channels, folded by 2, blocks 1-1-2, 4, 1-1-1",
+        arch="nafnet",
+        config=NAFNetConfig(width=48, fold=2),
+    ),
+    "nafnet-64": Row(
+        "NAFNet, 64 channels, folded by 2, blocks 1-1, 3, 1-1",
+        arch="nafnet",
+        config=NAFNetConfig(width=64, fold=2, encoder_blocks=(1, 1), middle_blocks=3, decoder_blocks=(1, 1)),
+    ),
+    "nafnet-full-resolution": Row(
+        "NAFNet, 32 channels at full resolution, blocks 1-1-2, 4, 1-1-1", arch="nafnet", config=NAFNetConfig()
+    ),
     "large-kernel": Row("depthwise 7x7 blocks as in ConvNeXt", block=LargeKernelBlock),
     # Of a small network and large steps: what is seen in training.
     "small": Row("48-96-192, 16 patches of 128, 1.5e-3, unclipped, colour", 128, lr=1.5e-3, net=SMALL, damage=PLAIN),
@@ -160,11 +176,15 @@ def measure(row: Row, data: Path, seconds: float) -> str:
     setattr(autoencoder, "residual_blocks", partial(_stacked, row.block))  # noqa: B010
     task = TASKS["denoise"].load()
     objective = RestorationObjective(
-        task, task.spec.training_options(**row.damage), replace(task.config, **row.net), row.patch
+        task,
+        task.spec.training_options(**row.damage),
+        row.config or replace(task.config, **row.net),
+        row.patch,
+        row.arch,
     )
     settings = Settings(SCHEDULE, row.batch, row.lr, ema=row.ema, loss=row.loss, mse_share=row.mse_share)
     pictures = Pictures(list_pictures([data / "train"]))
-    network = build(task.arch, objective.config).to(memory_format=torch.channels_last)
+    network = build(objective.arch, objective.config).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     stepper = optimizer(row.optimizer, network, row.lr, fused=True, half=True)
     batches = iter(

@@ -17,6 +17,7 @@ from restore.models import ARCHITECTURES, build, config_from_dict, register
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.blocks import pad_to_multiple
 from restore.models.ensemble import EnsembleAutoencoderConfig
+from restore.models.nafnet import NAFBlock, NAFNetConfig
 from restore.models.registry import Architecture
 from restore.tasks import TASKS
 
@@ -26,18 +27,27 @@ CONFIGS = [
     ConvAutoencoderConfig(widths=(6, 8), blocks=(1, 2), fold=2, scales=(1, 4)),
     ConvAutoencoderConfig(in_channels=1, out_channels=2, widths=(6, 8), blocks=(1, 1), fold=1, residual=False),
     EnsembleAutoencoderConfig(widths=(6, 8), blocks=(1, 1), scales=(1, 2), members=2),
+    NAFNetConfig(width=6, encoder_blocks=(1, 0), middle_blocks=1, decoder_blocks=(0, 1), window=4, scales=(1, 3)),
+    NAFNetConfig(1, 2, 4, (1,), 1, (1,), fold=2, window=8, residual=False),
 ]
-ARCHES = {ConvAutoencoderConfig: "conv-autoencoder", EnsembleAutoencoderConfig: "ensemble-autoencoder"}
+ARCHES = {
+    ConvAutoencoderConfig: "conv-autoencoder",
+    EnsembleAutoencoderConfig: "ensemble-autoencoder",
+    NAFNetConfig: "nafnet",
+}
 configs = pytest.mark.parametrize("config", CONFIGS)
 
 
-def lively(config: ConvAutoencoderConfig) -> Architecture:
+def lively(config: ConvAutoencoderConfig | NAFNetConfig) -> Architecture:
     """A network whose every weight matters: residual branches and heads do not start small here."""
     torch.manual_seed(1)
     network = build(ARCHES[type(config)], config).double().eval()
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, std=0.3)
+        if isinstance(module, NAFBlock):
+            for gain in module.gain:
+                nn.init.ones_(gain)
     return network
 
 
@@ -136,6 +146,20 @@ def test_padding_reflects_or_replicates_and_keeps_the_picture(height, width):
         assert torch.equal(padded, planes.expand_as(padded))
 
 
+@pytest.mark.parametrize("config", CONFIGS[:2])
+def test_networks_are_exported_with_dynamic_sizes(config):
+    """One exported program restores any size above the stride as the network itself does."""
+    network, scale = build(ARCHES[type(config)], config).eval(), config.scales[-1]
+    least = network.stride + 1
+    sides = {2: torch.export.Dim("height", min=least, max=4096), 3: torch.export.Dim("width", min=least, max=4096)}
+    example = torch.rand(1, config.in_channels, 37, 42)
+    shapes = {"planes": sides, "scale": None}
+    program = torch.export.export(network, (example, scale), dynamic_shapes=shapes).module()
+    for height, width in ((37, 42), (least, 64), (96, 11), (16, 24)):
+        planes = torch.rand(1, config.in_channels, height, width)
+        torch.testing.assert_close(program(planes, scale), network(planes, scale), rtol=1e-5, atol=1e-5)
+
+
 def test_a_name_means_one_architecture():
     known = dict(ARCHITECTURES)
     with pytest.raises(ValueError, match="taken"):
@@ -151,3 +175,6 @@ def test_what_cannot_be_built():
     for wrong in ({"widths": (8,), "blocks": (1, 1)}, {"widths": ()}, {"fold": 0}, {"scales": ()}, {"out_channels": 4}):
         with pytest.raises(UsageError):
             build("conv-autoencoder", wrong)
+    for wrong in ({"encoder_blocks": (1,)}, {"window": 12}, {"width": 0}, {"scales": ()}, {"out_channels": 4}):
+        with pytest.raises(UsageError):
+            build("nafnet", wrong)

@@ -21,13 +21,23 @@ VALIDATED = 256  # pixels a side of what validation looks at, at most: quick, an
 class RestorationObjective:
     """Damage clean patches, restore them, compare: training data, loss and validation of a task.
 
-    Raises UsageError if the damage and the config do not go together.
+    Args:
+        task: What is trained.
+        damage: An instance of the task's `training_options`.
+        config: The config of the network; None: the task's.
+        patch: Side of a training patch as the network sees it, in pixels; None: the task's.
+        arch: The architecture that `config` is of; None: the task's.
+
+    Raises:
+        UsageError: The damage and the config do not go together.
     """
 
-    def __init__(self, task: Task, damage: Options, config: Any = None, patch: int | None = None) -> None:
+    def __init__(
+        self, task: Task, damage: Options, config: Any = None, patch: int | None = None, arch: str | None = None
+    ) -> None:
         self.task, self.damage = task, damage
         self.name = task.spec.name
-        self.arch = task.arch
+        self.arch = arch or task.arch
         self.config = task.config_for(task.config if config is None else config, damage)
         self.patch = patch or task.patch
         self.variants = task.variants(damage)
