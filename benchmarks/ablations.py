@@ -32,11 +32,12 @@ from restore.pixels import to_dtype, to_float
 from restore.tasks import TASKS
 from restore.tasks.base import as_planes
 from restore.tasks.denoise import REPORTED_SIGMAS
+from restore.tasks.distances import DISTANCES
 from restore.tasks.objective import RestorationObjective
-from restore.training.data import Batches, Patches, loader
+from restore.training.data import Batches, Patches, Pictures, list_pictures, loader
+from restore.training.loop import MAX_NORM
 from restore.training.optimizers import optimizer
-from restore.training.pictures import Pictures, list_pictures
-from restore.training.settings import MAX_NORM, Settings
+from restore.training.settings import Settings
 
 SIDE = 240  # of the centres that are scored, in pixels
 SCHEDULE = 10_000  # steps that the schedule is cut into, whatever the number of real ones
@@ -182,8 +183,16 @@ def measure(row: Row, data: Path, seconds: float) -> str:
         row.patch,
         row.arch,
     )
-    settings = Settings(SCHEDULE, row.batch, row.lr, ema=row.ema, loss=row.loss, mse_share=row.mse_share)
-    pictures = Pictures(list_pictures([data / "train"]))
+    settings = Settings(
+        [data / "train"],
+        steps=SCHEDULE,
+        batch_size=row.batch,
+        lr=row.lr,
+        ema=row.ema,
+        loss=row.loss,
+        mse_share=row.mse_share,
+    )
+    pictures = Pictures(list_pictures(settings.folders))
     network = build(objective.arch, objective.config).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     stepper = optimizer(row.optimizer, network, row.lr, fused=True, half=True)
@@ -197,7 +206,7 @@ def measure(row: Row, data: Path, seconds: float) -> str:
             group["lr"] = settings.lr_at(int(progress * SCHEDULE))
         stepper.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
-            objective.loss(network, batch, 0, settings.distance_at(int(progress * SCHEDULE))).backward()
+            objective.loss(network, batch, 0, DISTANCES[settings.loss_at(int(progress * SCHEDULE))]).backward()
         nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
         stepper.step()
         with torch.no_grad():

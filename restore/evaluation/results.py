@@ -16,6 +16,7 @@ from restore.evaluation.protocols import MEASURES
 from restore.evaluation.trials import Contender
 
 SPEED = "seconds_a_megapixel"
+EXACT = 100.0  # dB; a single level of error in a picture of a megapixel has more, a few have less
 
 
 @dataclass
@@ -74,8 +75,11 @@ def lines(results: Results) -> list[Line]:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean of those that are numbers; infinite if one is (a perfect picture), NaN if there are none."""
-    known = [value for value in values if not math.isnan(value)]
+    """The mean of those that are numbers; NaN if there are none.
+
+    An infinite one, the PSNR of a picture that came back exactly, counts as `EXACT`: it would hide all the others.
+    """
+    known = [EXACT if value == math.inf else value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
 
 

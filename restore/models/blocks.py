@@ -56,7 +56,7 @@ def pad_to_multiple(planes: torch.Tensor, multiple: int) -> torch.Tensor:
         (N,C,H',W') with H' and W' the next multiples.
     """
     height, width = planes.shape[-2:]
-    if isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt):
+    if _symbolic(height, width):
         planes = planes.index_select(-2, _padded_index(height, multiple, planes.device))
         return planes.index_select(-1, _padded_index(width, multiple, planes.device))
     down, right = -height % multiple, -width % multiple
@@ -69,7 +69,7 @@ def pad_to_multiple(planes: torch.Tensor, multiple: int) -> torch.Tensor:
 
 def crop(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """The top left `height` x `width` of (N,C,H,W); the sides may be symbolic, as in `pad_to_multiple`."""
-    if isinstance(height, torch.SymInt) or isinstance(width, torch.SymInt):  # a slice would compare sizes
+    if _symbolic(height, width):  # a slice would compare sizes
         planes = planes.index_select(-2, torch.arange(height, device=planes.device))
         return planes.index_select(-1, torch.arange(width, device=planes.device))
     return planes[..., :height, :width]
@@ -83,6 +83,10 @@ def enlarge(planes: torch.Tensor, scale: int) -> torch.Tensor:
     # autocast would run this in half precision, where a smooth sky shows steps.
     with torch.autocast(planes.device.type, enabled=False):
         return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def _symbolic(*sides: object) -> bool:
+    return any(isinstance(side, torch.SymInt) for side in sides)
 
 
 def _padded_index(length: int, multiple: int, device: torch.device) -> torch.Tensor:

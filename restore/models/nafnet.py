@@ -48,7 +48,7 @@ class NAFNetConfig:
     def __post_init__(self) -> None:
         if len(self.encoder_blocks) != len(self.decoder_blocks):
             raise UsageError(
-                f"encoder_blocks {self.encoder_blocks} and decoder_blocks {self.decoder_blocks} need equally many levels"
+                f"encoder_blocks {self.encoder_blocks} and decoder_blocks {self.decoder_blocks} need as many levels"
             )
         counts = (*self.encoder_blocks, self.middle_blocks, *self.decoder_blocks)
         sizes = (self.in_channels, self.out_channels, self.width, self.fold, self.window, *self.scales)
@@ -56,7 +56,7 @@ class NAFNetConfig:
             raise UsageError(f"a NAFNet needs sizes of at least 1 and no negative number of blocks; got {self}")
         if self.window % (self.fold * 2 ** len(self.encoder_blocks)):
             coarsest = self.fold * 2 ** len(self.encoder_blocks)
-            raise UsageError(f"window must be a multiple of {coarsest}, a cell of the coarsest level; got {self.window}")
+            raise UsageError(f"window must be a multiple of {coarsest}, the coarsest level's cell; got {self.window}")
         if self.residual and self.in_channels < self.out_channels:
             raise UsageError("a global residual needs as many input channels as output channels")
 
@@ -68,7 +68,8 @@ class ChannelLayerNorm(nn.LayerNorm):
     """
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        normal: torch.Tensor = super().forward(features.permute(0, 2, 3, 1))
+        return normal.permute(0, 3, 1, 2)
 
 
 class NAFBlock(nn.Module):
@@ -102,7 +103,8 @@ class NAFBlock(nn.Module):
             weights = F.interpolate(weights, scale_factor=float(self.cells), mode="bilinear", align_corners=False)
         features = features + self.project[0](gated * weights) * self.gain[0]
         gated = _simple_gate(self.expand[1](self.norm[1](features)))
-        return features + self.project[1](gated) * self.gain[1]
+        result: torch.Tensor = features + self.project[1](gated) * self.gain[1]
+        return result
 
 
 @register("nafnet", NAFNetConfig)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def option(default: Any, help: str, **flag: Any) -> Any:
     """A dataclass field that becomes a command-line flag.
 
-    flag: `flags` (a tuple of short forms), `min`, `max`, `choices`, `metavar`.
+    default: MISSING where it has to be given.
+    flag: `flags` (a tuple of short forms), `min`, `max`, `choices`, `metavar`, `argument` (True: a positional one).
     """
     return field(default=default, metadata={"help": help, **flag})
 
