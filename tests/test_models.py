@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from restore import weights
 from restore.errors import UsageError
+from restore.inference.tiling import plan
 from restore.models import ARCHITECTURES, build, config_from_dict, register
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.blocks import pad_to_multiple
@@ -81,6 +82,25 @@ def test_radius_and_stride_are_true(config):
     assert (touched - place).abs().max() <= network.radius
     inner = slice(network.radius * scale, (side - network.radius - network.stride) * scale)
     torch.testing.assert_close(shifted[..., inner, inner], original[..., inner, inner])
+
+
+@configs
+def test_tiles_with_the_radius_around_them_are_the_whole_picture(config):
+    """For weights that all matter, in double precision."""
+    network, scale = lively(config), config.scales[-1]
+    side = network.radius + 6 * network.stride + 3
+    picture = torch.rand(1, config.in_channels, side, side + 5, dtype=torch.float64)
+    with torch.inference_mode():
+        whole = network(picture, scale)
+        for tile in plan(*picture.shape[-2:], 3 * network.stride, network.radius, network.stride)[:6]:
+            rows, columns = tile.outer.slices
+            output = network(picture[..., rows, columns], scale)
+            inner, outer = tile.inner, tile.outer
+            top, left = (inner.top - outer.top) * scale, (inner.left - outer.left) * scale
+            height, width = inner.height * scale, inner.width * scale
+            y, x = inner.top * scale, inner.left * scale
+            expected = whole[..., y : y + height, x : x + width]
+            torch.testing.assert_close(output[..., top : top + height, left : left + width], expected)
 
 
 @configs

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +19,10 @@ import skimage.data
 import torch
 from safetensors.torch import load_file
 
-from restore import weights
+from restore import load, weights
 from restore.cli.app import run as run_cli
 from restore.errors import RestoreError, TrainingError, UsageError
+from restore.models import config_for
 from restore.tasks import TASKS
 from restore.tasks.objective import RestorationObjective
 from restore.training import checkpoint
@@ -34,6 +35,7 @@ from restore.training.settings import Settings
 from restore.training.train import train
 
 TINY = {"widths": (4, 32), "blocks": (1, 1)}  # 32: wide enough for Muon to turn
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 FINDER = {"finder_widths": (4, 8), "finder_blocks": (1, 1)}
 
 
@@ -63,6 +65,11 @@ def request(folder: Path, out: Path, **changes) -> Settings:
     return Settings(**{"folders": [folder], "output": out, **usual, **changes})
 
 
+def newest(out: Path) -> dict:
+    """The state of the newest checkpoint."""
+    return checkpoint.load(checkpoint_folder(out)).state
+
+
 def quietly(text: str) -> None:
     """A report nobody reads."""
 
@@ -88,22 +95,53 @@ def test_samples_do_not_depend_on_workers_or_the_start(name, folder):
     assert torch.equal(torch.stack(halves, 1).flatten(0, 1), alone[0]["clean"])
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+SMALL = ["--batch-size", 4, "--patch", 32, "--precision", "fp32", "--net", "widths=8,12", "--net", "blocks=1,1"]
+SMALL += ["--device", "cpu", "--workers", 0, "--lr", 2e-3]
+
+
 def test_two_processes_share_a_batch(folder, tmp_path):
     """Under torchrun each process takes half of every batch: one file, one voice, the weights of one process."""
-    command = ["train", "denoise", folder, "--steps", 5, "--batch-size", 4, "--patch", 32, "--precision", "fp32"]
-    command += ["--net", "widths=8,12", "--net", "blocks=1,1", "--device", "cpu", "--workers", 0, "--lr", 2e-3, "-o"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "restore"]
+    command = ["train", "denoise", folder, "--steps", 5, *SMALL, "-o"]
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     assert run_cli([str(word) for word in (*command, one)]) == 0
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*torchrun, *map(str, command), str(two)], env=environment, capture_output=True, text=True, timeout=240
-    )
+    words = [*TORCHRUN, "-m", "restore", *map(str, command), str(two)]
+    done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("wrote ") == 1
     assert done.stderr.count("training denoise") == 1
     alone, shared = load_file(one), load_file(two)
     assert all(torch.allclose(alone[key], shared[key], atol=1e-3) for key in alone)
+    scores = [weights.read_header(path).scores["sigma 25"] for path in (one, two)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.01)
+
+
+def test_two_processes_agree_on_the_length_and_on_ctrl_c(folder, tmp_path, capsys):
+    """--minutes becomes one number of steps; Ctrl-C, which torchrun passes on a second time, saves and stops both."""
+    out = tmp_path / "out.safetensors"
+    command = ["train", "denoise", str(folder), *map(str, SMALL), "--minutes", "0.5", "-o", str(out)]
+    lines = interrupted([*TORCHRUN, "-m", "restore", *command])
+    assert sum("training denoise" in line for line in lines) == 1
+    assert sum("interrupted at step" in line for line in lines) == 1
+    assert not any("Traceback" in line and "KeyboardInterrupt" in line for line in lines)
+    reached = newest(out)["progress"]["step"]
+    assert reached >= 100
+    assert run_cli([*command, "--resume", "--stop-after", "0.00001"]) == 0
+    assert f"paused at step {reached + 1} of {newest(out)['settings']['steps']}" in capsys.readouterr().err
+
+
+def interrupted(command: list[str]) -> list[str]:
+    """What a command says on stderr, which is interrupted at its first validation as a terminal does it."""
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=ONE_THREAD)
+    assert running.stderr is not None
+    lines = []
+    for line in running.stderr:
+        lines.append(line)
+        if line.startswith("step "):
+            os.killpg(running.pid, signal.SIGINT)
+    running.wait(timeout=60)
+    assert running.returncode in (1, 130), "".join(lines)
+    return lines
 
 
 def test_every_kind_of_batch_comes_equally_often():
@@ -396,43 +434,21 @@ def test_schedule():
     assert all(a > b for a, b in zip(rates[100:], rates[101:], strict=False))
 
 
-def test_the_command_trains_pauses_at_ctrl_c_and_resumes(folder, tmp_path, restore):
-    """As a person does it; the file it makes restores a picture."""
+def test_the_command_trains_pauses_at_ctrl_c_and_resumes(folder, tmp_path, capsys):
+    """As a person does it."""
     out = tmp_path / "mine.safetensors"
     command = ["train", "denoise", folder, "-o", out, "--steps", 2000, "--batch-size", 2, "--patch", 32, "--workers", 1]
     command += ["--net", "widths=8,12", "--net", "blocks=1,1", "--device", "cpu", "--sigma", "10,30"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "restore", *map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert running.stderr is not None
-    lines = []
-    for line in running.stderr:
-        lines.append(line)
-        if line.startswith("step "):
-            break
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the whole group
-    stopped = time.monotonic()
-    rest = running.communicate(timeout=60)[1]
-    assert running.returncode == 130, "".join(lines) + rest
-    assert time.monotonic() - stopped < 30
-    assert "Traceback" not in rest
-    assert "interrupted at step" in rest
+    words = [str(word) for word in command]
+    lines = interrupted([sys.executable, "-m", "restore", *words])
+    assert "Traceback" not in "".join(lines)
+    assert lines[-1] == "restore: interrupted\n"
+    assert any("interrupted at step" in line for line in lines)
     assert any("broken.jpg" in line for line in lines), "the unreadable picture is named"
     assert not out.exists()
-    state = checkpoint.load(checkpoint_folder(out)).state
-    assert state["progress"]["step"] >= 100
-    done = restore(*command, "--resume", "--stop-after", 0.0001)
-    assert "paused at step" in done.stderr
-    listed = json.loads(restore("models", "-m", make_finished(out, folder), "--json").stdout)
-    assert listed[0]["task"] == "denoise"
-    assert listed[0]["provenance"]["pictures"] >= 3
-
-
-def make_finished(out: Path, folder: Path) -> Path:
-    """A short run of the same command, to its end."""
-    finished = out.with_name("finished.safetensors")
-    train(objective(), request(folder, finished), report=quietly, bar=True)
-    return finished
+    assert newest(out)["progress"]["step"] >= 100
+    assert run_cli([*words, "--resume", "--stop-after", "0.0001"]) == 0
+    assert "paused at step" in capsys.readouterr().err
 
 
 def test_logs_hold_curves_and_previews(folder, tmp_path, monkeypatch):
@@ -459,3 +475,228 @@ def test_logs_hold_curves_and_previews(folder, tmp_path, monkeypatch):
     height, width = written["corrupted, restored, clean"][0][1:]
     assert width > 3 * 200 > height
     assert "closed" in written
+
+
+def test_an_exact_picture_does_not_decide_which_weights_are_best(folder, tmp_path, monkeypatch):
+    """One comes back exactly at the first validation (PSNR is infinite), all others get better later: the last wins."""
+    seen = iter(range(1000))
+    monkeypatch.setattr("restore.training.settings.LEAST_BETWEEN", 4)
+    monkeypatch.setattr("restore.tasks.base.Case.value", lambda *a: np.inf if (n := next(seen)) == 0 else 20.0 + n)
+    out = tmp_path / "out.safetensors"
+    result = train(objective(), request(folder, out, val=[folder]), report=quietly, bar=True)
+    assert weights.read_header(out).provenance["best_step"] == 12
+    assert all(np.isfinite(score) for score in result.scores.values())
+
+
+class OneOfTwo(Processes):
+    """The second of two processes, as far as a test can tell without the first."""
+
+    def __init__(self, flags: tuple[bool, ...] = ()) -> None:
+        super().__init__(torch.device("cpu"))
+        self.index, self.count, self.flags = 1, 2, flags
+        self.gathered: list = []
+
+    def any(self, *flags):
+        return tuple(a or b for a, b in zip(flags, self.flags or flags, strict=False)) if self.flags else flags
+
+    def gather(self, value):
+        self.gathered.append(value)
+        return [{0: {"sigma 25": 30.0}}, value]
+
+    def once(self, function):
+        raise AssertionError("only the first process writes")
+
+    def shared(self, network, unused):
+        return network
+
+
+def a_run(folder: Path, processes: Processes, made: RestorationObjective | None = None, **changes) -> Run:
+    pictures = Pictures(list_pictures([folder]), report=quietly)
+    clean = [pictures[0], pictures[1]]
+    asked = replace(request(folder, folder / "never", **{"steps": 3, **changes}), workers=changes.get("workers", 0))
+    return Run(made or objective(), pictures, clean, asked, processes, report=quietly)
+
+
+def test_validation_is_shared_between_processes(folder):
+    """Each scores its own share of the pictures; the mean is over all of them."""
+    run = a_run(folder, OneOfTwo())
+    run._validate(None, None)
+    (mine,) = run.processes.gathered
+    assert list(mine) == [1]
+    assert run.progress.best_scores["sigma 25"] == pytest.approx((30 + mine[1]["sigma 25"]) / 2)
+
+
+def test_what_another_process_finds_stops_this_one(folder, tmp_path):
+    """A loss that is not finite there is an error here too; so is Ctrl-C there a pause here."""
+    run = a_run(folder, OneOfTwo((True,)))
+    with pytest.raises(TrainingError, match="no number any more"):
+        run._check(0, torch.tensor(1.0), None, None)
+    run = a_run(folder, OneOfTwo((False, True, False)), steps=100)
+    run._check = lambda *a: None
+    run._save = lambda folder: None
+    assert run.go(tmp_path, True).status == "paused"
+    assert run.progress.step == 1
+
+
+def test_memory_is_shared_between_processes(folder, monkeypatch):
+    asked = request(folder, folder / "never", cache=0.004)
+    budgets = []
+    monkeypatch.setattr(training, "Pictures", lambda paths, budget, report: budgets.append(budget) or [None])
+    monkeypatch.setattr(training, "_all", lambda pictures: [])
+    for sharing in (1, 4):
+        training._pictures(asked, sharing, quietly)
+    monkeypatch.setattr(training, "free_memory", lambda device: 1000.0)
+    training._pictures(replace(asked, cache=None), 4, quietly)
+    assert budgets == [4e6, 1e6, 100.0]
+
+
+def test_a_loss_that_is_no_number_is_never_saved(folder, tmp_path, monkeypatch):
+    """It comes between two looks, and a checkpoint is due then: the one before stays the newest, and there are two."""
+    monkeypatch.setattr("restore.training.loop.SAVE_EVERY", 0.0)
+    made, out = objective(), tmp_path / "out.safetensors"
+    loss, calls = made.loss, iter(range(1000))
+    monkeypatch.setattr(made, "loss", lambda *a: loss(*a) * (torch.nan if next(calls) >= 5 else 1))
+    with pytest.raises(TrainingError, match="no number any more at step 5"):
+        train(made, request(folder, out), report=quietly, bar=True)
+    found = checkpoint.load(checkpoint_folder(out))
+    assert found.state["progress"]["step"] == 5
+    assert all(tensor.isfinite().all() for group in found.groups.values() for tensor in group.values())
+    assert len(list(checkpoint_folder(out).glob("step-*"))) == 2
+
+
+def test_training_is_on_the_device_that_was_named(folder, tmp_path, monkeypatch):
+    """--device cuda:1 sends the network there, whatever was trained before in this process."""
+
+    class Arrived(Exception):
+        pass
+
+    sent = []
+
+    def to(module, *where, **how):
+        if where:
+            sent.append(where[0])
+            raise Arrived
+        return module
+
+    monkeypatch.setattr(training, "pick_device", torch.device)
+    monkeypatch.setattr(training, "describe", lambda device, dtype: str(device))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: sent.append(device))
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    with pytest.raises(Arrived):
+        train(objective(), request(folder, tmp_path / "out.safetensors", device="cuda:1"), report=quietly, bar=True)
+    assert sent == [torch.device("cuda:1")] * 2
+
+
+def test_precisions_one_after_the_other(folder, tmp_path):
+    for number, precision in enumerate(("fp32", "bf16", "fp32")):
+        out = tmp_path / f"{number}.safetensors"
+        train(objective(), request(folder, out, steps=3, precision=precision), report=quietly, bar=True)
+        assert weights.read_header(out).provenance["precision"] == precision
+    first, other, again = (load_file(tmp_path / f"{number}.safetensors")["stem.weight"] for number in range(3))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_moments_keep_the_layout_of_their_parameters(name, folder, tmp_path):
+    """Convolutions are channels_last, and so are the moments that come back from a file."""
+    out = tmp_path / "out.safetensors"
+    train(objective(), request(folder, out, optimizer=name, stop_after=1e-9), report=quietly, bar=True)
+    past = checkpoint.load(checkpoint_folder(out))
+    pictures, clean = training._pictures(request(folder, out), 1, quietly)
+    asked = request(folder, out, optimizer=name)
+    run = Run(objective(), pictures, clean, asked, Processes(torch.device("cpu")), past=past)
+    checked = 0
+    for parameter, state in run.optimizer.state.items():
+        for value in state.values():
+            if value.ndim == 4:
+                assert value.stride() == parameter.stride()
+                checked += not value.is_contiguous()
+    assert checked
+
+
+def test_minutes_reckon_with_slow_loading(folder, monkeypatch):
+    """Batches that come slowly decide, though workers have some ready while the first steps are slow."""
+    made = objective()
+    example, loss, calls = made.example, made.loss, iter(range(1000))
+
+    def slow_example(*given):
+        time.sleep(0.1)
+        return example(*given)
+
+    def slow_at_first(*given):
+        time.sleep(0.8 if next(calls) < 2 else 0)
+        return loss(*given)
+
+    monkeypatch.setattr(made, "example", slow_example)
+    monkeypatch.setattr(made, "loss", slow_at_first)
+    seconds = a_run(folder, Processes(torch.device("cpu")), made, workers=1, batch_size=1, steps=100).seconds_a_step()
+    assert 0.09 < seconds < 0.5
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"damage": {"sigma": (10.0, 20.0)}}, r"--sigma was \[0.0, 55.0\], now it is \[10.0, 20.0\]"),
+        ({"damage": {"gray": 0.5}}, r"--gray was 0.06"),
+        ({"patch": 24}, "--patch was 32, now it is 24"),
+        ({"net": {"widths": (4, 36)}}, r"--net widths was \[4, 32\], now it is \[4, 36\]"),
+        ({"arch": "nafnet"}, "--arch was conv-autoencoder, now it is nafnet"),
+        ({"task": "super-resolve"}, "task was denoise"),
+        ({"folder": True}, r"FOLDER was .* with 5 pictures .*, now it is .*other with 1 pictures"),
+        ({"val": True}, "--val was not given, now it is .*other with 1 pictures"),
+        ({"settings": {"minutes": 3.0, "steps": None}}, r"--minutes was not given, now it is 3\.0"),
+        ({"settings": {"batch_size": 3, "seed": 4}}, r"--batch-size was 2, now it is 3; --seed was 0"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another(changed, reason, folder, tmp_path):
+    """What differs is named, and the checkpoint stays as it is."""
+    out, other = tmp_path / "out.safetensors", tmp_path / "other"
+    other.mkdir()
+    (other / "a.png").write_bytes((folder / "cat.png").read_bytes())
+    train(objective(), request(folder, out, steps=3, stop_after=1e-9), report=quietly, bar=True)
+    before = {path: path.read_bytes() for path in checkpoint_folder(out).rglob("*.*")}
+    task = TASKS[changed.get("task", "denoise")].load()
+    damage = task.spec.training_options(**changed.get("damage", {}))
+    config = replace(task.config, **{**TINY, **changed.get("net", {})})
+    if "arch" in changed:
+        config = config_for(changed["arch"], task.arch, config)
+    made = RestorationObjective(task, damage, config, changed.get("patch", 32), changed.get("arch"))
+    asked = request(other if "folder" in changed else folder, out, **{"steps": 3, **changed.get("settings", {})})
+    with pytest.raises(UsageError, match=reason):
+        train(made, replace(asked, val=[other] if "val" in changed else None, resume=True), report=quietly, bar=True)
+    assert before == {path: path.read_bytes() for path in checkpoint_folder(out).rglob("*.*")}
+
+
+def test_a_folder_may_move_between_two_parts_of_a_run(folder, tmp_path):
+    out = tmp_path / "out.safetensors"
+    train(objective(), request(folder, out, steps=3, stop_after=1e-9), report=quietly, bar=True)
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    again = train(objective(), request(moved, out, steps=None, resume=True), report=quietly, bar=True)
+    assert (again.status, again.step) == ("finished", 3)
+
+
+def test_without_fork_there_are_no_workers_and_that_is_said(folder, tmp_path, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(training, "can_fork", lambda: False)
+    train(objective(), request(folder, tmp_path / "a.safetensors", steps=2, workers=2), report=said.append, bar=True)
+    assert any("cannot fork workers" in text for text in said)
+
+
+@pytest.mark.parametrize("name", ["denoise", "super-resolve"])
+def test_nafnet_is_trained_and_restores(name, folder, tmp_path, photo):
+    """By the command line; its tiles are those of the whole picture."""
+    out = tmp_path / "nafnet.safetensors"
+    net = ["width=4", "encoder_blocks=1,0", "middle_blocks=1", "decoder_blocks=0,1", "window=8"]
+    command = ["train", name, folder, "-o", out, "--arch", "nafnet", "--steps", 6, "--batch-size", 2, "--patch", 16]
+    command += [word for setting in net for word in ("--net", setting)] + ["--device", "cpu", "-j", 0, "-q"]
+    assert run_cli([str(word) for word in command]) == 0
+    header = weights.read_header(out)
+    assert (header.arch, header.config["window"]) == ("nafnet", 8)
+    more = ["train", name, folder, "-o", tmp_path / "more.safetensors", "--init", out, "--steps", 2, "--patch", 16]
+    assert run_cli([str(word) for word in (*more, "--device", "cpu", "-j", 0, "-q")]) == 0
+    assert weights.read_header(tmp_path / "more.safetensors").arch == "nafnet", "--init decides, where --arch does not"
+    whole, tiled = (
+        load(name, str(out), device="cpu", precision="fp32", tile=tile)(photo[:70, :90]) for tile in (256, 24)
+    )
+    assert np.abs(whole.astype(int) - tiled).max() <= 1

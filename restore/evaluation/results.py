@@ -16,7 +16,7 @@ from restore.evaluation.protocols import MEASURES
 from restore.evaluation.trials import Contender
 
 SPEED = "seconds_a_megapixel"
-EXACT = 100.0  # dB; a single level of error in a picture of a megapixel has more, a few have less
+EXACT = 100.0  # dB: about what a single value that is off by one costs a picture of 256x256
 
 
 @dataclass
@@ -125,6 +125,8 @@ def notes(results: Results) -> list[str]:
     shown = {key for key, _, _ in columns(results)}
     about = "; ".join(f"{m.title}: {m.about}" for m in MEASURES if m.key in shown)
     text.append(f"Means of per-picture values over {pictures} pictures, seed {results.seed}. {about}.")
+    if any(math.inf in row.scores.values() for row in results.rows):
+        text.append(f"A picture that came back exactly has an infinite PSNR; in a mean it counts as {EXACT:g} dB.")
     text.append("s/MP: seconds a megapixel of output (median), on this machine, with whatever else it was doing.")
     return text + results.notes
 

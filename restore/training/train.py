@@ -126,10 +126,12 @@ def _asked(objective: Objective, settings: Settings) -> dict[str, Any]:
     return plain
 
 
-def _listed(folders: Sequence[Path]) -> dict[str, Any]:
+def _listed(folders: Sequence[Path]) -> dict[str, Any] | None:
+    if not folders:
+        return None
     paths = list_pictures(folders)
     where = ", ".join(str(folder.resolve()) for folder in folders)
-    return {"where": where or None, "pictures": len(paths), "fingerprint": fingerprint(paths)}
+    return {"where": where, "pictures": len(paths), "fingerprint": fingerprint(paths)}
 
 
 def _resumed(settings: Settings, asked: dict[str, Any], past: checkpoint.Checkpoint) -> Settings:
@@ -155,7 +157,7 @@ def _resumed(settings: Settings, asked: dict[str, Any], past: checkpoint.Checkpo
 
 
 def _same(known: Any, value: Any) -> bool:
-    if isinstance(value, dict):  # pictures: they may have moved
+    if isinstance(known, dict) and isinstance(value, dict):  # pictures: they may have moved
         return bool(known["fingerprint"] == value["fingerprint"])
     return bool(known == value)
 
