@@ -18,7 +18,6 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from restore import weights
 from restore.errors import TrainingError
 from restore.models import build
 from restore.tasks.distances import DISTANCES
@@ -183,25 +182,6 @@ class Run:
         stepping = median(rounds) / kinds
         return max(self.processes.gather(max(loading, stepping) if workers else loading + stepping))
 
-    def header(self, provenance: dict[str, Any]) -> weights.Header:
-        """The header of the weights this run makes; `provenance`: what else is known of how they were made."""
-        done = {
-            "steps": self.progress.step,
-            "best_step": self.progress.best_step,
-            "minutes": round(self.progress.seconds / 60, 1),
-            **{name: value for name, value in self.settings.shaping.items() if name not in ("steps", "init")},
-            "patch": self.objective.patch,
-        }
-        return weights.Header(
-            task=self.objective.name,
-            variant=self.settings.variant,
-            arch=self.objective.arch,
-            config=weights.config_values(self.objective.config),
-            scores={label: round(score, 3) for label, score in self.progress.best_scores.items()},
-            provenance={**provenance, **done},
-            data_terms=self.settings.data_terms,
-        )
-
     def _batches(self, start: int, stop: int) -> Iterator[dict[str, torch.Tensor]]:
         keys = Batches(
             len(self.patches.pictures),
@@ -296,12 +276,8 @@ class Run:
             for number, state in self.optimizer.state_dict()["state"].items()
             for name, value in state.items()
         }
-        groups = {
-            "model": dict(self.bare.state_dict()),
-            "average": dict(self.average.state_dict()),
-            "optimizer": moments,
-            "best": self.best,
-        }
+        groups = {"model": self.bare.state_dict(), "average": self.average.state_dict(), "best": self.best}
+        groups["optimizer"] = moments
         state = {"settings": self.settings.shaping, "asked": self.asked, "progress": vars(self.progress)}
         self.processes.once(lambda: checkpoint.save(folder, self.progress.step, checkpoint.Checkpoint(groups, state)))
 

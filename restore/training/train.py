@@ -248,12 +248,27 @@ def _initial(objective: Objective, settings: Settings) -> dict[str, torch.Tensor
 
 
 def _write(run: Run, out: Path) -> None:
-    settings, device = run.settings, run.processes.device
+    """Writes the best weights; their header says how they were made."""
+    settings, objective, progress, device = run.settings, run.objective, run.progress, run.processes.device
     provenance = {
         "folders": [folder.name for folder in settings.folders],
         "pictures": len(run.patches.pictures),
-        "init": Path(settings.init).name if settings.init else "",
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
         "torch": torch.__version__,
+        **settings.shaping,
+        "init": Path(settings.init).name if settings.init else "",
+        "patch": objective.patch,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "minutes": round(progress.seconds / 60, 1),
     }
-    weights.save(out, run.header(provenance), run.best_weights())
+    header = weights.Header(
+        task=objective.name,
+        variant=settings.variant,
+        arch=objective.arch,
+        config=weights.config_values(objective.config),
+        scores={label: round(score, 3) for label, score in progress.best_scores.items()},
+        provenance=provenance,
+        data_terms=settings.data_terms,
+    )
+    weights.save(out, header, run.best_weights())
