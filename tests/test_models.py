@@ -18,7 +18,7 @@ from restore.models import ARCHITECTURES, build, config_from_dict, register
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.blocks import pad_to_multiple
 from restore.models.ensemble import EnsembleAutoencoderConfig
-from restore.models.nafnet import NAFBlock, NAFNetConfig
+from restore.models.nafnet import NAFNetConfig
 from restore.models.registry import Architecture
 from restore.tasks import TASKS
 
@@ -46,9 +46,6 @@ def lively(config: ConvAutoencoderConfig | NAFNetConfig) -> Architecture:
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, std=0.3)
-        if isinstance(module, NAFBlock):
-            for gain in module.gain:
-                nn.init.ones_(gain)
     return network
 
 

@@ -75,8 +75,9 @@ class ChannelLayerNorm(nn.LayerNorm):
 class NAFBlock(nn.Module):
     """Two residual branches: a depthwise convolution with channel attention, and a pointwise network.
 
-    Both use SimpleGate, the product of the two halves of the channels, as their only nonlinearity. Both start at
-    zero, so that a new block is the identity.
+    Both use SimpleGate, the product of the two halves of the channels, as their only nonlinearity. The published
+    blocks start with a gain of zero, which takes long to leave; here it is one, attention starts by letting everything
+    through, and the last convolution of each branch is small.
 
     The published network averages channel attention over the whole training patch; on a larger picture that is
     another statistic, which TLC (Chu et al. 2022) mends by averages over windows of the patch's size when
@@ -94,7 +95,12 @@ class NAFBlock(nn.Module):
         self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
         self.attention = nn.Conv2d(channels, channels, 1)
         self.project = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(2))
-        self.gain = nn.ParameterList(torch.zeros(channels, 1, 1) for _ in range(2))
+        self.gain = nn.ParameterList(torch.ones(channels, 1, 1) for _ in range(2))
+        with torch.no_grad():
+            nn.init.zeros_(self.attention.weight)
+            nn.init.ones_(self.attention.bias)  # type: ignore[arg-type]
+            for last in self.project.parameters():
+                last.mul_(0.1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         gated = _simple_gate(self.depthwise(self.expand[0](self.norm[0](features))))
@@ -172,11 +178,28 @@ def _simple_gate(features: torch.Tensor) -> torch.Tensor:
 
 
 def _radius(config: NAFNetConfig) -> int:
-    """How far an input pixel can reach, counted along the longest way through the network."""
-    attention = config.window + (config.window + 1) // 2  # one area further, from the middle of one
-    counts = [a + b for a, b in zip(config.encoder_blocks, config.decoder_blocks, strict=True)]
-    reach = 2 * config.fold + config.window - 1  # the stem and the head; where in its area a pixel lies
-    for level, count in enumerate([*counts, config.middle_blocks]):
+    """How far an input pixel can reach to the right and down, which is as far as to the left and up.
+
+    The last pixel that is reached is followed through the network, from every place within an area.
+    """
+    window = config.window
+
+    def convolved(last: int, cell: int) -> int:
+        return (last // cell + 2) * cell - 1
+
+    def through(last: int, level: int, count: int) -> int:
         cell = config.fold * 2**level
-        reach += count * (cell + attention) + (2 * cell if level < len(counts) else 0)
-    return max(reach, 2)  # bicubic interpolation reaches 2
+        last = (last // cell + 1) * cell - 1
+        for _ in range(count):  # a 3x3 convolution; to the end of the area, and on to the middle of the next
+            last = (convolved(last, cell) // window + 1) * window + window // cell // 2 * cell - 1
+        return last
+
+    furthest = 0
+    for start in range(window):
+        last = convolved(start, config.fold)
+        for level, count in enumerate((*config.encoder_blocks, config.middle_blocks)):
+            last = through(last, level, count)
+        for level, count in reversed(list(enumerate(config.decoder_blocks))):
+            last = through(last, level, count)
+        furthest = max(furthest, convolved(last, config.fold) - start)
+    return max(furthest, 2)  # bicubic interpolation reaches 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -16,7 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from restore.errors import RestoreError, UsageError
 
-AGAIN = 3.0  # seconds in which a second signal is the first one's echo: torchrun passes Ctrl-C on to its processes
 Value = TypeVar("Value")
 
 
@@ -104,21 +102,20 @@ class Processes:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C (or SIGTERM) into a question that can be asked; a later one interrupts at once."""
-    first: list[float] = []
+    """Turns the first Ctrl-C (or SIGTERM) into a question that can be asked; the second one interrupts at once."""
+    seen: list[int] = []
     previous: dict[int, Any] = {}
 
     def remember(number: int, _: Any) -> None:
-        first.append(time.monotonic())
-        if first[-1] - first[0] > AGAIN:
-            signal.signal(number, previous[number])
-            signal.raise_signal(number)
+        seen.append(number)
+        for known, handler in previous.items():
+            signal.signal(known, handler)
 
     with contextlib.suppress(ValueError):  # not the main thread: signals are somebody else's
         for name in (signal.SIGINT, signal.SIGTERM):
             previous[name] = signal.signal(name, remember)
     try:
-        yield lambda: bool(first)
+        yield lambda: bool(seen)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
