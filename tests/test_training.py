@@ -104,7 +104,8 @@ SMALL += ["--device", "cpu", "--workers", 0, "--lr", 2e-3]
 def test_two_processes_are_as_one(folder, tmp_path, capsys):
     """Under torchrun each process takes half of every batch: one file, one voice, the weights of one process.
 
-    Then --minutes becomes one number of steps for both, and Ctrl-C, which torchrun passes on, saves and stops both. One start of torchrun, since that is what takes long.
+    Then --minutes becomes one number of steps for both, and Ctrl-C, which torchrun passes on, saves and stops both.
+    One start of torchrun, since that is what takes long.
     """
     short = ["train", "denoise", folder, "--steps", 5, *SMALL, "-o"]
     one, two, out = (tmp_path / f"{name}.safetensors" for name in ("one", "two", "out"))
