@@ -136,11 +136,6 @@ ROWS = {
         arch="nafnet",
         config=NAFNetConfig(width=48, fold=2),
     ),
-    "nafnet-64": Row(
-        "NAFNet, 64 channels, folded by 2, blocks 1-1, 3, 1-1",
-        arch="nafnet",
-        config=NAFNetConfig(width=64, fold=2, encoder_blocks=(1, 1), middle_blocks=3, decoder_blocks=(1, 1)),
-    ),
     "nafnet-full-resolution": Row(
         "NAFNet, 32 channels at full resolution, blocks 1-1-2, 4, 1-1-1", arch="nafnet", config=NAFNetConfig()
     ),
