@@ -27,14 +27,17 @@ from restore.images import find_images, read_image
 from restore.metrics import psnr
 from restore.models import autoencoder, build
 from restore.models.blocks import ResidualBlock
+from restore.models.nafnet import NAFNetConfig
 from restore.pixels import to_dtype, to_float
-from restore.tasks.base import as_planes, load_task
+from restore.tasks.base import load_task
 from restore.tasks.denoise import REPORTED_SIGMAS
+from restore.tasks.functional import array_to_planes
+from restore.tasks.losses import PIXEL_LOSSES
 from restore.tasks.objective import RestorationObjective
-from restore.training.data import Batches, Patches, loader
+from restore.training.data import Batches, Patches, Pictures, list_pictures, loader
+from restore.training.loop import MAX_NORM
 from restore.training.optimizers import optimizer
-from restore.training.pictures import Pictures, list_pictures
-from restore.training.settings import MAX_NORM, Settings
+from restore.training.settings import Settings
 
 SIDE = 240  # of the centres that are scored, in pixels
 SCHEDULE = 10_000  # steps that the schedule is cut into, whatever the number of real ones
@@ -103,6 +106,8 @@ class Row:
     mse_share: float = 0.0
     ema: float = 0.999
     block: type[nn.Module] = ResidualBlock
+    config: Any = None  # of another architecture, which `net` is not for
+    arch: str | None = None
     net: dict[str, Any] = field(default_factory=lambda: LIGHT)
     damage: dict[str, float] = field(default_factory=dict)
 
@@ -126,6 +131,14 @@ ROWS = {
     "narrower": Row("48-96-192", net=SMALL),
     "full-resolution": Row("32-64-128 at full resolution", net=FULL),
     "gated": Row("gated blocks as in NAFNet", block=GatedBlock),
+    "nafnet": Row(
+        "NAFNet, 48 channels, folded by 2, blocks 1-1-2, 4, 1-1-1",
+        arch="nafnet",
+        config=NAFNetConfig(width=48, fold=2),
+    ),
+    "nafnet-full-resolution": Row(
+        "NAFNet, 32 channels at full resolution, blocks 1-1-2, 4, 1-1-1", arch="nafnet", config=NAFNetConfig()
+    ),
     "large-kernel": Row("depthwise 7x7 blocks as in ConvNeXt", block=LargeKernelBlock),
     # Of a small network and large steps: what is seen in training.
     "small": Row("48-96-192, 16 patches of 128, 1.5e-3, unclipped, colour", 128, lr=1.5e-3, net=SMALL, damage=PLAIN),
@@ -159,11 +172,23 @@ def measure(row: Row, data: Path, seconds: float) -> str:
     setattr(autoencoder, "residual_blocks", partial(_stacked, row.block))  # noqa: B010
     task = load_task("denoise")
     objective = RestorationObjective(
-        task, task.spec.training_options(**row.damage), replace(task.config, **row.net), row.patch
+        task,
+        task.spec.training_options(**row.damage),
+        row.config or replace(task.config, **row.net),
+        row.patch,
+        row.arch,
     )
-    settings = Settings(SCHEDULE, row.batch, row.lr, ema=row.ema, loss=row.loss, mse_share=row.mse_share)
-    pictures = Pictures(list_pictures([data / "train"]))
-    network = build(task.arch, objective.config).to(memory_format=torch.channels_last)
+    settings = Settings(
+        [data / "train"],
+        steps=SCHEDULE,
+        batch_size=row.batch,
+        lr=row.lr,
+        ema=row.ema,
+        loss=row.loss,
+        mse_share=row.mse_share,
+    )
+    pictures = Pictures(list_pictures(settings.folders))
+    network = build(objective.arch, objective.config).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     stepper = optimizer(row.optimizer, network, row.lr, fused=True, half=True)
     batches = iter(
@@ -176,7 +201,7 @@ def measure(row: Row, data: Path, seconds: float) -> str:
             group["lr"] = settings.lr_at(int(progress * SCHEDULE))
         stepper.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
-            objective.loss(network, batch, 0, settings.pixel_loss_at(int(progress * SCHEDULE))).backward()
+            objective.loss(network, batch, 0, PIXEL_LOSSES[settings.loss_at(int(progress * SCHEDULE))]).backward()
         nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
         stepper.step()
         with torch.no_grad():
@@ -197,7 +222,7 @@ def _score(network: nn.Module, data: Path, sigma: float) -> float:
         top, left = (max(0, side - SIDE) // 2 for side in picture.shape[:2])
         clean = picture[top : top + SIDE, left : left + SIDE]
         noise = np.random.default_rng(int(sigma)).standard_normal(clean.shape, dtype=np.float32) * sigma / 255
-        planes = as_planes(to_float(clean) + noise)[None].contiguous(memory_format=torch.channels_last)
+        planes = array_to_planes(to_float(clean) + noise)[None].contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             restored = network(planes)[0].permute(1, 2, 0).numpy()
         found.append(psnr(to_dtype(restored, np.uint8), clean))

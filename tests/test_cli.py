@@ -17,11 +17,12 @@ from restore.cli.app import run
 from restore.cli.corrupting import SaveMaskFlags, SeedFlags
 from restore.cli.files import FileFlags
 from restore.cli.restoring import MaskFlags, ModelFlags
-from restore.cli.training import TrainFlags
+from restore.cli.training import NetworkFlags
 from restore.corruptions.downsample import resize_bicubic
 from restore.metrics import psnr
 from restore.tasks import TASKS
 from restore.tasks.base import load_task
+from restore.training.settings import Settings
 
 tasks = pytest.mark.parametrize("task", sorted(TASKS))
 
@@ -65,7 +66,7 @@ def test_every_flag_is_documented(capsys):
     for name, spec in TASKS.items():
         for arguments, kinds in (
             ([name], (FileFlags, ModelFlags, spec.options, *([MaskFlags] if spec.masks else []))),
-            (["train", name], (TrainFlags, spec.training_options)),
+            (["train", name], (Settings, NetworkFlags, spec.training_options)),
             (["corrupt", name], (FileFlags, SeedFlags, spec.damage, *([SaveMaskFlags] if spec.masks else []))),
         ):
             call(*arguments, "--help")
@@ -98,6 +99,8 @@ def test_every_flag_is_documented(capsys):
         (["train", "denoise", "{picture}", "--steps", "5", "--minutes", "1"], "two ways to say one thing"),
         (["train", "denoise", "{picture}", "--net", "depth=3"], "unknown setting of conv-autoencoder 'depth'"),
         (["train", "denoise", "{picture}", "--net", "widths"], "write NAME=VALUE"),
+        (["train", "denoise", "{picture}", "--arch", "nafnett"], "did you mean 'nafnet'"),
+        (["train", "inpaint", "{picture}", "--arch", "nafnet"], "cannot take the place of hole-autoencoder"),
         (["train", "denoise", "{picture}", "--net", "widths=many"], "'many' does not fit"),
         (["models", "-m", "nowhere.safetensors"], "not a readable safetensors file"),
     ],

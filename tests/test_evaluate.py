@@ -21,7 +21,7 @@ from evaluation_tools import check_page, evaluated, tiny_weights
 from restore.cli.app import run
 from restore.evaluation import baselines
 from restore.evaluation.evaluate import all_methods, evaluate
-from restore.evaluation.results import Results, table, to_csv, to_json
+from restore.evaluation.results import Results, mean, table, to_csv, to_json
 from restore.evaluation.trials import Entry, Trial, find_entries, trials
 from restore.images import Image, find_images, read_image, write_image
 from restore.metrics import masked_psnr, psnr
@@ -420,16 +420,19 @@ def test_pictures_stream_by(clean_folder: Path) -> None:
 
 
 def test_numbers_that_json_has_no_words_for(clean_folder: Path) -> None:
-    """A perfect picture has infinite PSNR; pictures below the window of SSIM have none."""
+    """An exact picture has infinite PSNR, 100 dB in a mean; pictures below the window of SSIM have none of it."""
     task, damage = load_task("denoise"), TASKS["denoise"].damage(sigma=(0.0, 0.0))
     methods = all_methods([], [])
     results = Results("denoise", 0, "", methods)
     for scored in evaluate(find_entries(clean_folder, limit=1), task, damage, methods):
         results.add(scored)
     results.rows[0].scores["ssim"] = math.nan
-    assert json.loads(to_json(results))["summary"][0]["psnr"] is None
+    summary, *_ = json.loads(to_json(results))["summary"]
+    assert (summary["psnr"], summary["ssim"]) == (100.0, None)
+    assert "in a mean it counts as 100 dB" in table(results)
+    assert mean([math.inf, 30.0, math.nan]) == 65.0
     assert ",inf,nan," in to_csv(results)
-    assert re.search(r"corrupted +inf +- ", table(results))
+    assert re.search(r"corrupted +100.00 +- ", table(results))
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -13,10 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from restore import weights
 from restore.errors import UsageError
+from restore.inference.tiling import plan_tiles
 from restore.models import ARCHITECTURES, build, config_from_dict, register
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.blocks import pad_to_multiple
 from restore.models.ensemble import EnsembleAutoencoderConfig
+from restore.models.nafnet import NAFNetConfig
 from restore.models.registry import Architecture
 from restore.tasks import TASKS
 from restore.tasks.base import load_task
@@ -27,12 +29,18 @@ CONFIGS = [
     ConvAutoencoderConfig(widths=(6, 8), blocks=(1, 2), fold=2, scales=(1, 4)),
     ConvAutoencoderConfig(in_channels=1, out_channels=2, widths=(6, 8), blocks=(1, 1), fold=1, residual=False),
     EnsembleAutoencoderConfig(widths=(6, 8), blocks=(1, 1), scales=(1, 2), members=2),
+    NAFNetConfig(width=6, encoder_blocks=(1, 0), middle_blocks=1, decoder_blocks=(0, 1), window=4, scales=(1, 3)),
+    NAFNetConfig(1, 2, 4, (1,), 1, (1,), fold=2, window=8, residual=False),
 ]
-ARCHES = {ConvAutoencoderConfig: "conv-autoencoder", EnsembleAutoencoderConfig: "ensemble-autoencoder"}
+ARCHES = {
+    ConvAutoencoderConfig: "conv-autoencoder",
+    EnsembleAutoencoderConfig: "ensemble-autoencoder",
+    NAFNetConfig: "nafnet",
+}
 configs = pytest.mark.parametrize("config", CONFIGS)
 
 
-def lively(config: ConvAutoencoderConfig) -> Architecture:
+def lively(config: ConvAutoencoderConfig | NAFNetConfig) -> Architecture:
     """A network whose every weight matters: residual branches and heads do not start small here."""
     torch.manual_seed(1)
     network = build(ARCHES[type(config)], config).double().eval()
@@ -72,6 +80,25 @@ def test_radius_and_stride_are_true(config):
     assert (touched - place).abs().max() <= network.radius
     inner = slice(network.radius * scale, (side - network.radius - network.stride) * scale)
     torch.testing.assert_close(shifted[..., inner, inner], original[..., inner, inner])
+
+
+@configs
+def test_tiles_with_the_radius_around_them_are_the_whole_picture(config):
+    """For weights that all matter, in double precision."""
+    network, scale = lively(config), config.scales[-1]
+    side = network.radius + 6 * network.stride + 3
+    picture = torch.rand(1, config.in_channels, side, side + 5, dtype=torch.float64)
+    with torch.inference_mode():
+        whole = network(picture, scale)
+        for tile in plan_tiles(*picture.shape[-2:], 3 * network.stride, network.radius, network.stride)[:6]:
+            rows, columns = tile.outer.slices
+            output = network(picture[..., rows, columns], scale)
+            inner, outer = tile.inner, tile.outer
+            top, left = (inner.top - outer.top) * scale, (inner.left - outer.left) * scale
+            height, width = inner.height * scale, inner.width * scale
+            y, x = inner.top * scale, inner.left * scale
+            expected = whole[..., y : y + height, x : x + width]
+            torch.testing.assert_close(output[..., top : top + height, left : left + width], expected)
 
 
 @configs
@@ -137,6 +164,20 @@ def test_padding_reflects_or_replicates_and_keeps_the_picture(height, width):
         assert torch.equal(padded, planes.expand_as(padded))
 
 
+@pytest.mark.parametrize("config", CONFIGS[:2])
+def test_networks_are_exported_with_dynamic_sizes(config):
+    """One exported program restores any size above the stride as the network itself does."""
+    network, scale = build(ARCHES[type(config)], config).eval(), config.scales[-1]
+    least = network.stride + 1
+    sides = {2: torch.export.Dim("height", min=least, max=4096), 3: torch.export.Dim("width", min=least, max=4096)}
+    example = torch.rand(1, config.in_channels, 37, 42)
+    shapes = {"planes": sides, "scale": None}
+    program = torch.export.export(network, (example, scale), dynamic_shapes=shapes).module()
+    for height, width in ((37, 42), (least, 64), (96, 11), (16, 24)):
+        planes = torch.rand(1, config.in_channels, height, width)
+        torch.testing.assert_close(program(planes, scale), network(planes, scale), rtol=1e-5, atol=1e-5)
+
+
 def test_a_name_means_one_architecture():
     known = dict(ARCHITECTURES)
     with pytest.raises(ValueError, match="taken"):
@@ -152,3 +193,6 @@ def test_what_cannot_be_built():
     for wrong in ({"widths": (8,), "blocks": (1, 1)}, {"widths": ()}, {"fold": 0}, {"scales": ()}, {"out_channels": 4}):
         with pytest.raises(UsageError):
             build("conv-autoencoder", wrong)
+    for wrong in ({"encoder_blocks": (1,)}, {"window": 12}, {"width": 0}, {"scales": ()}, {"out_channels": 4}):
+        with pytest.raises(UsageError):
+            build("nafnet", wrong)

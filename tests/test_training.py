@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,20 +20,25 @@ import skimage.data
 import torch
 from safetensors.torch import load_file
 
-from restore import weights
+from restore import load, weights
 from restore.cli.app import run as run_cli
 from restore.errors import RestoreError, TrainingError, UsageError
+from restore.models import config_for
 from restore.tasks import TASKS
 from restore.tasks.base import load_task
 from restore.tasks.objective import RestorationObjective
 from restore.training import checkpoint
-from restore.training.data import Batches, Key, Patches, fitting_patch, loader, variant_of
-from restore.training.loop import Result, Run, checkpoint_folder
-from restore.training.pictures import Pictures, list_pictures
+from restore.training import train as training
+from restore.training.checkpoint import checkpoint_folder
+from restore.training.data import Batches, Key, Patches, Pictures, list_pictures, loader, variant_of
+from restore.training.loop import Result, Run
+from restore.training.processes import Processes
 from restore.training.settings import Settings
-from restore.training.train import Request, train
+from restore.training.train import train
 
-TINY = {"widths": (8, 32), "blocks": (1, 1)}
+TINY = {"widths": (4, 32), "blocks": (1, 1)}  # 32: wide enough for Muon to turn
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+FINDER = {"finder_widths": (4, 8), "finder_blocks": (1, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +58,18 @@ def folder(tmp_path_factory) -> Path:
 
 def objective(name: str = "denoise", patch: int = 32) -> RestorationObjective:
     task = load_task(name)
-    return RestorationObjective(task, task.spec.training_options(), replace(task.config, **TINY), patch)
+    config = replace(task.config, **TINY, **(FINDER if hasattr(task.config, "finder_widths") else {}))
+    return RestorationObjective(task, task.spec.training_options(), config, patch)
 
 
-def request(folder: Path, out: Path, **changes) -> Request:
-    settings = {"steps": 12, "batch_size": 4, "lr": 2e-3, "precision": "fp32", "device": "cpu", "workers": 0}
-    return Request(folders=[folder], out=out, **{**settings, **changes})
+def request(folder: Path, out: Path, **changes) -> Settings:
+    usual = {"steps": 12, "batch_size": 2, "lr": 2e-3, "precision": "fp32", "device": "cpu", "workers": 0}
+    return Settings(**{"folders": [folder], "output": out, **usual, **changes})
+
+
+def newest(out: Path) -> dict:
+    """The state of the newest checkpoint."""
+    return checkpoint.load(checkpoint_folder(out)).state
 
 
 def quietly(text: str) -> None:
@@ -72,7 +84,7 @@ def test_samples_do_not_depend_on_workers_or_the_start(name, folder):
     patches = Patches(pictures, made, seed=5)
 
     def batches(workers: int, start: int = 0, stop: int = 4, process: int = 0, processes: int = 1) -> list[dict]:
-        keys = Batches(len(pictures), 4, len(made.variants), 5, start, stop, process, processes)
+        keys = Batches(len(pictures), 2, len(made.variants), 5, start, stop, process, processes)
         return list(loader(patches, keys, workers, pin=False))
 
     alone, together, later = batches(0), batches(2), batches(0, start=2)
@@ -85,22 +97,49 @@ def test_samples_do_not_depend_on_workers_or_the_start(name, folder):
     assert torch.equal(torch.stack(halves, 1).flatten(0, 1), alone[0]["clean"])
 
 
-def test_two_processes_share_a_batch(folder, tmp_path):
-    """Under torchrun each process takes half of every batch: one file, one voice, the weights of one process."""
-    command = ["train", "denoise", folder, "--steps", 5, "--batch-size", 4, "--patch", 32, "--precision", "fp32"]
-    command += ["--net", "widths=8,12", "--net", "blocks=1,1", "--device", "cpu", "--workers", 0, "--lr", 2e-3, "-o"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "restore"]
-    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    assert run_cli([str(word) for word in (*command, one)]) == 0
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*torchrun, *map(str, command), str(two)], env=environment, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("wrote ") == 1
-    assert done.stderr.count("training denoise") == 1
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+SMALL = ["--batch-size", 4, "--patch", 32, "--precision", "fp32", "--net", "widths=8,12", "--net", "blocks=1,1"]
+SMALL += ["--device", "cpu", "--workers", 0, "--lr", 2e-3]
+
+
+def test_two_processes_are_as_one(folder, tmp_path, capsys):
+    """Under torchrun each process takes half of every batch: one file, one voice, the weights of one process.
+
+    Then --minutes becomes one number of steps for both, and Ctrl-C, which torchrun passes on, saves and stops both.
+    One start of torchrun, since that is what takes long.
+    """
+    short = ["train", "denoise", folder, "--steps", 5, *SMALL, "-o"]
+    one, two, out = (tmp_path / f"{name}.safetensors" for name in ("one", "two", "out"))
+    long = [str(word) for word in ("train", "denoise", folder, *SMALL, "--minutes", 0.5, "-o", out)]
+    assert run_cli([str(word) for word in (*short, one)]) == 0
+    script = tmp_path / "both.py"
+    commands = [str(word) for word in (*short, two)], long
+    script.write_text(f"import sys\nfrom restore.cli.app import run\nsys.exit(max(map(run, {commands!r})))")
+    lines = interrupted([*TORCHRUN, str(script)], at=r"step \d{3}")
+    said = [sum(text in line for line in lines) for text in ("wrote ", "training denoise", "interrupted at step")]
+    assert said == [1, 2, 1]
     alone, shared = load_file(one), load_file(two)
     assert all(torch.allclose(alone[key], shared[key], atol=1e-3) for key in alone)
+    scores = [weights.read_header(path).scores["sigma 25"] for path in (one, two)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.01)
+    reached = newest(out)["progress"]["step"]
+    assert reached >= 100
+    assert run_cli([*long, "--resume", "--stop-after", "0.00001"]) == 0
+    assert f"paused at step {reached + 1} of {newest(out)['settings']['steps']}" in capsys.readouterr().err
+
+
+def interrupted(command: list[str], at: str) -> list[str]:
+    """What a command says on stderr, which is interrupted as a terminal does it when a line begins as `at` has it."""
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=ONE_THREAD)
+    assert running.stderr is not None
+    lines = []
+    for line in running.stderr:
+        lines.append(line)
+        if re.match(at, line):
+            os.killpg(running.pid, signal.SIGINT)
+    running.wait(timeout=60)
+    assert running.returncode in (1, 130), "".join(lines)
+    return lines
 
 
 def test_every_kind_of_batch_comes_equally_often():
@@ -140,7 +179,9 @@ def test_shrunk_and_small_pictures(tmp_path):
     grays = sum(float(patches[key]["clean"].std()) < 0.4 for key in keys)
     assert 16 <= grays <= 48, "about half of the patches are shrunk, and stripes blur"
     tiny = Pictures(list_pictures([small]), report=quietly)
-    assert fitting_patch(tiny, 64) == 20
+    training._fit_patch(made, tiny, quietly)
+    assert made.patch == 20
+    made.patch = 64
     assert Patches(tiny, made, seed=0)[keys[0]]["clean"].shape == (3, 64, 64)
 
 
@@ -157,9 +198,11 @@ def test_large_pictures_do_not_crowd_out_small_ones(tmp_path):
 @pytest.mark.parametrize(("name", "optimizer"), [*((name, "muon") for name in sorted(TASKS)), ("denoise", "adamw")])
 def test_resume_is_no_interruption(name, optimizer, folder, tmp_path):
     """Stopped after each of two steps and resumed: the weights of a run that was never stopped, to the bit."""
+    patch = 16 if TASKS[name].masks else 32  # damage that takes long to draw, on few pixels
 
     def run(out: Path, **changes) -> Result:
-        return train(objective(name), request(folder, out, optimizer=optimizer, **changes), report=quietly, bar=True)
+        asked = request(folder, out, optimizer=optimizer, steps=5, **changes)
+        return train(objective(name, patch), asked, report=quietly, bar=True)
 
     straight, stopped = tmp_path / "straight.safetensors", tmp_path / "stopped.safetensors"
     run(straight)
@@ -185,9 +228,9 @@ def test_training_learns_and_keeps_the_best(folder, tmp_path):
     result = train(start, request(folder, out, steps=120, lr=8e-3), report=quietly, bar=True)
     torch.manual_seed(0)
     pictures = Pictures(list_pictures([folder]), report=quietly)
-    noisy = start.validate(weights.build(start.arch, start.config).eval(), [pictures[0]])
+    noisy = start.score(weights.build(start.arch, start.config).eval(), pictures[0], 0)
     header, network = weights.load(out, "denoise")
-    learnt = start.validate(network, [pictures[0]])
+    learnt = start.score(network, pictures[0], 0)
     assert learnt["sigma 50"] > noisy["sigma 50"] + 3
     assert header.scores == {label: round(score, 3) for label, score in result.scores.items()}
     assert header.provenance["steps"] == 120
@@ -209,12 +252,12 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_weights(folder, tmp_p
 def test_init_starts_from_weights(folder, tmp_path):
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     train(objective(), request(folder, first), report=quietly, bar=True)
-    train(objective(), request(folder, second, steps=1, lr=1e-9, init=first), report=quietly, bar=True)
+    train(objective(), request(folder, second, steps=1, lr=1e-9, init=str(first)), report=quietly, bar=True)
     one, other = load_file(first), load_file(second)
     assert all(torch.allclose(one[key], other[key], atol=1e-3) for key in one)
     wider = RestorationObjective(load_task("denoise"), TASKS["denoise"].training_options(), None, 32)
     with pytest.raises(UsageError, match="another architecture or config"):
-        train(wider, request(folder, tmp_path / "third.safetensors", init=first), report=quietly, bar=True)
+        train(wider, request(folder, tmp_path / "third.safetensors", init=str(first)), report=quietly, bar=True)
 
 
 def test_init_takes_what_fits_of_weights_for_other_scales(folder, tmp_path):
@@ -226,7 +269,7 @@ def test_init_takes_what_fits_of_weights_for_other_scales(folder, tmp_path):
         made.config = task.config_for(made.config, made.damage)
         made.variants = task.variants(made.damage)
     train(double, request(folder, tmp_path / "x2.safetensors"), report=quietly, bar=True)
-    start = request(folder, tmp_path / "x4.safetensors", init=tmp_path / "x2.safetensors", steps=1, lr=1e-9)
+    start = request(folder, tmp_path / "x4.safetensors", init=str(tmp_path / "x2.safetensors"), steps=1, lr=1e-9)
     train(fourfold, start, report=quietly, bar=True)
     before, after = load_file(tmp_path / "x2.safetensors"), load_file(tmp_path / "x4.safetensors")
     assert torch.equal(before["stem.weight"], after["stem.weight"])
@@ -248,9 +291,9 @@ def test_what_shapes_the_weights_does(changes, folder, tmp_path):
 
 
 def test_settings_that_cannot_be():
-    for wrong in ({"loss": "huber"}, {"mse_share": 1.5}, {"ema": 1.0}, {"lr": 0.0}):
+    for wrong in ({"loss": "huber"}, {"mse_share": 1.5}, {"ema": 1.0}, {"lr": 0.0}, {"minutes": 3.0}, {"workers": -1}):
         with pytest.raises(UsageError):
-            Settings(steps=10, **wrong)
+            Settings([], steps=10, **wrong)
 
 
 def test_scenes_are_seen_upright_and_whole(tmp_path):
@@ -278,7 +321,7 @@ def test_minutes_become_steps_once(folder, tmp_path, monkeypatch):
     measure = Run.seconds_a_step
 
     def half_a_second(run: Run) -> float:
-        timed.append(measure(run, count=2))
+        timed.append(measure(run))
         return 0.5
 
     monkeypatch.setattr(Run, "seconds_a_step", half_a_second)
@@ -311,14 +354,14 @@ def test_patches_shrink_to_fit_and_say_so(tmp_path):
         ({"folders": [Path("/nowhere")]}, "no such folder"),
         ({"val": [Path("/nowhere")]}, "no such folder"),
         ({"steps": None, "minutes": -1.0}, "minutes must be above 0"),
-        ({"lr": 0.0}, "learning rate"),
+        ({"lr": 0.0}, "--lr must be above 0"),
         ({"device": "cuda:99"}, "this machine has"),
-        ({"precision": "fp16"}, "overflows"),
+        ({"precision": "fp16"}, "auto, fp32, bf16"),
     ],
 )
 def test_requests_that_cannot_be(changes, reason, folder, tmp_path):
     with pytest.raises(UsageError, match=reason):
-        train(objective(), replace(request(folder, tmp_path / "out.safetensors"), **changes), report=quietly, bar=True)
+        train(objective(), request(folder, tmp_path / "out.safetensors", **changes), report=quietly, bar=True)
 
 
 def test_outputs_are_not_overwritten_and_settings_are_kept(folder, tmp_path):
@@ -355,10 +398,11 @@ def test_checkpoints_are_whole_and_in_small_files(tmp_path, monkeypatch):
     groups = {"model": {"large": torch.rand(20, 30), "small": torch.rand(3)}, "best": {"a.b": torch.rand(7, 7).half()}}
     checkpoint.save(tmp_path, 1, checkpoint.Checkpoint(groups, {"step": 1}))
     checkpoint.save(tmp_path, 12, checkpoint.Checkpoint(groups, {"step": 12}))
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000012"]
+    checkpoint.save(tmp_path, 15, checkpoint.Checkpoint(groups, {"step": 15}))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000012", "step-00000015"]
     assert max(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) < 1500
     again = checkpoint.load(tmp_path)
-    assert again.state == {"step": 12}
+    assert again.state == {"step": 15}
     for group, tensors in groups.items():
         assert again.groups[group].keys() == tensors.keys()
         assert all(torch.equal(again.groups[group][name], tensors[name]) for name in tensors)
@@ -367,14 +411,19 @@ def test_checkpoints_are_whole_and_in_small_files(tmp_path, monkeypatch):
     )
     with pytest.raises(RestoreError, match="No space left"):
         checkpoint.save(tmp_path, 20, checkpoint.Checkpoint(groups, {}))
-    assert checkpoint.load(tmp_path).state == {"step": 12}
-    (tmp_path / "step-00000012" / "state.json").write_text("{")
+    assert checkpoint.load(tmp_path).state == {"step": 15}
+    (tmp_path / "step-00000015" / "state.json").write_text("{")
+    said: list[str] = []
+    assert checkpoint.load(tmp_path, said.append).state == {"step": 12}
+    assert "step-00000015: damaged checkpoint" in said[0]
+    assert "going on from step-00000012" in said[0]
+    (tmp_path / "step-00000012" / "model-000.safetensors").write_bytes(b"")
     with pytest.raises(TrainingError, match="damaged checkpoint"):
         checkpoint.load(tmp_path)
 
 
 def test_schedule():
-    settings = Settings(steps=1000, lr=1.0)
+    settings = Settings([], steps=1000, lr=1.0)
     rates = [settings.lr_at(step) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) == pytest.approx(1.0)
@@ -383,43 +432,21 @@ def test_schedule():
     assert all(a > b for a, b in zip(rates[100:], rates[101:], strict=False))
 
 
-def test_the_command_trains_pauses_at_ctrl_c_and_resumes(folder, tmp_path, restore):
-    """As a person does it; the file it makes restores a picture."""
+def test_the_command_trains_pauses_at_ctrl_c_and_resumes(folder, tmp_path, capsys):
+    """As a person does it."""
     out = tmp_path / "mine.safetensors"
     command = ["train", "denoise", folder, "-o", out, "--steps", 2000, "--batch-size", 2, "--patch", 32, "--workers", 1]
     command += ["--net", "widths=8,12", "--net", "blocks=1,1", "--device", "cpu", "--sigma", "10,30"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "restore", *map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert running.stderr is not None
-    lines = []
-    for line in running.stderr:
-        lines.append(line)
-        if line.startswith("step "):
-            break
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the whole group
-    stopped = time.monotonic()
-    rest = running.communicate(timeout=60)[1]
-    assert running.returncode == 130, "".join(lines) + rest
-    assert time.monotonic() - stopped < 30
-    assert "Traceback" not in rest
-    assert "interrupted at step" in rest
+    words = [str(word) for word in command]
+    lines = interrupted([sys.executable, "-m", "restore", *words], at=r"step \d{3}")
+    assert "Traceback" not in "".join(lines)
+    assert lines[-1] == "restore: interrupted\n"
+    assert any("interrupted at step" in line for line in lines)
     assert any("broken.jpg" in line for line in lines), "the unreadable picture is named"
     assert not out.exists()
-    state = checkpoint.load(checkpoint_folder(out)).state
-    assert state["progress"]["step"] >= 100
-    done = restore(*command, "--resume", "--stop-after", 0.0001)
-    assert "paused at step" in done.stderr
-    listed = json.loads(restore("models", "-m", make_finished(out, folder), "--json").stdout)
-    assert listed[0]["task"] == "denoise"
-    assert listed[0]["provenance"]["pictures"] >= 3
-
-
-def make_finished(out: Path, folder: Path) -> Path:
-    """A short run of the same command, to its end."""
-    finished = out.with_name("finished.safetensors")
-    train(objective(), request(folder, finished), report=quietly, bar=True)
-    return finished
+    assert newest(out)["progress"]["step"] >= 100
+    assert run_cli([*words, "--resume", "--stop-after", "0.0001"]) == 0
+    assert "paused at step" in capsys.readouterr().err
 
 
 def test_logs_hold_curves_and_previews(folder, tmp_path, monkeypatch):
@@ -446,3 +473,228 @@ def test_logs_hold_curves_and_previews(folder, tmp_path, monkeypatch):
     height, width = written["corrupted, restored, clean"][0][1:]
     assert width > 3 * 200 > height
     assert "closed" in written
+
+
+def test_an_exact_picture_does_not_decide_which_weights_are_best(folder, tmp_path, monkeypatch):
+    """One comes back exactly at the first validation (PSNR is infinite), all others get better later: the last wins."""
+    seen = iter(range(1000))
+    monkeypatch.setattr("restore.training.settings.LEAST_BETWEEN", 4)
+    monkeypatch.setattr("restore.tasks.base.Case.value", lambda *a: np.inf if (n := next(seen)) == 0 else 20.0 + n)
+    out = tmp_path / "out.safetensors"
+    result = train(objective(), request(folder, out, val=[folder]), report=quietly, bar=True)
+    assert weights.read_header(out).provenance["best_step"] == 12
+    assert all(np.isfinite(score) for score in result.scores.values())
+
+
+class OneOfTwo(Processes):
+    """The second of two processes, as far as a test can tell without the first."""
+
+    def __init__(self, flags: tuple[bool, ...] = ()) -> None:
+        super().__init__(torch.device("cpu"))
+        self.index, self.count, self.flags = 1, 2, flags
+        self.gathered: list = []
+
+    def any(self, *flags):
+        return tuple(a or b for a, b in zip(flags, self.flags or flags, strict=False)) if self.flags else flags
+
+    def gather(self, value):
+        self.gathered.append(value)
+        return [{0: {"sigma 25": 30.0}}, value]
+
+    def once(self, function):
+        raise AssertionError("only the first process writes")
+
+    def shared(self, network, unused):
+        return network
+
+
+def a_run(folder: Path, processes: Processes, made: RestorationObjective | None = None, **changes) -> Run:
+    pictures = Pictures(list_pictures([folder]), report=quietly)
+    clean = [pictures[0], pictures[1]]
+    asked = replace(request(folder, folder / "never", **{"steps": 3, **changes}), workers=changes.get("workers", 0))
+    return Run(made or objective(), pictures, clean, asked, processes, report=quietly)
+
+
+def test_validation_is_shared_between_processes(folder):
+    """Each scores its own share of the pictures; the mean is over all of them."""
+    run = a_run(folder, OneOfTwo())
+    run._validate(None, None)
+    (mine,) = run.processes.gathered
+    assert list(mine) == [1]
+    assert run.progress.best_scores["sigma 25"] == pytest.approx((30 + mine[1]["sigma 25"]) / 2)
+
+
+def test_what_another_process_finds_stops_this_one(folder, tmp_path):
+    """A loss that is not finite there is an error here too; so is Ctrl-C there a pause here."""
+    run = a_run(folder, OneOfTwo((True,)))
+    with pytest.raises(TrainingError, match="no number any more"):
+        run._check(0, torch.tensor(1.0), None, None)
+    run = a_run(folder, OneOfTwo((False, True, False)), steps=100)
+    run._check = lambda *a: None
+    run._save = lambda folder: None
+    assert run.go(tmp_path, True).status == "paused"
+    assert run.progress.step == 1
+
+
+def test_memory_is_shared_between_processes(folder, monkeypatch):
+    asked = request(folder, folder / "never", cache=0.004)
+    budgets = []
+    monkeypatch.setattr(training, "Pictures", lambda paths, budget, report: budgets.append(budget) or [None])
+    monkeypatch.setattr(training, "_all", lambda pictures: [])
+    for sharing in (1, 4):
+        training._pictures(asked, sharing, quietly)
+    monkeypatch.setattr(training, "free_memory", lambda device: 1000.0)
+    training._pictures(replace(asked, cache=None), 4, quietly)
+    assert budgets == [4e6, 1e6, 100.0]
+
+
+def test_a_loss_that_is_no_number_is_never_saved(folder, tmp_path, monkeypatch):
+    """It comes between two looks, and a checkpoint is due then: the one before stays the newest, and there are two."""
+    monkeypatch.setattr("restore.training.loop.SAVE_EVERY", 0.0)
+    made, out = objective(), tmp_path / "out.safetensors"
+    loss, calls = made.loss, iter(range(1000))
+    monkeypatch.setattr(made, "loss", lambda *a: loss(*a) * (torch.nan if next(calls) >= 5 else 1))
+    with pytest.raises(TrainingError, match="no number any more at step 5"):
+        train(made, request(folder, out), report=quietly, bar=True)
+    found = checkpoint.load(checkpoint_folder(out))
+    assert found.state["progress"]["step"] == 5
+    assert all(tensor.isfinite().all() for group in found.groups.values() for tensor in group.values())
+    assert len(list(checkpoint_folder(out).glob("step-*"))) == 2
+
+
+def test_training_is_on_the_device_that_was_named(folder, tmp_path, monkeypatch):
+    """--device cuda:1 sends the network there, whatever was trained before in this process."""
+
+    class Arrived(Exception):
+        pass
+
+    sent = []
+
+    def to(module, *where, **how):
+        if where:
+            sent.append(where[0])
+            raise Arrived
+        return module
+
+    monkeypatch.setattr(training, "pick_device", torch.device)
+    monkeypatch.setattr(training, "describe", lambda device, dtype: str(device))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: sent.append(device))
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    with pytest.raises(Arrived):
+        train(objective(), request(folder, tmp_path / "out.safetensors", device="cuda:1"), report=quietly, bar=True)
+    assert sent == [torch.device("cuda:1")] * 2
+
+
+def test_precisions_one_after_the_other(folder, tmp_path):
+    for number, precision in enumerate(("fp32", "bf16", "fp32")):
+        out = tmp_path / f"{number}.safetensors"
+        train(objective(), request(folder, out, steps=3, precision=precision), report=quietly, bar=True)
+        assert weights.read_header(out).provenance["precision"] == precision
+    first, other, again = (load_file(tmp_path / f"{number}.safetensors")["stem.weight"] for number in range(3))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_moments_keep_the_layout_of_their_parameters(name, folder, tmp_path):
+    """Convolutions are channels_last, and so are the moments that come back from a file."""
+    out = tmp_path / "out.safetensors"
+    train(objective(), request(folder, out, optimizer=name, stop_after=1e-9), report=quietly, bar=True)
+    past = checkpoint.load(checkpoint_folder(out))
+    pictures, clean = training._pictures(request(folder, out), 1, quietly)
+    asked = request(folder, out, optimizer=name)
+    run = Run(objective(), pictures, clean, asked, Processes(torch.device("cpu")), past=past)
+    checked = 0
+    for parameter, state in run.optimizer.state.items():
+        for value in state.values():
+            if value.ndim == 4:
+                assert value.stride() == parameter.stride()
+                checked += not value.is_contiguous()
+    assert checked
+
+
+def test_minutes_reckon_with_slow_loading(folder, monkeypatch):
+    """Batches that come slowly decide, though workers have some ready while the first steps are slow."""
+    made = objective()
+    example, loss, calls = made.example, made.loss, iter(range(1000))
+
+    def slow_example(*given):
+        time.sleep(0.1)
+        return example(*given)
+
+    def slow_at_first(*given):
+        time.sleep(0.8 if next(calls) < 2 else 0)
+        return loss(*given)
+
+    monkeypatch.setattr(made, "example", slow_example)
+    monkeypatch.setattr(made, "loss", slow_at_first)
+    seconds = a_run(folder, Processes(torch.device("cpu")), made, workers=1, batch_size=1, steps=100).seconds_a_step()
+    assert 0.09 < seconds < 0.5
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"damage": {"sigma": (10.0, 20.0)}}, r"--sigma was \[0.0, 55.0\], now it is \[10.0, 20.0\]"),
+        ({"damage": {"gray": 0.5}}, r"--gray was 0.06"),
+        ({"patch": 24}, "--patch was 32, now it is 24"),
+        ({"net": {"widths": (4, 36)}}, r"--net widths was \[4, 32\], now it is \[4, 36\]"),
+        ({"arch": "nafnet"}, "--arch was conv-autoencoder, now it is nafnet"),
+        ({"task": "super-resolve"}, "task was denoise"),
+        ({"folder": True}, r"FOLDER was .* with 5 pictures .*, now it is .*other with 1 pictures"),
+        ({"val": True}, "--val was not given, now it is .*other with 1 pictures"),
+        ({"settings": {"minutes": 3.0, "steps": None}}, r"--minutes was not given, now it is 3\.0"),
+        ({"settings": {"batch_size": 3, "seed": 4}}, r"--batch-size was 2, now it is 3; --seed was 0"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another(changed, reason, folder, tmp_path):
+    """What differs is named, and the checkpoint stays as it is."""
+    out, other = tmp_path / "out.safetensors", tmp_path / "other"
+    other.mkdir()
+    (other / "a.png").write_bytes((folder / "cat.png").read_bytes())
+    train(objective(), request(folder, out, steps=3, stop_after=1e-9), report=quietly, bar=True)
+    before = {path: path.read_bytes() for path in checkpoint_folder(out).rglob("*.*")}
+    task = load_task(changed.get("task", "denoise"))
+    damage = task.spec.training_options(**changed.get("damage", {}))
+    config = replace(task.config, **{**TINY, **changed.get("net", {})})
+    if "arch" in changed:
+        config = config_for(changed["arch"], task.arch, config)
+    made = RestorationObjective(task, damage, config, changed.get("patch", 32), changed.get("arch"))
+    asked = request(other if "folder" in changed else folder, out, **{"steps": 3, **changed.get("settings", {})})
+    with pytest.raises(UsageError, match=reason):
+        train(made, replace(asked, val=[other] if "val" in changed else None, resume=True), report=quietly, bar=True)
+    assert before == {path: path.read_bytes() for path in checkpoint_folder(out).rglob("*.*")}
+
+
+def test_a_folder_may_move_between_two_parts_of_a_run(folder, tmp_path):
+    out = tmp_path / "out.safetensors"
+    train(objective(), request(folder, out, steps=3, stop_after=1e-9), report=quietly, bar=True)
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    again = train(objective(), request(moved, out, steps=None, resume=True), report=quietly, bar=True)
+    assert (again.status, again.step) == ("finished", 3)
+
+
+def test_without_fork_there_are_no_workers_and_that_is_said(folder, tmp_path, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(training, "can_fork", lambda: False)
+    train(objective(), request(folder, tmp_path / "a.safetensors", steps=2, workers=2), report=said.append, bar=True)
+    assert any("cannot fork workers" in text for text in said)
+
+
+@pytest.mark.parametrize("name", ["denoise", "super-resolve"])
+def test_nafnet_is_trained_and_restores(name, folder, tmp_path, photo):
+    """By the command line; its tiles are those of the whole picture."""
+    out = tmp_path / "nafnet.safetensors"
+    net = ["width=4", "encoder_blocks=1,0", "middle_blocks=1", "decoder_blocks=0,1", "window=8"]
+    command = ["train", name, folder, "-o", out, "--arch", "nafnet", "--steps", 6, "--batch-size", 2, "--patch", 16]
+    command += [word for setting in net for word in ("--net", setting)] + ["--device", "cpu", "-j", 0, "-q"]
+    assert run_cli([str(word) for word in command]) == 0
+    header = weights.read_header(out)
+    assert (header.arch, header.config["window"]) == ("nafnet", 8)
+    more = ["train", name, folder, "-o", tmp_path / "more.safetensors", "--init", out, "--steps", 2, "--patch", 16]
+    assert run_cli([str(word) for word in (*more, "--device", "cpu", "-j", 0, "-q")]) == 0
+    assert weights.read_header(tmp_path / "more.safetensors").arch == "nafnet", "--init decides, where --arch does not"
+    whole, tiled = (
+        load(name, str(out), device="cpu", precision="fp32", tile=tile)(photo[:70, :90]) for tile in (256, 24)
+    )
+    assert np.abs(whole.astype(int) - tiled).max() <= 1

@@ -16,6 +16,7 @@ from restore.evaluation.protocols import MEASURES
 from restore.evaluation.trials import Method
 
 SPEED = "seconds_a_megapixel"
+EXACT = 100.0  # dB: about what a single value that is off by one costs a picture of 256x256
 
 
 @dataclass
@@ -74,8 +75,11 @@ def lines(results: Results) -> list[Line]:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean of those that are numbers; infinite if one is (a perfect picture), NaN if there are none."""
-    known = [value for value in values if not math.isnan(value)]
+    """The mean of those that are numbers; NaN if there are none.
+
+    An infinite one, the PSNR of a picture that came back exactly, counts as `EXACT`: it would hide all the others.
+    """
+    known = [EXACT if value == math.inf else value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
 
 
@@ -121,6 +125,8 @@ def notes(results: Results) -> list[str]:
     shown = {key for key, _, _ in columns(results)}
     about = "; ".join(f"{m.title}: {m.about}" for m in MEASURES if m.key in shown)
     text.append(f"Means of per-picture values over {pictures} pictures, seed {results.seed}. {about}.")
+    if any(math.inf in row.scores.values() for row in results.rows):
+        text.append(f"A picture that came back exactly has an infinite PSNR; in a mean it counts as {EXACT:g} dB.")
     text.append("s/MP: seconds a megapixel of output (median), on this machine, with whatever else it was doing.")
     return text + results.notes
 

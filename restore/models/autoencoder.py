@@ -7,7 +7,6 @@ receptive field). With one level it is the flat residual trunk of EDSR (Lim et a
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from restore.errors import UsageError
-from restore.models.blocks import ResidualBlock, conv3x3, pad_to_multiple, residual_blocks
+from restore.models.blocks import ResidualBlock, conv3x3, crop, enlarge, pad_to_multiple, residual_blocks
 from restore.models.registry import Architecture, register
 
 
@@ -97,10 +96,10 @@ class ConvAutoencoder(Architecture):
         stem = self.stem(folded)
         features = self._decode(self._encode(stem)).add_(stem)
         details = F.pixel_shuffle(self.heads[str(scale)](features), self.config.fold * scale)
-        details = details[..., : height * scale, : width * scale].float()
+        details = crop(details, height * scale, width * scale).float()
         if not self.config.residual:
             return details
-        return _enlarged(planes[:, : self.config.out_channels].float(), scale) + details
+        return enlarge(planes[:, : self.config.out_channels].float(), scale) + details
 
     def values_a_pixel(self, scale: int) -> float:
         """The larger of two moments: a block at work on the finest level, beside the skips; and the head's end.
@@ -126,16 +125,6 @@ class ConvAutoencoder(Architecture):
         for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             features = blocks(up(features).add_(levels.pop()))
         return features
-
-
-def _enlarged(planes: torch.Tensor, scale: int) -> torch.Tensor:
-    """(N,C,H,W) in float32, `scale` times larger by bicubic interpolation with a = -0.5."""
-    if scale == 1:
-        return planes
-    size = (planes.shape[-2] * scale, planes.shape[-1] * scale)
-    # autocast would run this in half precision, where a smooth sky shows steps; the meta device has none.
-    with torch.autocast(planes.device.type, enabled=False) if planes.device.type != "meta" else nullcontext():
-        return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
 
 
 def _radius(config: ConvAutoencoderConfig) -> int:

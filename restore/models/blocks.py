@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -43,14 +45,55 @@ def residual_blocks(channels: int, count: int) -> nn.Sequential:
 
 
 def pad_to_multiple(planes: torch.Tensor, multiple: int) -> torch.Tensor:
-    """`planes` (N,C,H,W) with rows and columns added at the bottom and right until `multiple` divides both.
+    """Adds rows and columns at the bottom and right until `multiple` divides both sides; the caller cuts back.
 
-    By reflection, or by replication along a side too short to reflect; the caller cuts back.
+    By reflection, or by replication along a side too short to reflect. Sides may be symbolic (`torch.export` with
+    dynamic sizes, above `multiple`): nothing is decided by their values then.
+
+    Args:
+        planes: (N,C,H,W), of any float dtype.
+        multiple: What both sides are to be a multiple of, at least 1.
+
+    Returns:
+        (N,C,H',W') with H' and W' the next multiples.
     """
     height, width = planes.shape[-2:]
+    if _symbolic(height, width):
+        planes = planes.index_select(-2, _padded_index(height, multiple, planes.device))
+        return planes.index_select(-1, _padded_index(width, multiple, planes.device))
     down, right = -height % multiple, -width % multiple
     if down:
         planes = F.pad(planes, (0, 0, 0, down), mode="reflect" if down < height else "replicate")
     if right:
         planes = F.pad(planes, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
     return planes
+
+
+def crop(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The top left `height` x `width` of (N,C,H,W); the sides may be symbolic, as in `pad_to_multiple`."""
+    if _symbolic(height, width):  # a slice would compare sizes
+        planes = planes.index_select(-2, torch.arange(height, device=planes.device))
+        return planes.index_select(-1, torch.arange(width, device=planes.device))
+    return planes[..., :height, :width]
+
+
+def enlarge(planes: torch.Tensor, scale: int) -> torch.Tensor:
+    """Bicubic interpolation with a = -0.5: (N,C,H,W) in float32 -> (N,C,H*scale,W*scale)."""
+    if scale == 1:
+        return planes
+    size = (planes.shape[-2] * scale, planes.shape[-1] * scale)
+    # autocast would run this in half precision, where a smooth sky shows steps; the meta device has none.
+    with nullcontext() if planes.device.type == "meta" else torch.autocast(planes.device.type, enabled=False):
+        return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def _symbolic(*sides: object) -> bool:
+    return any(isinstance(side, torch.SymInt) for side in sides)
+
+
+def _padded_index(length: int, multiple: int, device: torch.device) -> torch.Tensor:
+    """For each row (or column) of the padded picture, the row of the picture that it repeats."""
+    index = torch.arange((length + multiple - 1) // multiple * multiple, device=device)
+    mirrored = 2 * (length - 1) - index
+    # The last one is negative where the side is too short to reflect.
+    return torch.where(index < length, index, torch.where(mirrored[-1:] >= 0, mirrored, length - 1))

@@ -36,7 +36,12 @@ class Architecture(nn.Module):
 
 # Name -> (module, config class, network class); imported when asked for.
 ARCHITECTURES: dict[str, tuple[type[Any], Callable[[Any], Architecture]]] = {}
-_BUILT_IN = ("restore.models.autoencoder", "restore.models.ensemble", "restore.models.masking")
+_BUILT_IN = (
+    "restore.models.autoencoder",
+    "restore.models.ensemble",
+    "restore.models.masking",
+    "restore.models.nafnet",
+)
 
 
 def register(arch: str, config: type[Any]) -> Callable[[type[Architecture]], type[Architecture]]:
@@ -73,6 +78,24 @@ def config_from_dict(arch: str, values: Mapping[str, Any]) -> Any:
         if name not in known:
             raise unknown_name(f"setting of {arch}", name, known)
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def config_for(arch: str, like: str, config: Any) -> Any:
+    """The default config of `arch`, for the same planes in and out as another network's.
+
+    Args:
+        arch: The architecture that is wanted.
+        like: The one that a task is made for.
+        config: A config of `like`.
+
+    Raises:
+        UsageError: There is no such architecture, or it cannot take that one's place.
+    """
+    kind = _entry(arch)[0]
+    ends = ("in_channels", "out_channels", "scales", "residual")
+    if not all(hasattr(known, name) for known in (kind, config) for name in ends):
+        raise UsageError(f"the architecture {arch} cannot take the place of {like}, which this task is made for")
+    return kind(**{name: getattr(config, name) for name in ends})
 
 
 def build(arch: str, config: Any) -> Architecture:

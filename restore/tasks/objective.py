@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import cv2
@@ -16,19 +17,32 @@ from restore.tasks.functional import array_to_planes
 from restore.tasks.losses import PixelLoss
 from restore.tasks.spec import Options
 
+# dB. A picture that comes back exactly has an infinite PSNR, and one would decide which weights are the best; nobody
+# sees what lies beyond, and VMAF caps there too.
+SCORE_CAP = 60.0
 VALIDATED = 256  # pixels a side of what validation looks at, at most: quick, and enough to compare
 
 
 class RestorationObjective:
     """Damage clean patches, restore them, compare: training data, loss and validation of a task.
 
-    Raises UsageError if the damage and the config do not go together.
+    Args:
+        task: What is trained.
+        damage: An instance of the task's `training_options`.
+        config: The config of the network; None: the task's.
+        patch: Side of a training patch as the network sees it, in pixels; None: the task's.
+        arch: The architecture that `config` is of; None: the task's.
+
+    Raises:
+        UsageError: The damage and the config do not go together.
     """
 
-    def __init__(self, task: Task, damage: Options, config: Any = None, patch: int | None = None) -> None:
+    def __init__(
+        self, task: Task, damage: Options, config: Any = None, patch: int | None = None, arch: str | None = None
+    ) -> None:
         self.task, self.damage = task, damage
         self.name = task.spec.name
-        self.arch = task.arch
+        self.arch = arch or task.arch
         self.config = task.config_for(task.config if config is None else config, damage)
         self.patch = patch or task.patch
         self.variants = task.training_pairs(damage)
@@ -72,18 +86,21 @@ class RestorationObjective:
         head = self.variants[variant].head
         return head.loss(head.run(network, head.network_input(sample), head.training_stage), sample, pixel_loss)
 
-    def validate(self, network: Architecture, pictures: Sequence[np.ndarray]) -> dict[str, float]:
-        """Mean score of each case over `pictures`, always with the same damage.
+    @property
+    def options(self) -> dict[str, Any]:
+        """The damage, by the name of the option."""
+        return asdict(self.damage)
 
-        Over their centres; of tasks that take in a whole scene, over all of each, shrunk.
+    def score(self, network: Architecture, picture: np.ndarray, number: int) -> dict[str, float]:
+        """Score of each case in dB, at most `SCORE_CAP`, with the same damage for the same number.
+
+        Of the picture's centre; of tasks that take in a whole scene, of all of it, shrunk.
         """
         scores = {}
-        for number, case in enumerate(self.task.cases(self.damage)):
-            found = []
-            for index, picture in enumerate(pictures):
-                damaged, restored, clean = self._restored(network, case, picture, (number, index))
-                found.append(case.value(restored, clean, damaged))
-            scores[case.label] = float(np.nanmean(found))
+        for place, case in enumerate(self.task.cases(self.damage)):
+            damaged, restored, clean = self._restored(network, case, picture, (place, number))
+            value = case.value(restored, clean, damaged)
+            scores[case.label] = SCORE_CAP if value > SCORE_CAP else value  # NaN stays
         return scores
 
     def preview(self, network: Architecture, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,7 +15,8 @@ from restore.errors import UsageError, unknown_name
 def option(default: Any, help: str, **flag: Any) -> Any:
     """A dataclass field that becomes a command-line flag.
 
-    flag: `flags` (a tuple of short forms), `alias` (an earlier name of a switch), `min`, `max`, `choices`, `metavar`.
+    default: MISSING where it has to be given.
+    flag: `flags` (a tuple of short forms), `min`, `max`, `choices`, `metavar`, `argument` (True: a positional one).
     """
     return field(default=default, metadata={"help": help, **flag})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from restore.errors import RestoreError, TrainingError
 from restore.weights import save_tensors
 
 MAX_BYTES = 14_000_000  # of tensors in a file; with the header it stays under 15 MB
+KEPT = 2  # checkpoints: the newest may turn out to be unreadable
 Tensors = dict[str, torch.Tensor]
 _STEP = re.compile(r"step-(\d+)")
 
@@ -30,10 +31,16 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(folder: Path, step: int, checkpoint: Checkpoint) -> None:
-    """Writes `folder`/step-N and then removes the older ones.
+def checkpoint_folder(out: Path) -> Path:
+    """Where a run that writes `out` keeps its checkpoints and logs."""
+    return out.with_suffix(".checkpoint")
 
-    Raises RestoreError, naming the file, if something cannot be written; the older ones are then kept.
+
+def save(folder: Path, step: int, checkpoint: Checkpoint) -> None:
+    """Writes `folder`/step-N and then removes all but the newest `KEPT`.
+
+    Raises:
+        RestoreError: Something cannot be written; the text names it, and the older ones are kept.
     """
     final = folder / f"step-{step:08d}"
     temporary = folder / f".{final.name}.restore-tmp"
@@ -50,26 +57,43 @@ def save(folder: Path, step: int, checkpoint: Checkpoint) -> None:
         raise RestoreError(f"{folder}: the checkpoint cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in _steps(folder):
-        if old != final:
-            shutil.rmtree(old, ignore_errors=True)
+    for old in _steps(folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint in `folder`, tensors on the CPU; None if there is none.
+def load(folder: Path, report: Callable[[str], None] = print) -> Checkpoint | None:
+    """The newest checkpoint in `folder` that can be read.
 
-    Raises TrainingError, naming the folder, if it is damaged.
+    Args:
+        folder: Where they are.
+        report: Takes a line where an older one has to do.
+
+    Returns:
+        Tensors on the CPU, and the state; None if there is no checkpoint.
+
+    Raises:
+        TrainingError: None of them can be read; the text names the folder.
     """
-    steps = _steps(folder)
-    if not steps:
-        return None
-    try:
-        state = json.loads((steps[-1] / "state.json").read_text(encoding="utf-8"))
-        groups: dict[str, Tensors] = {}
-        for file in sorted(steps[-1].glob("*.safetensors")):
-            groups.setdefault(file.name.rpartition("-")[0], {}).update(load_file(file))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise TrainingError(f"{steps[-1]}: damaged checkpoint ({error}); train anew with --overwrite") from error
+    damaged = ""
+    for path in reversed(_steps(folder)):
+        try:
+            found = _read(path)
+        except (OSError, ValueError, SafetensorError) as error:
+            damaged = damaged or f"{path}: damaged checkpoint ({error})"
+            continue
+        if damaged:
+            report(f"{damaged}; going on from {path.name}")
+        return found
+    if damaged:
+        raise TrainingError(f"{damaged}; train anew with --overwrite")
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    groups: dict[str, Tensors] = {}
+    for file in sorted(path.glob("*.safetensors")):
+        groups.setdefault(file.name.rpartition("-")[0], {}).update(load_file(file))
     return Checkpoint({group: _joined(parts) for group, parts in groups.items()}, state)
 
 

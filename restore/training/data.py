@@ -1,12 +1,17 @@
-"""Training samples: a patch of a picture, turned, damaged. Sample n is the same however many workers there are."""
+"""Training data: a folder of pictures, and patches of them, damaged. Sample n is the same for any number of workers."""
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,12 +19,128 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from restore.corruptions.augment import augment, mirror, symmetries
+from restore.devices import free_memory
+from restore.errors import ImageError, TrainingError, UsageError
+from restore.images import find_images, image_size, read_image
+from restore.pixels import to_dtype, to_float
 from restore.training.objective import Objective
-from restore.training.pictures import Pictures
 
 SHRINK = 4.0  # pictures are shrunk by up to this factor: shrunk photographs are clean and sharp
 KEEP_SIDE = 480  # but not below this short side: small pictures have been shrunk already
-FIT = 0.9  # share of the pictures that a patch has to fit into
+PREFETCH = 4  # batches that each worker makes ahead
+CACHED = 0.4  # of the memory that is free: for decoded pictures, unless told otherwise
+Report = Callable[[str], None]
+
+
+def list_pictures(folders: Sequence[Path]) -> list[Path]:
+    """All pictures below `folders` (or the files named), sorted, each once.
+
+    Raises:
+        UsageError: A folder is missing or holds no picture.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        if folder.is_file():
+            paths = [folder]
+        elif folder.is_dir():
+            paths = find_images(folder)
+        else:
+            raise UsageError(f"{folder}: no such folder")
+        if not paths:
+            raise UsageError(f"{folder}: no pictures in this folder")
+        found.update(dict.fromkeys(paths))
+    return sorted(found)
+
+
+def fingerprint(paths: Sequence[Path]) -> str:
+    """Tells one list of pictures from another by their names and their sizes in bytes, wherever they lie."""
+    names = "\n".join(f"{path.name} {path.stat().st_size if path.exists() else 0}" for path in paths)
+    return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+class Pictures:
+    """Clean pictures as uint8 RGB (H,W,3) by number; alpha is dropped, deeper pictures are rounded to 8 bits.
+
+    A picture that cannot be read is left out and reported, also when that shows only later.
+
+    Args:
+        paths: The files.
+        budget: Bytes of pictures to decode once, here; the others are decoded each time they are asked for.
+            None: `CACHED` of the memory that is free.
+        report: Takes lines for people.
+
+    Raises:
+        TrainingError: None can be read.
+    """
+
+    def __init__(self, paths: Sequence[Path], budget: float | None = None, report: Report = print) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        budget = CACHED * free_memory(torch.device("cpu")) if budget is None else budget
+        entries: list[tuple[Path, tuple[int, ...], np.ndarray | None]] = []
+        plan: list[tuple[Path, tuple[int, int], bool]] = []
+        for path, size in zip(paths, self._each(self._size, paths), strict=True):
+            if size is not None:
+                need = size[0] * size[1] * 3
+                plan.append((path, size, need <= budget))
+                budget -= need if need <= budget else 0
+        decoded = self._each(lambda entry: self._decode(entry[0]) if entry[2] else None, plan)
+        for (path, size, kept), pixels in zip(plan, decoded, strict=True):
+            if pixels is not None:
+                entries.append((path, pixels.shape[:2], pixels))
+            elif not kept:
+                entries.append((path, size, None))
+        if not entries:
+            raise TrainingError("none of the training pictures can be read")
+        self.paths = [path for path, _, _ in entries]
+        self.sizes = [size for _, size, _ in entries]
+        self._pixels = [pixels for _, _, pixels in entries]
+        uncached = sum(pixels is None for pixels in self._pixels)
+        if uncached:
+            report(f"{uncached} of {len(entries)} pictures do not fit into memory and are decoded as needed")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> np.ndarray | None:
+        """Picture `number`, or None if it turns out not to be readable."""
+        kept = self._pixels[number]
+        return self._decode(self.paths[number]) if kept is None else kept
+
+    def without(self, numbers: Collection[int]) -> Pictures:
+        """The same pictures but for those with these numbers."""
+        rest = copy.copy(self)
+        kept = [number for number in range(len(self)) if number not in numbers]
+        rest.paths = [self.paths[number] for number in kept]
+        rest.sizes = [self.sizes[number] for number in kept]
+        rest._pixels = [self._pixels[number] for number in kept]
+        return rest
+
+    def _each(self, function: Callable, items: Sequence) -> list:
+        """`function` of all items in threads: codecs release the interpreter's lock."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(function, items))
+
+    def _size(self, path: Path) -> tuple[int, int] | None:
+        try:
+            return image_size(path)
+        except ImageError as error:
+            self._skip(error)
+            return None
+
+    def _decode(self, path: Path) -> np.ndarray | None:
+        try:
+            pixels = read_image(path).pixels
+        except ImageError as error:
+            self._skip(error)
+            return None
+        if pixels.dtype != np.uint8:
+            pixels = to_dtype(to_float(pixels), np.uint8)
+        return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
+
+    def _skip(self, error: ImageError) -> None:
+        with self._lock:
+            self._report(f"skipped: {error}")
 
 
 @dataclass(frozen=True)
@@ -29,12 +150,6 @@ class Key:
     epoch: int
     index: int
     variant: int
-
-
-def fitting_patch(pictures: Pictures, wanted: int) -> int:
-    """`wanted`, or the largest side that nine in ten of the pictures can give."""
-    sides = sorted(min(size) for size in pictures.sizes)
-    return min(wanted, sides[int((1 - FIT) * len(sides))])
 
 
 class Patches(Dataset[dict[str, torch.Tensor]]):
@@ -85,9 +200,19 @@ class Patches(Dataset[dict[str, torch.Tensor]]):
 
 
 class Batches(Sampler[list[Key]]):
-    """Keys of this process' share of each batch, from batch `start` to batch `stop`.
+    """Keys of this process' share of each batch.
 
     Batch b holds samples b * size to (b + 1) * size - 1; an epoch has as many as there are pictures.
+
+    Args:
+        count: Samples of an epoch.
+        size: Samples of a batch, in all processes together.
+        variants: How many kinds of batches there are.
+        seed: Decides the order of the kinds.
+        start: The first batch.
+        stop: The batch after the last.
+        process: Number of this process.
+        processes: How many share each batch.
     """
 
     def __init__(
@@ -120,13 +245,20 @@ def variant_of(batch: int, variants: int, seed: int) -> int:
     return int(np.random.default_rng((seed, turn)).permutation(variants)[place])
 
 
-def loader(patches: Patches, batches: Batches, workers: int, pin: bool) -> DataLoader[dict[str, torch.Tensor]]:
-    """Batches of planes (N,C,h,w), made by `workers` processes beside the training (0: within it).
+def can_fork() -> bool:
+    """Whether workers can be forked, which is how they share the decoded pictures; elsewhere there are none."""
+    return sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
 
-    Workers share the decoded pictures with this process by forking; where there is no fork, there are none.
+
+def loader(patches: Patches, batches: Batches, workers: int, pin: bool) -> DataLoader[dict[str, torch.Tensor]]:
+    """Batches of planes (N,C,h,w) in the order of `batches`.
+
+    Args:
+        patches: Makes the samples.
+        batches: Which samples.
+        workers: Processes beside this one that make them; 0: this one does. See `can_fork`.
+        pin: Whether to put them into memory from which a GPU takes them quicker.
     """
-    fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
-    workers = workers if fork else 0
     return DataLoader(
         patches,
         batch_sampler=batches,
@@ -134,7 +266,7 @@ def loader(patches: Patches, batches: Batches, workers: int, pin: bool) -> DataL
         pin_memory=pin,
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers else None,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=PREFETCH if workers else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torchvision.utils import make_grid
 
 from restore.pixels import to_float
+
+Row = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Log:
@@ -29,9 +32,15 @@ class Log:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
-    def pictures(self, step: int, rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
-        """A grid with a row for each (corrupted, restored, clean), enlarged to the size of the clean picture."""
-        if self._writer and rows:
+    def pictures(self, step: int, make: Callable[[], list[Row]]) -> None:
+        """A grid of what `make` gives.
+
+        Args:
+            step: Where in the run.
+            make: Gives a row (corrupted, restored, clean) a picture, all (H,W,3); the clean one decides the size.
+        """
+        rows = make() if self._writer else []
+        if rows:
             side = max(max(picture.shape[:2]) for row in rows for picture in row)
             tiles = [_square(picture, row[2].shape[:2], side) for row in rows for picture in row]
             self._writer.add_image("corrupted, restored, clean", make_grid(torch.stack(tiles), nrow=3), step)

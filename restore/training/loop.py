@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from restore import weights
 from restore.errors import TrainingError
 from restore.models import build
+from restore.tasks.losses import PIXEL_LOSSES
 from restore.training import checkpoint
-from restore.training.data import Batches, Patches, loader, variant_of
+from restore.training.data import PREFETCH, Batches, Patches, Pictures, loader, variant_of
 from restore.training.logs import Log
 from restore.training.objective import Objective
-from restore.training.optimizers import optimizer
-from restore.training.pictures import Pictures
-from restore.training.settings import MAX_NORM, Settings
-from restore.training.signals import interruptible
+from restore.training.optimizers import load_moments, optimizer
+from restore.training.processes import Processes, interruptible
+from restore.training.settings import Settings
 
+MAX_NORM = 1.0  # of the gradient
 CHECK_EVERY = 10  # steps between looks at the loss: a look waits for the GPU
+SAVE_EVERY = 180.0  # seconds between checkpoints
 PREVIEWS = 4
+UNTIMED, TIMED = 3, 8  # steps of a timing, before it counts and while it does
 
 
 @dataclass(frozen=True)
@@ -53,25 +57,20 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Hardware:
-    """Where and how to compute; none of this changes what is computed, up to rounding.
-
-    cpu: compute on the CPU even where there is a GPU. workers: processes that make batches.
-    """
-
-    cpu: bool = False
-    workers: int = 0
-    compile: bool = False
-
-
-def checkpoint_folder(out: Path) -> Path:
-    """Where a run that writes `out` keeps its checkpoints and logs."""
-    return out.with_suffix(".checkpoint")
-
-
 class Run:
-    """One training run, from a fresh start, from given weights, or from its last checkpoint."""
+    """One training run, from a fresh start, from given weights, or from its last checkpoint.
+
+    Args:
+        objective: What is trained.
+        pictures: What it learns from.
+        validation: Pictures (H,W,3) in uint8 to choose the best weights by.
+        settings: With a length, a precision and a number of workers that are settled.
+        processes: Those that share the run.
+        init: Weights to start from; what they lack starts fresh.
+        past: The checkpoint to go on from.
+        asked: What the run was asked for, to be kept in its checkpoints.
+        report: Takes lines for people.
+    """
 
     def __init__(
         self,
@@ -79,101 +78,111 @@ class Run:
         pictures: Pictures,
         validation: Sequence[np.ndarray],
         settings: Settings,
-        hardware: Hardware,
+        processes: Processes,
         *,
         init: dict[str, torch.Tensor] | None = None,
         past: checkpoint.Checkpoint | None = None,
+        asked: dict[str, Any] | None = None,
         report: Callable[[str], None] = print,
     ) -> None:
         self.objective, self.settings, self.validation, self.report = objective, settings, validation, report
-        unused_heads = DistributedDataParallelKwargs(find_unused_parameters=len(objective.variants) > 1)
-        self.accelerator = Accelerator(
-            cpu=hardware.cpu,
-            mixed_precision="bf16" if settings.precision == "bf16" else "no",
-            kwargs_handlers=[unused_heads],
-        )
+        self.processes, self.asked = processes, asked or {}
+        self.patches = Patches(pictures, objective, settings.seed)
         torch.manual_seed(settings.seed)  # for the first weights; nothing else draws from torch
-        network = build(objective.arch, objective.config).to(memory_format=torch.channels_last)
+        self.bare = build(objective.arch, objective.config).to(memory_format=torch.channels_last).to(processes.device)
         if init is not None:
-            fresh = network.state_dict()
-            network.load_state_dict(fresh | {name: init[name] for name in fresh if name in init})
+            fresh = self.bare.state_dict()
+            self.bare.load_state_dict(fresh | {name: init[name] for name in fresh if name in init})
+        half = settings.precision == "bf16"
+        fused = processes.device.type != "cpu"
+        self.optimizer = optimizer(settings.optimizer, self.bare, settings.lr, fused=fused, half=half)
         self.progress = Progress()
-        chosen = optimizer(
-            settings.optimizer, network, settings.lr, fused=not hardware.cpu, half=settings.precision == "bf16"
-        )
-        network, self.optimizer = self.accelerator.prepare(network, chosen)
-        self.bare = self.accelerator.unwrap_model(network)
-        self.average = copy.deepcopy(self.bare).eval().requires_grad_(False)
+        self._decay = 0.0
+        self._average = AveragedModel(self.bare, multi_avg_fn=self._follow).requires_grad_(False)
+        self._average.n_averaged += 1  # the average starts from the first weights, not from those of the first step
+        self.average = self._average.module.eval()
         self.best: dict[str, torch.Tensor] = {}
         if past is not None:
             self._restore(past)
-        self.network = torch.compile(network) if hardware.compile else network
+        network = processes.shared(self.bare, unused=len(objective.variants) > 1)
+        self.network: Any = torch.compile(network) if settings.compile else network
         self._good = self._copy()
-        self.patches = Patches(pictures, objective, settings.seed)
-        self.workers = hardware.workers
 
-    def go(self, folder: Path, stop_after: float | None, save_every: float, bar: bool | None) -> Result:
-        """Trains until done, paused after `stop_after` seconds, or interrupted; checkpoints in `folder`.
+    def go(self, folder: Path, bar: bool | None) -> Result:
+        """Trains until done, paused or interrupted.
 
-        Raises TrainingError when the loss is no number any more; `best_weights` are then still good.
+        Args:
+            folder: Where checkpoints and logs go.
+            bar: Whether to hide the progress bar; None: unless on a terminal.
+
+        Raises:
+            TrainingError: The loss is no number any more; `best_weights` are then still good.
         """
+        settings, progress, processes = self.settings, self.progress, self.processes
         started = saved = time.monotonic()
-        before = self.progress.seconds
-        log = Log(folder / "tensorboard") if self.accelerator.is_main_process else None
-        status = "finished"
-        steps = tqdm(
-            total=self.settings.steps,
-            initial=self.progress.step,
-            disable=bar,
-            unit="step",
-            dynamic_ncols=True,
-            smoothing=0.05,
-        )
+        before, status = progress.seconds, "finished"
+        pause_after = math.inf if settings.stop_after is None else settings.stop_after * 60
+        log = Log(folder / "tensorboard") if processes.first else None
+        hidden = bar if processes.first else True
+        steps = tqdm(total=settings.length, initial=progress.step, disable=hidden, unit="step", dynamic_ncols=True)
         with interruptible() as interrupted, steps:
-            for step, batch in enumerate(self._batches(self.progress.step, self.settings.steps), self.progress.step):
+            for step, batch in enumerate(self._batches(progress.step, settings.length), progress.step):
                 loss = self._step(step, batch)
                 now = time.monotonic()
-                self.progress.step, self.progress.seconds = step + 1, before + now - started
+                progress.step, progress.seconds = step + 1, before + now - started
                 steps.update()
-                if step % CHECK_EVERY == 0 or step + 1 == self.settings.steps:
+                clock = processes.first  # one clock for all
+                stop, pause, save = processes.any(
+                    interrupted(), clock and now - started >= pause_after, clock and now - saved >= SAVE_EVERY
+                )
+                last = progress.step == settings.length
+                save = save or stop or pause or last
+                if save or step % CHECK_EVERY == 0:
                     self._check(step, loss, steps, log)
-                if (step + 1) % self.settings.validate_every == 0 or step + 1 == self.settings.steps:
+                if last or progress.step % settings.validate_every == 0:
                     self._validate(steps, log)
-                if interrupted() or (stop_after is not None and now - started >= stop_after):
-                    status = "interrupted" if interrupted() else "paused"
-                    break
-                if now - saved >= save_every:
+                if save:
                     self._save(folder)
                     saved = time.monotonic()
-        if status != "finished" or self.progress.step == self.settings.steps:
-            self._save(folder)
+                if (stop or pause) and not last:
+                    status = "interrupted" if stop else "paused"
+                    break
         if log:
             log.close()
-        done = self.progress.step >= self.settings.steps
-        return Result("finished" if done else status, self.progress.step, self.progress.best_scores)
+        return Result(status, progress.step, progress.best_scores)
 
     def best_weights(self) -> dict[str, torch.Tensor]:
         """The averaged weights that scored best on validation, or the latest good ones before any was."""
         return self.best or self._good
 
-    def seconds_a_step(self, count: int = 8) -> float:
-        """Median seconds of a training step, measured on `count` steps that leave no trace in the run."""
-        trial = copy.copy(self)
-        trial.network = trial.bare = copy.deepcopy(self.bare)
-        trial.optimizer = optimizer(
-            self.settings.optimizer, trial.bare, 0.0, fused=False, half=self.settings.precision == "bf16"
-        )
-        trial.average = copy.deepcopy(self.average)
+    def seconds_a_step(self) -> float:
+        """Seconds of a training step, the making of its batch included, in the slowest process.
+
+        Batches and steps are timed apart, the batches after those that workers make ahead: a full queue hides for a
+        while that they come too slowly. The run has learnt a little then, and is to be thrown away.
+        """
+        kinds, workers = len(self.objective.variants), self.settings.workers or 0
+
+        def rounded(count: int) -> int:
+            return -(-count // kinds) * kinds
+
+        ahead, untimed = rounded(PREFETCH * workers), rounded(UNTIMED)
+        count = untimed + rounded(TIMED)
+        batches = self._batches(0, ahead + count)
+        deque(islice(batches, ahead), maxlen=0)
+        start = time.monotonic()
+        ready = list(batches)
+        loading = (time.monotonic() - start) / count
         times = []
-        last = time.monotonic()
-        for step, batch in enumerate(self._batches(0, count + 3)):
-            trial._step(step, batch).item()
-            times.append(time.monotonic() - last)
-            last = time.monotonic()
-        return sorted(times[3:])[count // 2]
+        for step, batch in enumerate(ready, ahead):
+            start = time.monotonic()
+            self._step(step, batch).item()
+            times.append(time.monotonic() - start)
+        rounds = [sum(times[first : first + kinds]) for first in range(untimed, count, kinds)]
+        stepping = median(rounds) / kinds
+        return max(self.processes.gather(max(loading, stepping) if workers else loading + stepping))
 
     def _batches(self, start: int, stop: int) -> Iterator[dict[str, torch.Tensor]]:
-        accelerator = self.accelerator
         keys = Batches(
             len(self.patches.pictures),
             self.settings.batch_size,
@@ -181,112 +190,110 @@ class Run:
             self.settings.seed,
             start,
             stop,
-            accelerator.process_index,
-            accelerator.num_processes,
+            self.processes.index,
+            self.processes.count,
         )
-        for batch in loader(self.patches, keys, self.workers, pin=accelerator.device.type == "cuda"):
+        device = self.processes.device
+        for batch in loader(self.patches, keys, self.settings.workers or 0, pin=device.type == "cuda"):
             yield {
-                name: planes.to(accelerator.device, non_blocking=True, memory_format=torch.channels_last)
+                name: planes.to(device, non_blocking=True, memory_format=torch.channels_last)
                 for name, planes in batch.items()
             }
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
     def _step(self, step: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        settings = self.settings
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr_at(step)
+            group["lr"] = settings.lr_at(step)
         self.optimizer.zero_grad(set_to_none=True)
-        with self.accelerator.autocast():
-            variant = variant_of(step, len(self.objective.variants), self.settings.seed)
-            loss = self.objective.loss(self.network, batch, variant, self.settings.pixel_loss_at(step))
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.bare.parameters(), MAX_NORM)
+        pixel_loss = PIXEL_LOSSES[settings.loss_at(step)]
+        with self._autocast():
+            variant = variant_of(step, len(self.objective.variants), settings.seed)
+            loss = self.objective.loss(self.network, batch, variant, pixel_loss)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.bare.parameters(), MAX_NORM)
         self.optimizer.step()
-        with torch.no_grad():
-            weight = 1 - self.settings.ema_at(step)
-            for mean, value in zip(self.average.parameters(), self.bare.parameters(), strict=True):
-                mean.lerp_(value, weight)
+        self._decay = settings.ema_at(step)
+        self._average.update_parameters(self.bare)
         return loss.detach()
 
+    @torch.no_grad()
+    def _follow(self, means: Any, values: Any, _: Any) -> None:
+        """How the average follows the weights after a step."""
+        torch._foreach_lerp_(means, values, 1 - self._decay)
+
     def _check(self, step: int, loss: torch.Tensor, steps: Any, log: Log | None) -> None:
+        """Raises TrainingError, in all processes, where a loss or a weight of any is not finite."""
         value = loss.item()
-        finite = math.isfinite(value) and all(bool(p.isfinite().all()) for p in self.average.parameters())
-        if not finite:
+        lengths = torch.stack(torch._foreach_norm(list(self.average.parameters())))
+        (failed,) = self.processes.any(not (math.isfinite(value) and bool(lengths.isfinite().all())))
+        if failed:
             raise TrainingError(f"the loss is no number any more at step {step}; try again with a lower --lr")
         self._good = self._copy()
         steps.set_postfix_str(
-            f"loss {value:.4f}, best {self.progress.best_score:.2f}, "
-            f"{self.progress.step * self.settings.batch_size / max(self.progress.seconds, 1e-9):.0f} images/s",
-            refresh=False,
+            f"loss {value:.4f}, best {self.progress.best_score:.2f}, {self._rate:.0f} images/s", refresh=False
         )
         if log:
             log.numbers(step, {"loss": value, "learning rate": self.settings.lr_at(step)})
 
     def _validate(self, steps: Any, log: Log | None) -> None:
-        with self.accelerator.autocast():
-            scores = self.objective.validate(self.average, self.validation)
-        score = float(np.mean(list(scores.values())))
-        self.progress.history.append({"step": self.progress.step, "seconds": round(self.progress.seconds), **scores})
-        if score > self.progress.best_score:
-            self.progress.best_score, self.progress.best_scores = score, scores
-            self.progress.best_step = self.progress.step
+        progress, processes = self.progress, self.processes
+        mine = range(processes.index, len(self.validation), processes.count)
+        with self._autocast():
+            found = {number: self.objective.score(self.average, self.validation[number], number) for number in mine}
+        all_found = {number: scores for part in processes.gather(found) for number, scores in part.items()}
+        scores = {
+            label: _mean([all_found[number][label] for number in range(len(self.validation))]) for label in all_found[0]
+        }
+        score = _mean(list(scores.values()))
+        progress.history.append({"step": progress.step, "seconds": round(progress.seconds), **scores})
+        if score > progress.best_score:
+            progress.best_score, progress.best_scores, progress.best_step = score, scores, progress.step
             self.best = self._copy()
-        if not self.accelerator.is_main_process or log is None:
+        if log is None:
             return
         shown = ", ".join(f"{label} {value:.2f}" for label, value in scores.items())
-        rate = self.progress.step * self.settings.batch_size / max(self.progress.seconds, 1e-9)
         steps.clear()
-        self.report(f"step {self.progress.step}/{self.settings.steps}: {shown} dB ({rate:.0f} images/s)")
-        log.numbers(self.progress.step, {f"validation/{label}": value for label, value in scores.items()})
-        with self.accelerator.autocast():
-            log.pictures(
-                self.progress.step, [self.objective.preview(self.average, p) for p in self.validation[:PREVIEWS]]
-            )
+        self.report(f"step {progress.step}/{self.settings.length}: {shown} dB ({self._rate:.0f} images/s)")
+        log.numbers(progress.step, {f"validation/{label}": value for label, value in scores.items()})
+        shown_ones = self.validation[:PREVIEWS]
+        with self._autocast():
+            log.pictures(progress.step, lambda: [self.objective.preview(self.average, one) for one in shown_ones])
+
+    @property
+    def _rate(self) -> float:
+        """Patches a second, since the beginning."""
+        return self.progress.step * self.settings.batch_size / max(self.progress.seconds, 1e-9)
 
     def _copy(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.average.state_dict().items()}
 
     def _save(self, folder: Path) -> None:
-        if not self.accelerator.is_main_process:
-            return
         moments = {
             f"{number}.{name}": torch.as_tensor(value)
             for number, state in self.optimizer.state_dict()["state"].items()
             for name, value in state.items()
         }
-        groups = {
-            "model": dict(self.bare.state_dict()),
-            "average": dict(self.average.state_dict()),
-            "optimizer": moments,
-            "best": self.best,
-        }
-        state = {"settings": self.settings.values(), "progress": vars(self.progress)}
-        checkpoint.save(folder, self.progress.step, checkpoint.Checkpoint(groups, state))
+        groups = {"model": self.bare.state_dict(), "average": self.average.state_dict(), "best": self.best}
+        groups["optimizer"] = moments
+        state = {"settings": self.settings.shaping, "asked": self.asked, "progress": vars(self.progress)}
+        self.processes.once(lambda: checkpoint.save(folder, self.progress.step, checkpoint.Checkpoint(groups, state)))
 
     def _restore(self, past: checkpoint.Checkpoint) -> None:
         self.progress = Progress(**past.state["progress"])
         self.bare.load_state_dict(past.groups["model"])
         self.average.load_state_dict(past.groups["average"])
-        self.best = {name: tensor.to(self.accelerator.device) for name, tensor in past.groups.get("best", {}).items()}
+        self.best = {name: tensor.to(self.processes.device) for name, tensor in past.groups.get("best", {}).items()}
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, tensor in past.groups["optimizer"].items():
             number, _, name = key.partition(".")
             moments.setdefault(int(number), {})[name] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        load_moments(self.optimizer, moments)
 
-    def header(self, provenance: dict[str, Any], data_terms: str, variant: str) -> weights.Header:
-        """The header of the weights this run makes."""
-        done = {
-            "steps": self.progress.step,
-            "best_step": self.progress.best_step,
-            "minutes": round(self.progress.seconds / 60, 1),
-            **{name: value for name, value in self.settings.values().items() if name != "steps"},
-            "patch": self.objective.patch,
-        }
-        return weights.Header(
-            task=self.objective.name,
-            variant=variant,
-            arch=self.objective.arch,
-            config=weights.config_values(self.objective.config),
-            scores={label: round(score, 3) for label, score in self.progress.best_scores.items()},
-            provenance={**provenance, **done},
-            data_terms=data_terms,
-        )
+
+def _mean(scores: list[float]) -> float:
+    """The mean of those that are defined; NaN if none is."""
+    known = [score for score in scores if not math.isnan(score)]
+    return sum(known) / len(known) if known else math.nan

@@ -14,8 +14,11 @@ from restore.tasks.losses import PixelLoss
 class Objective(Protocol):
     """Training data, loss and validation of one network.
 
-    name: goes into the header of the weights as the task. arch, config: what to build.
-    patch: side of a patch as the network sees it. Each batch is of one of `variants`; all take part equally.
+    Attributes:
+        name: Goes into the header of the weights as the task.
+        arch: The architecture to build.
+        config: Its config.
+        patch: Side of a patch as the network sees it, in pixels.
     """
 
     name: str
@@ -25,11 +28,16 @@ class Objective(Protocol):
 
     @property
     def variants(self) -> Sequence[Any]:
-        """The kinds of batches."""
+        """The kinds of batches; every batch is of one, and all take part equally."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What else shapes the batches, by the name of the option: a resumed run has to agree."""
         ...
 
     def clean_patch(self, variant: int) -> int:
-        """Side of the clean patch for a batch of `variant`."""
+        """Side of the clean patch for a batch of `variant`, in pixels."""
         ...
 
     def coverage(self, variant: int) -> tuple[float, float] | None:
@@ -37,15 +45,42 @@ class Objective(Protocol):
         ...
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """A clean uint8 patch (H,W,3) as named planes (C,h,w); all chance comes from `rng`."""
+        """One training example.
+
+        Args:
+            clean: (H,W,3) in uint8.
+            variant: Of which kind.
+            rng: The only source of chance.
+
+        Returns:
+            Planes (C,h,w) by name.
+        """
         ...
 
-    def loss(self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, distance: PixelLoss) -> torch.Tensor:
-        """A number to minimise, for a batch of planes (N,C,h,w); pixels are compared by `distance`."""
+    def loss(
+        self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, pixel_loss: PixelLoss
+    ) -> torch.Tensor:
+        """A number to minimise.
+
+        Args:
+            network: What learns.
+            batch: Planes (N,C,h,w) by name.
+            variant: The kind of batch.
+            pixel_loss: How values are compared.
+        """
         ...
 
-    def validate(self, network: Any, pictures: Sequence[np.ndarray]) -> dict[str, float]:
-        """Scores by label, higher is better; their mean is what weights are chosen by."""
+    def score(self, network: Any, picture: np.ndarray, number: int) -> dict[str, float]:
+        """Scores of one validation picture.
+
+        Args:
+            network: What is judged.
+            picture: (H,W,3) in uint8.
+            number: Of the picture; the same number gives the same damage.
+
+        Returns:
+            By label, finite or NaN (not defined here), higher is better; weights are chosen by the mean.
+        """
         ...
 
     def preview(self, network: Any, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

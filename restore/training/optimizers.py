@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -21,7 +20,15 @@ ITERATIONS = 5
 
 
 def optimizer(name: str, network: nn.Module, lr: float, *, fused: bool, half: bool) -> torch.optim.Optimizer:
-    """`muon` or `adamw` for `network`. fused: AdamW by one kernel; half: Muon turns its matrices in bfloat16."""
+    """`muon` or `adamw` for the parameters of `network`.
+
+    Args:
+        name: Which.
+        network: What learns.
+        lr: The first learning rate.
+        fused: AdamW by one kernel, as GPUs have it.
+        half: Muon turns its matrices in bfloat16.
+    """
     if name == "adamw":
         return torch.optim.AdamW(network.parameters(), lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=fused)
     return Muon(network.parameters(), lr, half=half)
@@ -31,12 +38,15 @@ class Muon(torch.optim.Optimizer):
     """Momentum, of which each matrix is replaced by the nearest orthogonal one (Jordan et al. 2024).
 
     So all directions of a layer learn alike. A convolution (out,in,h,w) is the matrix (out,in*h*w). Biases and thin
-    matrices get AdamW.
+    matrices get AdamW (Loshchilov and Hutter 2019).
 
-    half: the matrices are turned in bfloat16, which is precise enough and quicker.
+    Args:
+        parameters: What learns.
+        lr: The first learning rate, of both.
+        half: The matrices are turned in bfloat16, which is precise enough and quicker.
     """
 
-    def __init__(self, parameters: Any, lr: float, *, half: bool) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, *, half: bool) -> None:
         self.half = half
         super().__init__(parameters, {"lr": lr})
 
@@ -45,48 +55,61 @@ class Muon(torch.optim.Optimizer):
         """One step along the gradients; parameters that have none stay."""
         assert closure is None
         for group in self.param_groups:
+            known = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not known:
+                continue
+            torch._foreach_mul_(known, 1 - group["lr"] * WEIGHT_DECAY)
             matrices: dict[torch.Size, list[torch.Tensor]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                parameter.mul_(1 - group["lr"] * WEIGHT_DECAY)
-                if min(_matrix(parameter).shape) >= SMALLEST:
-                    matrices.setdefault(parameter.shape, []).append(parameter)
-                else:
-                    self._adam(parameter, group["lr"])
+            thin: list[torch.Tensor] = []
+            for parameter in known:
+                large = min(_matrix(parameter).shape) >= SMALLEST
+                (matrices.setdefault(parameter.shape, []) if large else thin).append(parameter)
             for alike in matrices.values():  # of one shape: turned together, which is quicker
                 self._turn(alike, group["lr"])
+            if thin:
+                self._adam(thin, group["lr"])
 
     def _turn(self, parameters: list[torch.Tensor], lr: float) -> None:
-        updates = []
+        gradients = _gradients(parameters)
         for parameter in parameters:
-            assert parameter.grad is not None
-            state = self.state[parameter]
-            if not state:
-                state["momentum"] = torch.zeros_like(parameter)
-            momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-            updates.append(_matrix(parameter.grad.lerp(momentum, MOMENTUM)))  # Nesterov's
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        updates = [_matrix(update) for update in torch._foreach_lerp(gradients, momenta, MOMENTUM)]  # Nesterov's
         turned = orthogonal(torch.stack(updates), torch.bfloat16 if self.half else torch.float32)
         length = ALIKE * max(turned.shape[-2:]) ** 0.5
-        for parameter, update in zip(parameters, turned, strict=True):
-            parameter.add_(update.view(parameter.shape), alpha=-lr * length)
+        torch._foreach_add_(parameters, list(turned.view(-1, *parameters[0].shape).unbind()), alpha=-lr * length)
 
-    def _adam(self, parameter: torch.Tensor, lr: float) -> None:
-        """Kingma and Ba 2015."""
-        assert parameter.grad is not None
-        state = self.state[parameter]
-        if not state:
-            state.update(step=torch.zeros(()), mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
-        state["step"] += 1
-        state["mean"].lerp_(parameter.grad, 1 - BETAS[0])
-        state["square"].lerp_(parameter.grad.square(), 1 - BETAS[1])
-        step = state["step"].item()
-        root = (state["square"] / (1 - BETAS[1] ** step)).sqrt_().add_(EPSILON)
-        parameter.addcdiv_(state["mean"], root, value=-lr / (1 - BETAS[0] ** step))
+    def _adam(self, parameters: list[torch.Tensor], lr: float) -> None:
+        gradients = _gradients(parameters)
+        for parameter in parameters:
+            if not self.state[parameter]:
+                moments = {name: torch.zeros_like(parameter) for name in ("mean", "square")}
+                self.state[parameter].update(step=torch.zeros(()), **moments)
+        steps, means, squares = (
+            [self.state[parameter][name] for parameter in parameters] for name in ("step", "mean", "square")
+        )
+        torch._foreach_add_(steps, 1)
+        torch._foreach_lerp_(means, gradients, 1 - BETAS[0])
+        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - BETAS[1])
+        taken = [step.item() for step in steps]
+        roots = torch._foreach_div(squares, [1 - BETAS[1] ** step for step in taken])
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, EPSILON)
+        torch._foreach_addcdiv_(parameters, means, roots, [-lr / (1 - BETAS[0] ** step) for step in taken])
 
 
 def orthogonal(matrices: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """(N,r,c) -> float32 of that shape: U V^T of each matrix U S V^T, nearly, by Newton-Schulz in `dtype`."""
+    """The nearest orthogonal matrices, nearly: U V^T of each U S V^T, by Newton-Schulz.
+
+    Args:
+        matrices: (N,r,c).
+        dtype: To compute in.
+
+    Returns:
+        (N,r,c) in float32.
+    """
     wide = matrices.shape[-2] <= matrices.shape[-1]
     turned = (matrices if wide else matrices.mT).to(dtype)
     turned = turned / (turned.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -96,6 +119,28 @@ def orthogonal(matrices: torch.Tensor, dtype: torch.dtype = torch.float32) -> to
         turned = a * turned + (b * gram + c * gram @ gram) @ turned
     result: torch.Tensor = (turned if wide else turned.mT).float()
     return result
+
+
+def load_moments(optimizer: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, torch.Tensor]]) -> None:
+    """Gives `optimizer` its state back, by the number of the parameter.
+
+    In the memory format of the parameters (a file knows none): vectorised kernels round by where a value lies, and
+    fused ones refuse a mixture.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def placed(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+        return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+
+    state = {
+        number: {name: placed(value, parameters[number]) for name, value in named.items()}
+        for number, named in moments.items()
+    }
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _gradients(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def _matrix(parameter: torch.Tensor) -> torch.Tensor:

@@ -1,73 +1,128 @@
-"""What a training run is made of, apart from its pictures."""
+"""What a training run is told, declared once: flags, the argument of `train`, and what checkpoints remember."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from restore.errors import UsageError, unknown_name
-from restore.tasks.losses import PIXEL_LOSSES, PixelLoss
+from restore.errors import UsageError
+from restore.tasks.spec import Options, option
 
-OPTIMIZERS = ("muon", "adamw")
-MAX_NORM = 1.0
 WARM_UP = 200  # steps, or a tenth of a short run
 LAST_LR = 0.01  # of the peak, at the last step
+VALIDATIONS = 24  # in a run, unless it is short
+LEAST_BETWEEN = 100  # steps between two validations
+
+
+def _shaping(default: Any, help: str, **flag: Any) -> Any:
+    """An `option` that shapes the weights: it goes into checkpoints and headers, and a resumed run has to agree."""
+    return option(default, help, shaping=True, **flag)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """steps: optimiser steps of the whole run, over which the learning rate rises and falls.
+class Settings(Options):
+    """A training run, apart from the network and the damage, which belong to the objective.
 
-    lr: its peak. optimizer: muon or adamw. ema: decay of the averaged weights, which are the ones kept. loss: how
-    values are compared (l1, charbonnier, mse or psnr); mse_share: the last share of the steps, where mse takes over: L1
-    learns quicker, and PSNR is about squares in the end. precision: fp32 or bf16.
-    validate_every: steps between validations. All of these shape the weights: a resumed run keeps them.
-    Raises UsageError for numbers that make no run.
+    Without `steps` and `minutes` a run takes an hour.
+
+    Raises:
+        UsageError: A value is out of its range, or two contradict each other.
     """
 
-    steps: int
-    batch_size: int = 16
-    lr: float = 1e-3
-    seed: int = 0
-    optimizer: str = "muon"
-    ema: float = 0.999
-    loss: str = "l1"
-    mse_share: float = 0.0
-    precision: str = "fp32"
-    validate_every: int = 500
+    folders: list[Path] = option(
+        MISSING, "Folders of clean pictures, searched through and through.", metavar="FOLDER...", argument=True
+    )
+    output: Path | None = option(
+        None, "Weights file to write [default: TASK.safetensors].", flags=("-o",), metavar="FILE"
+    )
+    val: list[Path] | None = option(
+        None, "Pictures to choose the best weights by; else some of FOLDER are held out.", metavar="FOLDER"
+    )
+    steps: int | None = _shaping(None, "Length of the run in optimiser steps.", min=1)
+    minutes: float | None = option(
+        None, "Length of the run in minutes, made into steps by a short timing [default: 60]."
+    )
+    stop_after: float | None = option(
+        None, "Pause after so many minutes; the same command with --resume goes on.", metavar="MINUTES"
+    )
+    resume: bool = option(False, "Go on from the checkpoint beside the output.")
+    overwrite: bool = option(False, "Replace an output, or a checkpoint, that exists.")
+    init: str | None = _shaping(
+        None, "Start from these weights: a shipped variant, `default`, or a file.", metavar="VARIANT|FILE"
+    )
+    batch_size: int = _shaping(16, "Patches a step.", min=1)
+    lr: float = _shaping(1e-3, "Peak learning rate.")
+    optimizer: str = _shaping("muon", "How weights follow the gradient.", choices=("muon", "adamw"))
+    loss: str = _shaping("l1", "How pixels are compared.", choices=("l1", "charbonnier", "mse", "psnr"))
+    mse_share: float = _shaping(0.0, "Last share of the steps, where the loss is mse.", min=0.0, max=1.0)
+    ema: float = _shaping(0.999, "Decay of the averaged weights, which are the ones kept; 0 keeps the last.")
+    precision: str = _shaping(
+        "auto", "Precision of the convolutions.", choices=("auto", "fp32", "bf16"), metavar="auto|fp32|bf16"
+    )
+    seed: int = _shaping(0, "Seed of everything random.", min=0)
+    device: str = option("auto", "Where to train.", metavar="auto|cpu|mps|cuda|cuda:N")
+    compile: bool = option(False, "Compile the network first (slow start, quicker steps).")
+    workers: int | None = option(None, "Processes that prepare patches.", flags=("-j",), min=0)
+    cache: float | None = option(
+        None, "Gigabytes of decoded pictures to keep in memory [default: 40 % of what is free].", min=0.0
+    )
+    variant: str = option("", "Variant name for the header of the weights.")
+    data_terms: str = option("", "Under which terms the pictures stand, for the header of the weights.", metavar="TEXT")
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name.replace('_', '-')} must be at least 1; got {getattr(self, name)}")
-        if not 0 < self.lr < math.inf:
-            raise UsageError(f"the learning rate must be above 0; got {self.lr}")
+        super().__post_init__()
+        for known in fields(self):
+            value, least, most = getattr(self, known.name), known.metadata.get("min"), known.metadata.get("max")
+            if value is not None and ((least is not None and value < least) or (most is not None and value > most)):
+                limits = f"at least {least}" if most is None else f"from {least} to {most}"
+                raise UsageError(f"{flag(known.name)} must be {limits}; got {value}")
+        if self.steps is not None and self.minutes is not None:
+            raise UsageError("--steps and --minutes are two ways to say one thing; give one")
+        for name in ("minutes", "stop_after", "lr"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{flag(name)} must be above 0; got {value}")
         if not 0 <= self.ema < 1:
-            raise UsageError(f"ema must be from 0 to below 1; got {self.ema}")
-        if not 0 <= self.mse_share <= 1:
-            raise UsageError(f"mse-share must be from 0 to 1; got {self.mse_share}")
-        if self.loss not in PIXEL_LOSSES:
-            raise unknown_name("loss", self.loss, PIXEL_LOSSES)
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
+            raise UsageError(f"--ema must be from 0 to below 1; got {self.ema}")
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """The options that shape the weights, by name, as JSON holds them."""
+        return {known.name: getattr(self, known.name) for known in fields(self) if known.metadata.get("shaping")}
+
+    @property
+    def length(self) -> int:
+        """The steps of a run whose length is settled."""
+        assert self.steps is not None
+        return self.steps
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between validations."""
+        return max(LEAST_BETWEEN, math.ceil(self.length / VALIDATIONS))
 
     def lr_at(self, step: int) -> float:
         """The learning rate of step `step` (from 0): linear warm-up, then half a cosine down to 1 %."""
-        warm = min(WARM_UP, max(1, self.steps // 10))
+        warm = min(WARM_UP, max(1, self.length // 10))
         if step < warm:
             return self.lr * (step + 1) / warm
-        progress = (step - warm) / max(1, self.steps - warm)
+        progress = (step - warm) / max(1, self.length - warm)
         return self.lr * (LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def pixel_loss_at(self, step: int) -> PixelLoss:
-        """How step `step` compares values."""
-        return PIXEL_LOSSES["mse" if step >= self.steps * (1 - self.mse_share) else self.loss]
+    def loss_at(self, step: int) -> str:
+        """How step `step` compares values: `loss`, and mse in the last `mse_share` of the run.
+
+        L1 learns quicker, and PSNR is about squares in the end.
+        """
+        return "mse" if step >= self.length * (1 - self.mse_share) else self.loss
 
     def ema_at(self, step: int) -> float:
         """The decay of the average after step `step`: shorter at first, when the weights change most."""
         return min(self.ema, (step + 1) / (step + 10))
 
-    def values(self) -> dict[str, Any]:
-        """The settings as JSON holds them."""
-        return asdict(self)
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting: `mse_share` -> `--mse-share`."""
+    return f"--{name.replace('_', '-')}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,100 +17,80 @@ import numpy as np
 import torch
 
 from restore import weights
-from restore.devices import PRECISIONS, describe, pick_device, pick_precision
+from restore.devices import PRECISIONS, describe, free_memory, pick_device, pick_precision
 from restore.errors import TrainingError, UsageError
 from restore.training import checkpoint
-from restore.training.data import fitting_patch
-from restore.training.loop import Hardware, Result, Run, checkpoint_folder
+from restore.training.checkpoint import checkpoint_folder
+from restore.training.data import CACHED, Pictures, can_fork, fingerprint, list_pictures
+from restore.training.loop import Result, Run
 from restore.training.objective import Objective
-from restore.training.pictures import Pictures, list_pictures
-from restore.training.settings import Settings
+from restore.training.processes import Processes
+from restore.training.settings import Settings, flag
 
 MAX_VALIDATION = 32  # pictures: a validation has to stay short beside the training
-SAVE_EVERY = 180.0  # seconds between checkpoints
-VALIDATIONS = 24  # in a run, unless it is short
+FIT = 0.9  # share of the pictures that a patch has to fit into
 DEFAULT_MINUTES = 60.0
+ANY_LENGTH = 1_000_000  # steps of a run that is only timed
 Item = TypeVar("Item")
+Report = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Request:
-    """All that `restore train` is told. Without `steps` and `minutes` a run takes an hour.
+def train(objective: Objective, settings: Settings, *, report: Report = print, bar: bool | None = None) -> Result:
+    """Trains `objective` and writes the best weights to `settings.output`; checkpoints go into a folder beside it.
 
-    val: folders to choose by; without them some training pictures are held out.
-    init: a weights file to start from. resume: go on from the checkpoint beside `out`.
-    stop_after: minutes after which to pause. cache: bytes of decoded pictures to keep in memory.
+    Args:
+        objective: What to train; its patch shrinks where the pictures are too small for it.
+        settings: How.
+        report: Takes lines for people.
+        bar: Whether to hide the progress bar; None: unless on a terminal.
+
+    Returns:
+        How the run ended.
+
+    Raises:
+        UsageError: The settings do not fit this machine, these files or the run to resume.
+        TrainingError: No picture can be read, or the loss is no number any more; in that case the last good weights
+            are still written.
     """
-
-    folders: Sequence[Path]
-    out: Path
-    val: Sequence[Path] = ()
-    steps: int | None = None
-    minutes: float | None = None
-    stop_after: float | None = None
-    batch_size: int = 16
-    lr: float = 1e-3
-    optimizer: str = "muon"
-    ema: float = 0.999
-    loss: str = "l1"
-    mse_share: float = 0.0
-    seed: int = 0
-    precision: str = "auto"
-    device: str = "auto"
-    compile: bool = False
-    workers: int | None = None
-    cache: int | None = None
-    resume: bool = False
-    overwrite: bool = False
-    init: Path | None = None
-    variant: str = ""
-    data_terms: str = ""
-
-
-def train(
-    objective: Objective, request: Request, *, report: Callable[[str], None] = print, bar: bool | None = None
-) -> Result:
-    """Trains `objective` and writes the best weights to `request.out`; checkpoints go into a folder beside it.
-
-    bar: hide the progress bar (None: unless on a terminal). Raises UsageError for a request that
-    cannot be, TrainingError when no picture can be read or the loss is no number any more; in
-    that case the last good weights are still written.
-    """
-    if os.environ.get("RANK", "0") != "0":  # of several processes (torchrun sets this) one speaks
-        report = _silent
-    folder = checkpoint_folder(request.out)
-    _refuse_to_overwrite(request, folder)
-    past = checkpoint.load(folder) if request.resume else None
-    if request.resume and past is None:
+    device = pick_device(settings.device)
+    processes = Processes(device, named=":" in settings.device)
+    device = processes.device
+    report = report if processes.first else _silent
+    out = settings.output or Path(f"{objective.name}{weights.SUFFIX}")
+    folder = checkpoint_folder(out)
+    processes.once(lambda: _refuse_to_overwrite(settings, out, folder))
+    past = checkpoint.load(folder, report) if settings.resume else None
+    if settings.resume and past is None:
         raise UsageError(f"{folder}: no checkpoint to resume; leave out --resume")
-    pictures, validation = _pictures(request, report)
+    precision = "bf16" if pick_precision(settings.precision, device) == torch.bfloat16 else "fp32"
+    settings = replace(settings, precision=precision, workers=_workers(settings.workers, device, report))
+    asked = _asked(objective, settings)
+    if past is not None:
+        settings = _resumed(settings, asked, past)
+    pictures, validation = _pictures(settings, processes.here, report)
     _fit_patch(objective, pictures, report)
-    device = pick_device(request.device)
-    precision = "bf16" if pick_precision(request.precision, device) == torch.bfloat16 else "fp32"
-    if request.precision == "fp16":
-        raise UsageError("training in fp16 is not offered, it overflows; use bf16 or fp32")
-    hardware = Hardware(device.type == "cpu", _workers(request.workers, device), request.compile)
     cv2.setNumThreads(0)  # OpenCV's threads and torch's would fight for the same cores
-    settings = _settings(objective, pictures, request, precision, hardware, past)
-    where = describe(device, PRECISIONS[precision])
+    if settings.steps is None:
+        minutes = DEFAULT_MINUTES if settings.minutes is None else settings.minutes
+        settings = replace(settings, minutes=None, steps=ANY_LENGTH)
+        seconds = Run(objective, pictures, [], settings, processes, report=_silent).seconds_a_step()
+        settings = replace(settings, steps=max(1, round(minutes * 60 / seconds)))
     report(
         f"training {objective.name} on {len(pictures)} pictures, choosing by {len(validation)}; "
-        f"patches of {objective.patch}, {settings.steps} steps of {settings.batch_size}; {where}"
+        f"patches of {objective.patch}, {settings.steps} steps of {settings.batch_size}; "
+        f"{describe(device, PRECISIONS[precision])}"
     )
-    run = Run(
-        objective, pictures, validation, settings, hardware, init=_initial(objective, request), past=past, report=report
-    )
-    stop_after = None if request.stop_after is None else request.stop_after * 60
+    init = _initial(objective, settings)
+    run = Run(objective, pictures, validation, settings, processes, init=init, past=past, asked=asked, report=report)
     try:
-        result = run.go(folder, stop_after, SAVE_EVERY, bar)
+        result = run.go(folder, bar)
     except TrainingError as error:
-        _write(run, request, device)
-        raise TrainingError(f"{error}. The last good weights are in {request.out}") from error
+        processes.once(lambda: _write(run, out))
+        raise TrainingError(f"{error}. The last good weights are in {out}") from error
     if result.status == "finished":
-        if run.accelerator.is_main_process:
-            _write(run, request, device)
+        processes.once(lambda: _write(run, out))
         shown = ", ".join(f"{label} {score:.2f} dB" for label, score in result.scores.items())
-        report(f"wrote {request.out}: {shown}. {folder} can be deleted")
+        report(f"wrote {out}: {shown}. {folder} can be deleted")
     else:
         report(f"{result.status} at step {result.step} of {settings.steps}; the same command with --resume goes on")
     return result
@@ -119,22 +100,89 @@ def _silent(text: str) -> None:
     """A report nobody reads."""
 
 
-def _refuse_to_overwrite(request: Request, folder: Path) -> None:
-    if request.resume:
+def _refuse_to_overwrite(settings: Settings, out: Path, folder: Path) -> None:
+    if settings.resume:
         return
-    for path, found in ((request.out, request.out.exists()), (folder, checkpoint.exists(folder))):
-        if found and not request.overwrite:
+    for path, found in ((out, out.exists()), (folder, checkpoint.exists(folder))):
+        if found and not settings.overwrite:
             hint = " (--resume goes on with it)" if path == folder else ""
             raise UsageError(f"{path} exists{hint}; choose another -o or use --overwrite")
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _pictures(request: Request, report: Callable[[str], None]) -> tuple[Pictures, list[np.ndarray]]:
-    """Pictures to learn from and to choose by; without --val every twentieth is held out."""
-    chosen = _spread(list_pictures(request.val), MAX_VALIDATION) if request.val else []
-    pictures = Pictures(list_pictures(request.folders), request.cache, report)
+def _asked(objective: Objective, settings: Settings) -> dict[str, Any]:
+    """What shapes the weights besides the settings, by what a person would call it, as JSON holds it."""
+    asked = {
+        "task": objective.name,
+        "--arch": objective.arch,
+        "--patch": objective.patch,
+        "--minutes": settings.minutes,
+        **{f"--net {name}": value for name, value in weights.config_values(objective.config).items()},
+        **{flag(name): value for name, value in objective.options.items()},
+        "FOLDER": _listed(settings.folders),
+        "--val": _listed(settings.val or []),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(asked, default=str))
+    return plain
+
+
+def _listed(folders: Sequence[Path]) -> dict[str, Any] | None:
+    if not folders:
+        return None
+    paths = list_pictures(folders)
+    where = ", ".join(str(folder.resolve()) for folder in folders)
+    return {"where": where, "pictures": len(paths), "fingerprint": fingerprint(paths)}
+
+
+def _resumed(settings: Settings, asked: dict[str, Any], past: checkpoint.Checkpoint) -> Settings:
+    """The settings with the length of the run that goes on.
+
+    Raises:
+        UsageError: The run was started with something else; the text names what differs.
+    """
+    known = past.state["settings"] | past.state.get("asked", {})
+    wanted = {**settings.shaping, **asked}
+    for length in ("steps", "--minutes"):  # need not be said again
+        if wanted[length] is None:
+            del wanted[length]
+    differing = []
+    for name, value in wanted.items():
+        if name not in known or _same(known[name], value):
+            continue
+        said = name if name in asked else flag(name)
+        differing.append(f"{said} was {_shown(known[name])}, now it is {_shown(value)}")
+    if differing:
+        raise UsageError(f"the run to resume was started with other settings: {'; '.join(differing)}")
+    return replace(settings, minutes=None, steps=known["steps"])
+
+
+def _same(known: Any, value: Any) -> bool:
+    if isinstance(known, dict) and isinstance(value, dict):  # pictures: they may have moved
+        return bool(known["fingerprint"] == value["fingerprint"])
+    return bool(known == value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['where']} with {value['pictures']} pictures ({value['fingerprint']})"
+    return "not given" if value is None else str(value)
+
+
+def _pictures(settings: Settings, sharing: int, report: Report) -> tuple[Pictures, list[np.ndarray]]:
+    """Pictures to learn from and to choose by; without --val every twentieth is held out.
+
+    Args:
+        settings: Where they are.
+        sharing: Processes that share the memory of this machine.
+        report: Takes lines for people.
+    """
+    chosen = _spread(list_pictures(settings.val), MAX_VALIDATION) if settings.val else []
+    budget = None if settings.cache is None else settings.cache * 1e9
+    if sharing > 1:
+        budget = (CACHED * free_memory(torch.device("cpu")) if budget is None else budget) / sharing
+    pictures = Pictures(list_pictures(settings.folders), budget, report)
     if chosen:
-        return pictures, _all(Pictures(chosen, budget=1 << 62, report=report))
+        return pictures, _all(Pictures(chosen, math.inf, report))
     if len(pictures) == 1:
         report("a single picture: the weights are chosen by the picture they learn from")
         return pictures, _all(pictures)
@@ -158,85 +206,69 @@ def _all(pictures: Pictures) -> list[np.ndarray]:
     return readable
 
 
-def _fit_patch(objective: Objective, pictures: Pictures, report: Callable[[str], None]) -> None:
+def _fit_patch(objective: Objective, pictures: Pictures, report: Report) -> None:
+    """Shrinks the patch to what nine in ten of the pictures can give."""
     sides = [objective.clean_patch(kind) for kind in range(len(objective.variants)) if objective.coverage(kind) is None]
     largest = max(sides, default=0)  # patches that cover a share of any picture fit every one
-    fitting = fitting_patch(pictures, largest)
+    short = sorted(min(size) for size in pictures.sizes)
+    fitting = min(largest, short[int((1 - FIT) * len(short))])
     if fitting < largest:
         scale = largest // objective.patch
         wanted, objective.patch = objective.patch, max(1, fitting // scale)
         report(f"patches shrink from {wanted} to {objective.patch} pixels to fit the pictures")
 
 
-def _workers(wanted: int | None, device: torch.device) -> int:
+def _workers(wanted: int | None, device: torch.device, report: Report) -> int:
     """Processes that make batches: one beside a CPU that trains, else a core each less one."""
-    if wanted is not None:
-        return wanted
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if device.type == "cpu" else min(16, max(1, cores - 1))
+    workers = wanted if wanted is not None else 1 if device.type == "cpu" else min(16, max(1, cores - 1))
+    if workers and not can_fork():
+        report("patches are prepared within the training process: this system cannot fork workers")
+        return 0
+    return workers
 
 
-def _settings(
-    objective: Objective,
-    pictures: Pictures,
-    request: Request,
-    precision: str,
-    hardware: Hardware,
-    past: checkpoint.Checkpoint | None,
-) -> Settings:
-    """The settings of the run: those of the checkpoint, or those asked for, with minutes made into steps once."""
-    wanted = Settings(
-        request.steps or 1,
-        request.batch_size,
-        request.lr,
-        request.seed,
-        optimizer=request.optimizer,
-        ema=request.ema,
-        loss=request.loss,
-        mse_share=request.mse_share,
-        precision=precision,
-    )
-    if past is not None:
-        known = Settings(**past.state["settings"])
-        wanted = replace(wanted, steps=request.steps or known.steps, validate_every=known.validate_every)
-        differing = [name for name, value in known.values().items() if getattr(wanted, name) != value]
-        if differing:
-            names = ", ".join(f"--{name.replace('_', '-')} was {getattr(known, name)}" for name in differing)
-            raise UsageError(f"the run to resume was started with other settings: {names}")
-        return known
-    steps = request.steps
-    if steps is None:
-        minutes = DEFAULT_MINUTES if request.minutes is None else request.minutes
-        if not 0 < minutes < math.inf:
-            raise UsageError(f"--minutes must be above 0; got {minutes}")
-        trial = Run(objective, pictures, [], wanted, hardware, report=_silent)
-        steps = max(1, round(minutes * 60 / trial.seconds_a_step()))
-    return replace(wanted, steps=steps, validate_every=max(100, math.ceil(steps / VALIDATIONS)))
+def _initial(objective: Objective, settings: Settings) -> dict[str, torch.Tensor] | None:
+    """The weights to start from, by name; None: fresh ones, or those of the checkpoint.
 
-
-def _initial(objective: Objective, request: Request) -> dict[str, torch.Tensor] | None:
-    if request.init is None or request.resume:
+    Raises:
+        UsageError: They are of another architecture or config.
+    """
+    if settings.init is None or settings.resume:
         return None
-    header, network = weights.load(request.init, objective.name)
+    header, network = weights.load(weights.find(objective.name, settings.init), objective.name)
     # Heads for other scales do not hinder: what both have is taken, what is new starts fresh.
-    theirs, ours = ({**config, "scales": None} for config in (header.config, _as_json(objective.config)))
-    if (header.arch, theirs) != (objective.arch, ours):
+    ours = json.loads(json.dumps(weights.config_values(objective.config)))
+    if (header.arch, {**header.config, "scales": None}) != (objective.arch, {**ours, "scales": None}):
         raise UsageError(
-            f"{request.init}: these weights are of another architecture or config; leave out --net to take theirs"
+            f"{settings.init}: these weights are of another architecture or config; "
+            "leave out --arch and --net to take theirs"
         )
     return dict(network.state_dict())
 
 
-def _as_json(config: Any) -> dict[str, Any]:
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in weights.config_values(config).items()}
-
-
-def _write(run: Run, request: Request, device: torch.device) -> None:
+def _write(run: Run, out: Path) -> None:
+    """Writes the best weights; their header says how they were made."""
+    settings, objective, progress, device = run.settings, run.objective, run.progress, run.processes.device
     provenance = {
-        "folders": [folder.name for folder in request.folders],
+        "folders": [folder.name for folder in settings.folders],
         "pictures": len(run.patches.pictures),
-        "init": request.init.name if request.init else "",
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
         "torch": torch.__version__,
+        **settings.shaping,
+        "init": Path(settings.init).name if settings.init else "",
+        "patch": objective.patch,
+        "steps": progress.step,
+        "best_step": progress.best_step,
+        "minutes": round(progress.seconds / 60, 1),
     }
-    weights.save(request.out, run.header(provenance, request.data_terms, request.variant), run.best_weights())
+    header = weights.Header(
+        task=objective.name,
+        variant=settings.variant,
+        arch=objective.arch,
+        config=weights.config_values(objective.config),
+        scores={label: round(score, 3) for label, score in progress.best_scores.items()},
+        provenance=provenance,
+        data_terms=settings.data_terms,
+    )
+    weights.save(out, header, run.best_weights())
