@@ -26,6 +26,13 @@ class TrainFlags:
     val: list[Path] | None = option(
         None, "Pictures to choose the best weights by; else some of FOLDER are held out.", metavar="FOLDER"
     )
+    corrupted: Path | None = option(
+        None,
+        "Corrupted pictures of the same scenes, aligned: those of FOLDER that have a namesake here are pairs, "
+        "the others are damaged on the fly.",
+        metavar="DIR",
+    )
+    paired: float = option(0.15, "Share of patches from such pairs, where there are others too.", min=0.0, max=1.0)
     steps: int | None = option(None, "Length of the run in optimiser steps.", min=1)
     minutes: float | None = option(
         None, "Length of the run in minutes, made into steps by a short timing [default: 60]."
@@ -87,6 +94,8 @@ def _body(spec: TaskSpec) -> Any:
             folders=flags.folders,
             out=flags.output or Path(f"{spec.name}{weights.SUFFIX}"),
             val=flags.val or (),
+            corrupted=flags.corrupted,
+            paired=flags.paired,
             steps=flags.steps,
             minutes=flags.minutes,
             stop_after=flags.stop_after,

@@ -1,6 +1,7 @@
-"""denoise: white Gaussian noise of unknown level, and the head that takes it off.
+"""denoise: noise as photographs have it, and the head that takes it off, told how strong it is or not.
 
-Blind, as DnCNN-B (Zhang et al. 2017): one network for all levels, not told which.
+Blind, as DnCNN-B (Zhang et al. 2017), or with a map of the level as FFDNet (Zhang et al. 2018) and DRUNet (Zhang
+et al. 2021): one network for both, which two planes beside the picture tell apart.
 """
 
 from __future__ import annotations
@@ -11,69 +12,191 @@ from typing import Any
 import numpy as np
 import torch
 
+from restore.corruptions.base import Corrupted, Corruption
+from restore.corruptions.camera_noise import CameraNoise
+from restore.corruptions.degradation import Choice, Degradation, Part
+from restore.corruptions.film_grain import FilmGrain
 from restore.corruptions.gaussian_noise import GaussianNoise
+from restore.corruptions.jpeg_compression import JpegCompression
+from restore.corruptions.resampled import Resampled
+from restore.corruptions.signal_noise import PoissonNoise, SpeckleNoise
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
+from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float
-from restore.tasks.base import Case, Head, Variant, Window
+from restore.tasks.base import Case, Head, Sample, Variant, Window, as_planes
 from restore.tasks.flat import flat_areas
-from restore.tasks.spec import TASKS, NoiseOptions, NoiseTraining, NoiseTrial, Options
+from restore.tasks.spec import TASKS, DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
 
 REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
+LEVEL_PLANES = 2  # beside RGB: whether the level is told, and the level
+LEVEL_UNIT = 50.0  # of 255: the level that is 1 in its plane
+FLAT_SIDE = 17  # pixels: two blocks of JPEG, which by itself makes areas of one value
 
 
 class DenoiseHead(Head):
-    """RGB to RGB. Where nothing varies there is no noise: such places stay as they are.
+    """RGB, and what is known of the noise, to RGB. Where nothing varies there is no noise: such places stay.
 
     Noise changes every pixel, so this touches no noisy picture; it keeps the white of a scan's border
-    white, and the flat areas of drawings flat.
+    white, and the flat areas of drawings flat. sigma: the level of 255 that the network is told; None: it is not.
+    told: in training, the share of patches whose level it is told.
     """
+
+    def __init__(self, sigma: float | None = None, told: float = 0.0) -> None:
+        self.sigma, self.told = sigma, told
+
+    def planes(self, pixels: np.ndarray, context: Any, window: Window) -> torch.Tensor:
+        return torch.cat([as_planes(pixels), level_planes(self.sigma, pixels.shape[:2])])
+
+    def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
+        """Weights without planes for the level get the picture alone."""
+        return super().run(network, planes[:, : planes_of(network)], stage)
 
     def finish(self, output: torch.Tensor, pixels: np.ndarray, context: Any, window: Window) -> np.ndarray:
         restored = super().finish(output, pixels, context, window)
-        return np.where(flat_areas(pixels)[..., None], pixels, restored)
+        return np.where(flat_areas(pixels, FLAT_SIDE)[..., None], pixels, restored)
+
+    def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+        """The level of a patch, which is what the damage changed, for the share of patches that is told."""
+        sigma = None
+        if rng.random() < self.told:
+            change = to_float(damaged.image) - to_float(clean)
+            sigma = 255 * float(np.sqrt(np.mean(np.square(change))))
+        return np.ascontiguousarray(level_planes(sigma, clean.shape[:2]).numpy().transpose(1, 2, 0))
+
+    def seen(self, sample: Sample) -> torch.Tensor:
+        assert sample.hints is not None
+        return torch.cat([sample.corrupted, sample.hints], dim=1)
+
+
+def level_planes(sigma: float | None, size: tuple[int, ...]) -> torch.Tensor:
+    """(2,h,w) for a picture of `size` (h,w): 1 and the level where it is told, zeros where it is not."""
+    planes = torch.zeros(LEVEL_PLANES, *size)
+    if sigma is not None:
+        planes[0], planes[1] = 1.0, sigma / LEVEL_UNIT
+    return planes
+
+
+def planes_of(network: Any) -> int:
+    """How many planes a network takes."""
+    return int(getattr(network, "module", network).config.in_channels)
+
+
+def photographs(white: Corruption[Any]) -> Choice:
+    """Noise as photographs have it: `white` a good third of the time, the rest as cameras, films and files make it."""
+    jpeg = JpegCompression()
+    camera, grain = CameraNoise(), FilmGrain()
+    mild = GaussianNoise((0.0, 50.0), clip=1.0, gray_equal=1.0)
+    saved = Part(JpegCompression(quality=(40, 98)), 0.6)
+    alone = Choice((Part(camera, 5), Part(grain, 3), Part(mild, 3), Part(PoissonNoise(), 1), Part(SpeckleNoise(), 1)))
+    anything = Degradation(
+        (
+            Part(camera, 0.35),
+            Part(grain, 0.3),
+            Part(GaussianNoise((0.0, 25.0), clip=1.0, gray_equal=1.0), 0.3),
+            Part(PoissonNoise((100.0, 3000.0)), 0.1),
+            Part(SpeckleNoise((0.02, 0.12)), 0.1),
+            Part(jpeg, 0.3),
+            Part(Resampled(alone), 0.15),
+        ),
+        twice=0.2,
+        last=saved,
+    )
+    return Choice(
+        (
+            Part(white, 0.37),
+            Part(GaussianNoise((0.0, 0.0), clip=1.0), 0.04),  # clean pictures are to be left alone
+            Part(Degradation((Part(mild, 1.0),), last=Part(JpegCompression(quality=(60, 98)), 1.0)), 0.14),
+            Part(Degradation((Part(camera, 1.0),), last=Part(JpegCompression(quality=(70, 98)), 0.7)), 0.13),
+            Part(Degradation((Part(grain, 1.0),), last=Part(JpegCompression(quality=(60, 98)), 0.4)), 0.1),
+            Part(jpeg, 0.1),
+            Part(Degradation((Part(Resampled(alone), 1.0),), last=saved), 0.06),
+            Part(anything, 0.06),
+        )
+    )
+
+
+def _operator(damage: NoiseOptions, white: Corruption[Any]) -> Corruption[Any]:
+    """The damage called `damage.noise`; `white` is the Gaussian one."""
+    kinds: dict[str, Corruption[Any]] = {
+        "white": white,
+        "camera": CameraNoise(),
+        "grain": FilmGrain(),
+        "jpeg": JpegCompression(),
+        "photo": photographs(white),
+    }
+    return kinds[damage.noise]
 
 
 class Denoise:
-    """Gaussian noise, clipped and not, paired with an RGB-to-RGB head."""
+    """Noise of photographs, paired with an RGB-to-RGB head."""
 
     spec = TASKS["denoise"]
     arch = "conv-autoencoder"
-    config = ConvAutoencoderConfig(widths=(64, 128, 192), blocks=(3, 3, 4), fold=2)
+    config = ConvAutoencoderConfig(3 + LEVEL_PLANES, widths=(64, 128, 192), blocks=(3, 3, 4), fold=2)
     patch = 128
 
-    def head(self, options: Options) -> Head:
-        return DenoiseHead()
+    def head(self, options: DenoiseOptions) -> Head:
+        return DenoiseHead(options.sigma)
 
-    def operator(self, damage: NoiseOptions) -> GaussianNoise:
+    def operator(self, damage: NoiseOptions) -> Corruption[Any]:
         """Clipped noise, since it goes into a file; gray pictures keep equal channels half of the time."""
-        return GaussianNoise(damage.sigma, clip=1.0, gray_equal=0.5)
+        return _operator(damage, GaussianNoise(damage.sigma, clip=1.0, gray_equal=0.5))
 
     def variants(self, damage: NoiseTraining) -> list[Variant]:
-        return [Variant(GaussianNoise(damage.sigma, damage.clip, gray_equal=1.0), DenoiseHead())]
+        white = GaussianNoise(damage.sigma, damage.clip, gray_equal=1.0)
+        return [Variant(_operator(damage, white), DenoiseHead(told=damage.told))]
 
     def cases(self, damage: NoiseOptions) -> list[Case]:
-        """Noise at the reported levels, or at the middle of a range that holds none; unclipped unless asked."""
+        """A line for each kind of damage.
+
+        White noise: at the reported levels, or at the middle of a range that holds none; unclipped unless asked.
+        """
         clipped = isinstance(damage, NoiseTrial) and damage.clipped
         low, high = damage.sigma
         levels = [sigma for sigma in REPORTED_SIGMAS if low <= sigma <= high] or [(low + high) / 2]
-        return [
-            Case(
-                f"sigma {sigma:g}{' clipped' if clipped else ''}",
-                Variant(GaussianNoise((sigma, sigma), clip=float(clipped)), DenoiseHead()),
-                psnr,
-            )
+        white = [
+            _case(f"sigma {sigma:g}{' clipped' if clipped else ''}", GaussianNoise((sigma, sigma), float(clipped)))
             for sigma in levels
         ]
+        photo = [
+            _case("camera", Degradation((Part(CameraNoise((4e-4, 0.02)), 1.0),), last=_saved(80, 97))),
+            _case("grain", FilmGrain((5.0, 25.0), (0.4, 1.2), 0.3)),
+            _case("jpeg-noise", Degradation((Part(GaussianNoise((5.0, 35.0), 1.0), 1.0),), last=_saved(70, 97))),
+            _case("blocks", JpegCompression((15, 60), twice=0.0)),
+        ]
+        if damage.noise == "photo":
+            return [*white, *photo]
+        if damage.noise == "white":
+            return white
+        return [_case(damage.noise, self.operator(damage))]
 
     def prepare(self, clean: np.ndarray, damage: NoiseTraining, rng: np.random.Generator) -> np.ndarray:
-        """Turns a share of the patches gray, in colour form: gray scans are denoised by the same network."""
-        if rng.random() >= damage.gray:
+        """Turns a share of the patches gray, in colour form, and makes the colours of another share stronger.
+
+        Gray scans are denoised by the same network; and there is more in the world than tame colours.
+        """
+        kind = rng.random()
+        if kind < damage.gray:
+            return np.repeat(to_dtype(luma(to_float(clean)), clean.dtype)[..., None], 3, axis=-1)
+        if kind >= damage.gray + damage.vivid:
             return clean
-        return np.repeat(to_dtype(luma(to_float(clean)), clean.dtype)[..., None], 3, axis=-1)
+        if rng.random() < 0.5:
+            return np.ascontiguousarray(clean[..., rng.permutation(3)])
+        values = to_float(clean)
+        gray = luma(values)[..., None]
+        return to_dtype(np.clip(gray + np.float32(rng.uniform(1.2, 2.5)) * (values - gray), 0, 1), clean.dtype)
 
     def config_for(self, config: Any, damage: NoiseOptions) -> Any:
         return replace(config, scales=(1,))
+
+
+def _case(label: str, operator: Corruption[Any]) -> Case:
+    return Case(label, Variant(operator, DenoiseHead()), psnr)
+
+
+def _saved(low: int, high: int) -> Part:
+    return Part(JpegCompression((low, high), twice=0.0), 1.0)
 
 
 TASK = Denoise()

@@ -42,11 +42,17 @@ class RestorationObjective:
         return self.variants[variant].coverage
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """One clean patch (H,W,3) as the planes of a `Sample`; all chance is drawn from `rng`."""
+        """One clean patch (H,W,3) as the planes of a `Sample`; all chance is drawn from `rng`.
+
+        Of a pair (H,W,6): the clean patch and the corrupted one, which comes as it is.
+        """
         kind = self.variants[variant]
-        clean = self.task.prepare(clean, self.damage, rng)
-        params = kind.corruption.sample(clean.shape, rng)
-        damaged, target = kind.corruption.apply(clean, params), kind.corruption.target(clean, params)
+        if clean.shape[-1] > 3:
+            damaged, target = Corrupted(clean[..., 3:]), clean[..., :3]
+        else:
+            clean = self.task.prepare(clean, self.damage, rng)
+            params = kind.corruption.sample(clean.shape, rng)
+            damaged, target = kind.corruption.apply(clean, params), kind.corruption.target(clean, params)
         if kind.slack > 1:
             damaged, target = _cut(damaged, target, self.patch, rng)
         planes = {
@@ -74,9 +80,16 @@ class RestorationObjective:
     def validate(self, network: Architecture, pictures: Sequence[np.ndarray]) -> dict[str, float]:
         """Mean score of each case over `pictures`, always with the same damage.
 
-        Over their centres; of tasks that take in a whole scene, over all of each, shrunk.
+        Over their centres; of tasks that take in a whole scene, over all of each, shrunk. Pairs (H,W,6) are a case
+        of their own.
         """
         scores = {}
+        pairs = [_centre(picture, VALIDATED) for picture in pictures if picture.shape[-1] > 3]
+        pictures = [picture for picture in pictures if picture.shape[-1] == 3]
+        if pairs:
+            scores["pairs"] = float(np.mean([self._paired(network, pair) for pair in pairs]))
+        if not pictures:
+            return scores
         for number, case in enumerate(self.task.cases(self.damage)):
             found = []
             for index, picture in enumerate(pictures):
@@ -85,8 +98,16 @@ class RestorationObjective:
             scores[case.label] = float(np.nanmean(found))
         return scores
 
+    def _paired(self, network: Architecture, pair: np.ndarray) -> float:
+        """The score of a pair (H,W,6)."""
+        case = self.task.cases(self.damage)[0]
+        damaged = Corrupted(pair[..., 3:])
+        restored = restore_whole(network, case.variant.head, damaged.image, self.task.spec.options())
+        return case.value(restored, pair[..., :3], damaged)
+
     def preview(self, network: Architecture, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Corrupted, restored and clean centre of a picture, in the hardest case."""
+        """Corrupted, restored and clean centre of a picture, in the hardest case; of a pair the clean part."""
+        picture = picture[..., :3]
         damaged, restored, clean = self._restored(network, self.task.cases(self.damage)[-1], picture, (0, 0))
         return np.broadcast_to(damaged.image, (*damaged.image.shape[:2], 3)), restored, clean
 

@@ -42,13 +42,18 @@ class Patches(Dataset[dict[str, torch.Tensor]]):
 
     How often a picture is seen grows with its side, the root of its area: a large one shows more, but of one scene.
     Half of the patches come from a shrunk copy of their picture where it is large enough; all are turned and mirrored.
+    Pairs of a clean and a corrupted picture are the share `paired` of all patches, and never shrunk.
     But where patches are to cover most of a scene (`Objective.coverage`), every picture is equally likely, and none
     is turned.
     """
 
-    def __init__(self, pictures: Pictures, objective: Objective, seed: int) -> None:
+    def __init__(self, pictures: Pictures, objective: Objective, seed: int, paired: float = 0.0) -> None:
         self.pictures, self.objective, self.seed = pictures, objective, seed
         sides = np.sqrt([height * width for height, width in pictures.sizes])
+        pairs = np.array(pictures.paired)
+        if pairs.any() and not pairs.all():
+            for kind, share in ((pairs, paired), (~pairs, 1 - paired)):
+                sides[kind] *= share / sides[kind].sum()
         self._cumulative = np.cumsum(sides / sides.sum())
         self._symmetries, self._mirror = symmetries(), mirror()
 
@@ -73,7 +78,9 @@ class Patches(Dataset[dict[str, torch.Tensor]]):
         self, picture: np.ndarray, side: int, coverage: tuple[float, float] | None, rng: np.random.Generator
     ) -> np.ndarray:
         short = min(picture.shape[:2])
-        if coverage is None:
+        if picture.shape[-1] > 3:  # shrunk, the noise of a pair would be another
+            taken = side
+        elif coverage is None:
             shrink = max(1.0, min(SHRINK, short / max(side, KEEP_SIDE)))
             taken = round(side * (shrink ** rng.random() if rng.random() < 0.5 else 1.0))
         else:

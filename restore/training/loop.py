@@ -84,6 +84,7 @@ class Run:
         init: dict[str, torch.Tensor] | None = None,
         past: checkpoint.Checkpoint | None = None,
         report: Callable[[str], None] = print,
+        paired: float = 0.0,
     ) -> None:
         self.objective, self.settings, self.validation, self.report = objective, settings, validation, report
         unused_heads = DistributedDataParallelKwargs(find_unused_parameters=len(objective.variants) > 1)
@@ -109,7 +110,7 @@ class Run:
             self._restore(past)
         self.network = torch.compile(network) if hardware.compile else network
         self._good = self._copy()
-        self.patches = Patches(pictures, objective, settings.seed)
+        self.patches = Patches(pictures, objective, settings.seed, paired)
         self.workers = hardware.workers
 
     def go(self, folder: Path, stop_after: float | None, save_every: float, bar: bool | None) -> Result:

@@ -37,7 +37,10 @@ class Objective(Protocol):
         ...
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """A clean uint8 patch (H,W,3) as named planes (C,h,w); all chance comes from `rng`."""
+        """A clean uint8 patch (H,W,3) as named planes (C,h,w); all chance comes from `rng`.
+
+        Of a pair (H,W,6): the clean patch, and the corrupted one behind it.
+        """
         ...
 
     def loss(self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, distance: Distance) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,18 +47,27 @@ class Pictures:
 
     Those that fit into `budget` bytes are decoded once, here; the others each time they are asked
     for. A picture that cannot be read is left out and reported, also when that shows only later.
+    corrupted: of some paths the picture that a camera or scanner made of the same scene, aligned. Such a pair is
+    one array (H,W,6), the clean picture first.
     Raises TrainingError if none can be read.
     """
 
-    def __init__(self, paths: Sequence[Path], budget: int | None = None, report: Report = print) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        budget: int | None = None,
+        report: Report = print,
+        corrupted: Mapping[Path, Path] | None = None,
+    ) -> None:
         self._report = report
+        self._corrupted = dict(corrupted or {})
         self._lock = threading.Lock()
         budget = default_budget() if budget is None else budget
         entries: list[tuple[Path, tuple[int, ...], np.ndarray | None]] = []
         plan: list[tuple[Path, tuple[int, int], bool]] = []
         for path, size in zip(paths, self._each(self._size, paths), strict=True):
             if size is not None:
-                need = size[0] * size[1] * 3
+                need = size[0] * size[1] * (6 if path in self._corrupted else 3)
                 plan.append((path, size, need <= budget))
                 budget -= need if need <= budget else 0
         decoded = self._each(lambda entry: self._decode(entry[0]) if entry[2] else None, plan)
@@ -71,6 +80,7 @@ class Pictures:
             raise TrainingError("none of the training pictures can be read")
         self.paths = [path for path, _, _ in entries]
         self.sizes = [size for _, size, _ in entries]
+        self.paired = [path in self._corrupted for path in self.paths]
         self._pixels = [pixels for _, _, pixels in entries]
         uncached = sum(pixels is None for pixels in self._pixels)
         if uncached:
@@ -90,6 +100,7 @@ class Pictures:
         kept = [number for number in range(len(self)) if number not in numbers]
         rest.paths = [self.paths[number] for number in kept]
         rest.sizes = [self.sizes[number] for number in kept]
+        rest.paired = [self.paired[number] for number in kept]
         rest._pixels = [self._pixels[number] for number in kept]
         return rest
 
@@ -107,14 +118,44 @@ class Pictures:
 
     def _decode(self, path: Path) -> np.ndarray | None:
         try:
-            pixels = read_image(path).pixels
+            pixels = _rgb(read_image(path).pixels)
+            if path not in self._corrupted:
+                return pixels
+            return np.concatenate([pixels, _rgb(read_image(self._corrupted[path]).pixels)], axis=-1)
         except ImageError as error:
             self._skip(error)
             return None
-        if pixels.dtype != np.uint8:
-            pixels = to_dtype(to_float(pixels), np.uint8)
-        return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
     def _skip(self, error: ImageError) -> None:
         with self._lock:
             self._report(f"skipped: {error}")
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    """(H,W,1 or 3), any dtype, as uint8 RGB."""
+    if pixels.dtype != np.uint8:
+        pixels = to_dtype(to_float(pixels), np.uint8)
+    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
+
+
+def list_pairs(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Of which of the clean `paths` there is a corrupted picture below `folder`: the same stem, the same size.
+
+    Raises UsageError, naming files, where a corrupted picture has no clean one or more than one, and for other sizes;
+    ImageError for one that cannot be read.
+    """
+    clean: dict[str, list[Path]] = {}
+    for path in paths:
+        clean.setdefault(path.stem, []).append(path)
+    pairs: dict[Path, Path] = {}
+    for corrupted in list_pictures([folder]):
+        found = clean.get(corrupted.stem, [])
+        if len(found) != 1 or found[0] in pairs:
+            count = "no clean picture" if not found else "more than one picture"
+            raise UsageError(f"{corrupted}: {count} called {corrupted.stem} in the folders; pairs go by their names")
+        sizes = [image_size(path) for path in (found[0], corrupted)]
+        if sizes[0] != sizes[1]:
+            (height, width), (h, w) = sizes
+            raise UsageError(f"{corrupted}: is {w}x{h}, but its clean picture {found[0]} is {width}x{height}")
+        pairs[found[0]] = corrupted
+    return pairs

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,11 +18,12 @@ import torch
 from restore import weights
 from restore.devices import PRECISIONS, describe, pick_device, pick_precision
 from restore.errors import TrainingError, UsageError
+from restore.models import build
 from restore.training import checkpoint
 from restore.training.data import fitting_patch
 from restore.training.loop import Hardware, Result, Run, checkpoint_folder
 from restore.training.objective import Objective
-from restore.training.pictures import Pictures, list_pictures
+from restore.training.pictures import Pictures, list_pairs, list_pictures
 from restore.training.settings import Settings
 
 MAX_VALIDATION = 32  # pictures: a validation has to stay short beside the training
@@ -37,13 +38,16 @@ class Request:
     """All that `restore train` is told. Without `steps` and `minutes` a run takes an hour.
 
     val: folders to choose by; without them some training pictures are held out.
-    init: a weights file to start from. resume: go on from the checkpoint beside `out`.
+    corrupted: a folder of corrupted pictures; those clean ones that have a namesake there are pairs, which the share
+    `paired` of the patches comes from. init: a weights file to start from. resume: go on from the checkpoint beside `out`.
     stop_after: minutes after which to pause. cache: bytes of decoded pictures to keep in memory.
     """
 
     folders: Sequence[Path]
     out: Path
     val: Sequence[Path] = ()
+    corrupted: Path | None = None
+    paired: float = 0.15
     steps: int | None = None
     minutes: float | None = None
     stop_after: float | None = None
@@ -97,7 +101,15 @@ def train(
         f"patches of {objective.patch}, {settings.steps} steps of {settings.batch_size}; {where}"
     )
     run = Run(
-        objective, pictures, validation, settings, hardware, init=_initial(objective, request), past=past, report=report
+        objective,
+        pictures,
+        validation,
+        settings,
+        hardware,
+        init=_initial(objective, request),
+        past=past,
+        report=report,
+        paired=request.paired,
     )
     stop_after = None if request.stop_after is None else request.stop_after * 60
     try:
@@ -132,9 +144,13 @@ def _refuse_to_overwrite(request: Request, folder: Path) -> None:
 def _pictures(request: Request, report: Callable[[str], None]) -> tuple[Pictures, list[np.ndarray]]:
     """Pictures to learn from and to choose by; without --val every twentieth is held out."""
     chosen = _spread(list_pictures(request.val), MAX_VALIDATION) if request.val else []
-    pictures = Pictures(list_pictures(request.folders), request.cache, report)
+    listed = list_pictures(request.folders)
+    pairs = list_pairs([*listed, *chosen], request.corrupted) if request.corrupted else {}
+    pictures = Pictures(listed, request.cache, report, pairs)
+    if pairs:
+        report(f"{len(pairs)} pairs; the other {len(listed) + len(chosen) - len(pairs)} pictures are damaged on the fly")
     if chosen:
-        return pictures, _all(Pictures(chosen, budget=1 << 62, report=report))
+        return pictures, _all(Pictures(chosen, budget=1 << 62, report=report, corrupted=pairs))
     if len(pictures) == 1:
         report("a single picture: the weights are chosen by the picture they learn from")
         return pictures, _all(pictures)
@@ -218,13 +234,36 @@ def _initial(objective: Objective, request: Request) -> dict[str, torch.Tensor] 
     if request.init is None or request.resume:
         return None
     header, network = weights.load(request.init, objective.name)
-    # Heads for other scales do not hinder: what both have is taken, what is new starts fresh.
+    # Heads for other scales do not hinder: what both have is taken, what is new starts fresh. More planes to look at
+    # do not either: they begin with no effect.
     theirs, ours = ({**config, "scales": None} for config in (header.config, _as_json(objective.config)))
+    more = ours.get("in_channels", 0) > theirs.get("in_channels", 0)
+    if more:
+        theirs["in_channels"] = ours["in_channels"]
     if (header.arch, theirs) != (objective.arch, ours):
         raise UsageError(
             f"{request.init}: these weights are of another architecture or config; leave out --net to take theirs"
         )
-    return dict(network.state_dict())
+    tensors = dict(network.state_dict())
+    return widened(tensors, build(objective.arch, objective.config).state_dict()) if more else tensors
+
+
+def widened(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`tensors` with zeros for the inputs that convolutions of `wanted` have beyond theirs.
+
+    Further planes of a picture come last, also where it is folded: pixel_unshuffle keeps the planes in order. Raises
+    UsageError where something else than the number of inputs differs.
+    """
+    grown = dict(tensors)
+    for name, tensor in tensors.items():
+        target = wanted[name].shape if name in wanted else tensor.shape
+        if tensor.shape == target:
+            continue
+        extra = target[1] - tensor.shape[1] if tensor.ndim == len(target) == 4 else -1
+        if extra < 0 or target[0] != tensor.shape[0] or target[2:] != tensor.shape[2:]:
+            raise UsageError(f"{name} is {tuple(tensor.shape)} in the weights to start from, {tuple(target)} here")
+        grown[name] = torch.cat([tensor, tensor.new_zeros(len(tensor), extra, *target[2:])], dim=1)
+    return grown
 
 
 def _as_json(config: Any) -> dict[str, Any]:
