@@ -258,6 +258,7 @@ TASKS: dict[str, TaskSpec] = {
             suffix="denoised",
             module="restore.tasks.denoise",
             options=DenoiseOptions,
+            measured=NoOptions,  # --sigma is the damage's
             damage=NoiseOptions,
             training=NoiseTraining,
             trial=NoiseTrial,
