@@ -33,13 +33,13 @@ class FilmGrain:
     """Blurred noise whose strength follows brightness, as scans of film have it (after Newson et al. 2017).
 
     strength: (lowest, highest) standard deviation of 255, drawn on a logarithmic scale. blur: (lowest, highest)
-    in pixels; a third of the grains is not blurred. coloured: share of the grains with colour.
+    in pixels; a quarter of the grains has the lowest. coloured: share of the grains with colour.
     Raises UsageError for a range that is none.
     """
 
     strength: tuple[float, float] = (2.0, 40.0)
     blur: tuple[float, float] = (0.0, 1.5)
-    coloured: float = 0.4
+    coloured: float = 0.3
 
     def __post_init__(self) -> None:
         if not 0 < self.strength[0] <= self.strength[1] <= 255:
@@ -56,7 +56,7 @@ class FilmGrain:
         red, green, blue = rng.uniform(0.7, 1.3, 3).tolist() if coloured else (1.0, 1.0, 1.0)
         return FilmGrainParams(
             strength=float(low * (high / low) ** rng.random()),
-            blur=self.blur[0] if rng.random() < 1 / 3 else float(rng.uniform(*self.blur)),
+            blur=self.blur[0] if rng.random() < 0.25 else float(rng.uniform(*self.blur)),
             colour=float(rng.uniform(0.0, 1.0)) if coloured else 0.0,
             channels=(red, green, blue),
             fade=float(rng.uniform(0.0, 1.0)),

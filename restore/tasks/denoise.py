@@ -104,13 +104,13 @@ def photographs(white: Corruption[Any]) -> Choice:
     )
     return Choice(
         (
-            Part(white, 0.37),
-            Part(GaussianNoise((0.0, 0.0), clip=1.0), 0.04),  # clean pictures are to be left alone
-            Part(Degradation((Part(mild, 1.0),), last=Part(JpegCompression(quality=(60, 98)), 1.0)), 0.14),
-            Part(Degradation((Part(camera, 1.0),), last=Part(JpegCompression(quality=(70, 98)), 0.7)), 0.13),
-            Part(Degradation((Part(grain, 1.0),), last=Part(JpegCompression(quality=(60, 98)), 0.4)), 0.1),
-            Part(jpeg, 0.1),
-            Part(Degradation((Part(Resampled(alone), 1.0),), last=saved), 0.06),
+            Part(white, 0.38),
+            Part(GaussianNoise((0.0, 0.0), clip=1.0), 0.07),  # clean pictures are to be left alone
+            Part(Degradation((Part(mild, 1.0),), last=Part(JpegCompression(quality=(60, 98)), 1.0)), 0.1),
+            Part(Degradation((Part(camera, 1.0),), last=Part(JpegCompression(quality=(70, 98)), 0.7)), 0.12),
+            Part(Degradation((Part(grain, 1.0),), last=Part(JpegCompression(quality=(60, 98)), 0.4)), 0.14),
+            Part(jpeg, 0.08),
+            Part(Degradation((Part(Resampled(alone), 1.0),), last=saved), 0.05),
             Part(anything, 0.06),
         )
     )
