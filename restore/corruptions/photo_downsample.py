@@ -47,13 +47,24 @@ KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
 
 
 @lru_cache(maxsize=64)
-def _weights(length: int, scale: int, kernel: str) -> np.ndarray:
-    """(length // scale, length): what each small pixel takes of each large one, the kernel widened by `scale`."""
+def _taps(kernel: str, scale: int) -> np.ndarray:
+    """What a small pixel takes of the large ones around its middle, the kernel widened by `scale`."""
     function, reach = KERNELS[kernel]
-    centres = (np.arange(length // scale) + 0.5) * scale - 0.5
-    weights = function((np.arange(length)[None, :] - centres[:, None]) / scale)
-    del reach
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    side = int(np.ceil(reach * scale))
+    offsets = np.arange(-side, side) + 0.5 if scale % 2 == 0 else np.arange(-side, side + 1).astype(float)
+    weights = function(offsets / scale)
+    return (weights / weights.sum()).astype(np.float32)
+
+
+def _shrunk(image: np.ndarray, scale: int, kernel: str) -> np.ndarray:
+    """float32 (H,W,C), sides multiples of `scale` -> (H // scale, W // scale, C)."""
+    taps = _taps(kernel, scale)
+    # The middle of a small pixel lies on a large one where `scale` is odd, else between two: there the filter's
+    # anchor is the one after the middle.
+    anchor = len(taps) // 2
+    filtered = cv2.sepFilter2D(image, -1, taps, taps, anchor=(anchor, anchor), borderType=cv2.BORDER_REFLECT)
+    first = scale // 2
+    return np.ascontiguousarray(filtered.reshape(image.shape)[first::scale, first::scale])
 
 
 @dataclass(frozen=True)
@@ -68,3 +79,64 @@ class PhotoDownsampleParams:
     kernel: str = "bicubic"
     noise: GaussianNoiseParams | None = None
     jpeg: JpegCompressionParams | None = None
+
+
+@dataclass(frozen=True)
+class PhotoDownsample:
+    """Pictures made smaller as people and programs do it, after cutting them to a multiple of the scale.
+
+    scales: one of these is drawn. bicubic: share of pictures that are shrunk by bicubic interpolation and nothing
+    else, as papers have it; of the others some are soft, some noisy, most saved as JPEG. sigma: (lowest, highest)
+    level of the noise, of 255. quality: (lowest, highest) of JPEG. Raises UsageError for a scale below 2 or a
+    probability outside [0, 1].
+    """
+
+    scales: tuple[int, ...] = SCALES
+    bicubic: float = 0.3
+    sigma: tuple[float, float] = (0.0, 8.0)
+    quality: tuple[int, int] = (40, 98)
+
+    def __post_init__(self) -> None:
+        Downsample(self.scales)
+        if not 0 <= self.bicubic <= 1:
+            raise UsageError(f"bicubic is a probability from 0 to 1; got {self.bicubic}")
+
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> PhotoDownsampleParams:
+        """Draws a scale and what else happens to a picture (H,W,C)."""
+        scale = int(rng.choice(self.scales))
+        if rng.random() < self.bicubic:
+            return PhotoDownsampleParams(scale)
+        small = (shape[0] // scale, shape[1] // scale, *shape[2:])
+        soft, noisy, saved = rng.random(3) < (0.35, 0.4, 0.7)
+        noise = GaussianNoise(self.sigma, clip=1.0, gray_equal=1.0)
+        return PhotoDownsampleParams(
+            scale,
+            softness=float(rng.uniform(0.2, 0.7)) if soft else 0.0,
+            kernel=tuple(KERNELS)[int(rng.integers(len(KERNELS)))],
+            noise=noise.sample(small, rng) if noisy else None,
+            jpeg=JpegCompression(self.quality, twice=0.1).sample(small, rng) if saved else None,
+        )
+
+    def apply(self, image: np.ndarray, params: PhotoDownsampleParams) -> Corrupted:
+        """(H,W,C) -> (H // scale, W // scale, C), same dtype.
+
+        Raises ImageError for a picture smaller than one cell of the scale.
+        """
+        if params == PhotoDownsampleParams(params.scale):
+            return Downsample((params.scale,)).apply(image, DownsampleParams(params.scale))
+        clean = to_float(self.target(image, params))
+        if 0 in clean.shape[:2]:
+            height, width = image.shape[:2]
+            raise ImageError(f"a picture of {width}x{height} is too small to shrink {params.scale} times")
+        if params.softness:
+            clean = cv2.GaussianBlur(clean, (0, 0), params.softness * params.scale).reshape(clean.shape)
+        small = np.clip(_shrunk(clean, params.scale, params.kernel), 0.0, 1.0)
+        if params.noise is not None:
+            small = GaussianNoise().apply(small, params.noise).image
+        if params.jpeg is not None:
+            small = JpegCompression().apply(small, params.jpeg).image
+        return Corrupted(to_dtype(small, image.dtype))
+
+    def target(self, image: np.ndarray, params: PhotoDownsampleParams) -> np.ndarray:
+        """The picture cut to a multiple of the scale."""
+        return cut_to_multiple(image, params.scale)

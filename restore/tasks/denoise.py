@@ -31,7 +31,7 @@ from restore.tasks.spec import TASKS, DenoiseOptions, NoiseOptions, NoiseTrainin
 REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
 LEVEL_PLANES = 2  # beside RGB: whether the level is told, and the level
 LEVEL_UNIT = 50.0  # of 255: the level that is 1 in its plane
-FLAT_SIDE = 17  # pixels: two blocks of JPEG, which by itself makes areas of one value
+DRIFT = 2 / 255  # by which a network changes an area of one value without meaning to
 
 
 class DenoiseHead(Head):
@@ -54,7 +54,9 @@ class DenoiseHead(Head):
 
     def finish(self, output: torch.Tensor, pixels: np.ndarray, context: Any, window: Window) -> np.ndarray:
         restored = super().finish(output, pixels, context, window)
-        return np.where(flat_areas(pixels, FLAT_SIDE)[..., None], pixels, restored)
+        # JPEG makes areas of one value too, steps between them: more than such a drift is meant.
+        drift = np.abs(restored - pixels).max(axis=-1) < DRIFT
+        return np.where((flat_areas(pixels) & drift)[..., None], pixels, restored)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         """The level of a patch, which is what the damage changed, for the share of patches that is told."""

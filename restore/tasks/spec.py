@@ -124,6 +124,22 @@ class DownsampleOptions(Options):
     """The scales that a super-resolver is trained for."""
 
     scales: tuple[int, ...] = option((2, 3, 4), "Scales to learn, with a head for each.", metavar="N[,N...]")
+    shrinking: str = option(
+        "bicubic",
+        "How pictures were made small: bicubic as in papers, or photo: in several ways, soft, noisy or saved as JPEG.",
+        choices=("bicubic", "photo"),
+    )
+
+
+@dataclass(frozen=True)
+class DownsampleTraining(DownsampleOptions):
+    """What a super-resolver is trained for."""
+
+    shrinking: str = option(
+        "photo",
+        "How pictures were made small: bicubic as in papers, or photo: in several ways, soft, noisy or saved as JPEG.",
+        choices=("bicubic", "photo"),
+    )
 
 
 @dataclass(frozen=True)
@@ -271,6 +287,7 @@ TASKS: dict[str, TaskSpec] = {
             options=ScaleOptions,
             measured=NoOptions,  # every scale of the damage is
             damage=DownsampleOptions,
+            training=DownsampleTraining,
         ),
         TaskSpec(
             name="inpaint",

@@ -1,4 +1,4 @@
-"""super-resolve: bicubic downsampling, and the head that enlarges.
+"""super-resolve: pictures made small, by bicubic interpolation or as they come, and the head that enlarges.
 
 One trunk at low resolution with an upsampling head for each scale, as MDSR (Lim et al. 2017).
 """
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from restore.corruptions.base import Corruption
 from restore.corruptions.downsample import Downsample, resize_bicubic
+from restore.corruptions.photo_downsample import PhotoDownsample
 from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
@@ -42,7 +44,7 @@ class SuperResolveHead(Head):
 
 
 class SuperResolve:
-    """Bicubic downsampling by 2, 3 and 4, paired with a head for each."""
+    """Downsampling by 2, 3 and 4, paired with a head for each."""
 
     spec = TASKS["super-resolve"]
     arch = "conv-autoencoder"
@@ -52,17 +54,23 @@ class SuperResolve:
     def head(self, options: ScaleOptions) -> Head:
         return SuperResolveHead(options.scale)
 
-    def operator(self, damage: DownsampleOptions) -> Downsample:
-        return Downsample(damage.scales)
+    def operator(self, damage: DownsampleOptions) -> Corruption[Any]:
+        return _operator(damage.scales, damage.shrinking)
 
     def variants(self, damage: DownsampleOptions) -> list[Variant]:
-        return [Variant(Downsample((scale,)), SuperResolveHead(scale)) for scale in damage.scales]
+        return [Variant(_operator((scale,), damage.shrinking), SuperResolveHead(scale)) for scale in damage.scales]
 
     def cases(self, damage: DownsampleOptions) -> list[Case]:
-        """Luma PSNR with `scale` border pixels cut, a case for each scale."""
+        """Luma PSNR with `scale` border pixels cut, a case for each scale; of photographs, and without other damage."""
+        kinds = {"": "bicubic"} if damage.shrinking == "bicubic" else {" photo": "photo", " bicubic": "bicubic"}
         return [
-            Case(f"x{variant.head.scale}", variant, partial(psnr, luma=True, border=variant.head.scale))
-            for variant in self.variants(damage)
+            Case(
+                f"x{scale}{label}",
+                Variant(_operator((scale,), kind), SuperResolveHead(scale)),
+                partial(psnr, luma=True, border=scale),
+            )
+            for label, kind in kinds.items()
+            for scale in damage.scales
         ]
 
     def prepare(self, clean: np.ndarray, damage: DownsampleOptions, rng: np.random.Generator) -> np.ndarray:
@@ -72,6 +80,10 @@ class SuperResolve:
         if len(set(damage.scales)) != len(damage.scales) or not set(damage.scales) <= {2, 3, 4}:
             raise UsageError(f"scales must be some of 2, 3, 4, each once; got {damage.scales}")
         return replace(config, scales=tuple(damage.scales))
+
+
+def _operator(scales: tuple[int, ...], shrinking: str) -> Corruption[Any]:
+    return Downsample(scales) if shrinking == "bicubic" else PhotoDownsample(scales, bicubic=0.25)
 
 
 TASK = SuperResolve()
