@@ -107,7 +107,7 @@ class PhotoDownsample:
         if rng.random() < self.bicubic:
             return PhotoDownsampleParams(scale)
         small = (shape[0] // scale, shape[1] // scale, *shape[2:])
-        soft, noisy, saved = rng.random(3) < (0.35, 0.4, 0.7)
+        soft, noisy, saved = rng.random(3) < (0.35, 0.5, 0.75)
         noise = GaussianNoise(self.sigma, clip=1.0, gray_equal=1.0)
         return PhotoDownsampleParams(
             scale,
