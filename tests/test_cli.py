@@ -81,7 +81,7 @@ def test_every_flag_is_documented(capsys):
         (["train", "denoize", "a"], "No such command 'denoize'. Did you mean 'denoise'?"),
         (["denoise", "nowhere.png"], "nowhere.png"),
         (["denoise"], "INPUT"),
-        (["denoise", "{picture}", "--strength", "2"], "--strength"),
+        (["denoise", "{picture}", "--strength", "3"], "--strength"),
         (["denoise", "{picture}", "--nonsense"], "--nonsense"),
         (["denoise", "{picture}", "--device", "cuda:77"], "this machine has"),
         (["denoise", "{picture}", "--device", "toaster"], "unknown device 'toaster'"),

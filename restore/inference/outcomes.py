@@ -42,7 +42,7 @@ class Outcome:
 
     size: (width, height) of the output. seconds: of computing. note: how the file differs from what was asked
     for. found: what a person should know of the picture. mask_share: of its pixels that are to be restored,
-    0 to 1; None where there is no mask.
+    0 to 1; None where there is no mask. change: see `Restored.change`.
     """
 
     job: Job
@@ -54,6 +54,7 @@ class Outcome:
     skipped: bool = False
     found: str | None = None
     mask_share: float | None = None
+    change: float | None = None
     copied: bool = False
     examined: bool = False
 
@@ -94,6 +95,7 @@ def success(job: Job, restored: Restored, writing: Writing, seconds: float, *, c
         seconds=seconds,
         found=found,
         mask_share=share,
+        change=restored.change,
         copied=copied,
         examined=writing.dry_run,
     )

@@ -33,6 +33,7 @@ from restore.tasks.base import Finding, Head, Window
 # whole picture and the tiles are at most 2.6 levels of 255 apart with 24 pixels, 2.0 with 32, 0.9 with 40, 0.5
 # with 48 and 0.02 with 64. Blending the surroundings instead of cutting them off is worse at each of these.
 ENOUGH = 48
+SAMPLED = 250_000  # pixels that tell how much a picture has changed
 
 
 def load(
@@ -52,7 +53,7 @@ def load(
 
     model: a shipped variant or a weights file (the default weights if None). tile: side of a tile in
     pixels (0: as large as memory allows). overlap: what a tile sees beyond itself (None: as far as
-    matters). strength: from 0, the input, to 1, the restored picture. tta: average over
+    matters). strength: from 0, the input, to 1, the restored picture, and for denoise to 2. tta: average over
     the eight symmetries (eight times the work). compile: through torch.compile, which takes long for the
     first picture of a size. options: those of the task, such as `scale`.
     Raises UsageError (also as WeightsError, DeviceError) for anything that is not there or does not fit.
@@ -101,8 +102,11 @@ class Restorer:
     ) -> None:
         if tile < 0 or (overlap is not None and overlap < 0):
             raise UsageError("tile and overlap are sizes in pixels, from 0")
-        if not 0 <= strength <= 1:
-            raise UsageError(f"strength goes from 0 to 1; got {strength}")
+        if not 0 <= strength <= head.most_strength:
+            raise UsageError(f"strength goes from 0 to {head.most_strength:g}; got {strength}")
+        if strength > 1:
+            head = head.stronger(strength)
+        head.check(network)
         self.head, self.options, self.device, self.dtype, self.header = head, options, device, dtype, header
         self.tile, self.strength, self.tta = tile, strength, tta
         self.overlap = min(network.radius, ENOUGH) if overlap is None else overlap
@@ -139,7 +143,9 @@ class Restorer:
             bands.enlarge(alpha[..., None], enlarged)
             alpha = enlarged[..., 0]
         pixels, finding = self._restore(image.pixels, mask)
-        return Restored(replace(image, pixels=pixels, alpha=alpha), finding.mask, finding.nothing, finding.note)
+        change = _change(image.pixels, pixels)
+        note = finding.note or ("" if change is None else self.head.told(change))
+        return Restored(replace(image, pixels=pixels, alpha=alpha), finding.mask, finding.nothing, note, change)
 
     def at_once(self, image: Image) -> int:
         """How many pictures of this one's size `restore_all` had best be given; 1 where more are no quicker."""
@@ -239,6 +245,15 @@ def _colour(image: np.ndarray) -> np.ndarray:
 def _pixels(image: np.ndarray, window: Window) -> np.ndarray:
     """What the network sees of (H,W,3): float32, white at 1."""
     return to_float(image[window.slices])
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> float | None:
+    """The root mean square difference of (H,W,C), of 255, on an even sample of a large picture; None for other sizes."""
+    if before.shape != after.shape:
+        return None
+    step = max(1, int((before.shape[0] * before.shape[1] / SAMPLED) ** 0.5))
+    first, second = (to_float(image[::step, ::step]) for image in (before, after))
+    return 255 * float(np.sqrt(np.mean(np.square(first - second))))
 
 
 def _options(kind: type[Options], values: dict[str, Any]) -> Options:

@@ -92,8 +92,20 @@ class Head:
     scale = 1  # how many times larger the restored picture is
     colours = False  # whether a gray picture may become a coloured one
     upright = False  # whether a picture on its head is another one: `tta` then mirrors only
+    most_strength = 1.0  # beyond 1: `stronger` says how
     tiles = True  # whether tiles go through the network; else `analyse` has done that, and `finish` gets no output
     training_stage = ""  # what `run` is told in training
+
+    def check(self, network: Architecture) -> None:
+        """Raises UsageError where a network cannot do what this head is asked for."""
+
+    def stronger(self, strength: float) -> Head:
+        """This head for a strength above 1; only called where `most_strength` is."""
+        return self
+
+    def told(self, change: float) -> str:
+        """What a person is told of a picture whose values changed by `change` of 255 (root mean square)."""
+        return ""
 
     def analyse(self, image: np.ndarray, options: Any, look: Look, mask: np.ndarray | None = None) -> Any:
         """What there is to do, and what the tiles have to know of the whole picture (H,W,3), in its own dtype.

@@ -6,7 +6,7 @@ et al. 2021): one network for both, which two planes beside the picture tell apa
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,28 @@ from restore.corruptions.gaussian_noise import GaussianNoise
 from restore.corruptions.jpeg_compression import JpegCompression
 from restore.corruptions.resampled import Resampled
 from restore.corruptions.signal_noise import PoissonNoise, SpeckleNoise
+from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float
-from restore.tasks.base import Case, Head, Sample, Variant, Window, as_planes
+from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window, as_planes
 from restore.tasks.flat import flat_areas
 from restore.tasks.spec import TASKS, DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
 
 REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
 LEVEL_PLANES = 2  # beside RGB: whether the level is told, and the level
+HARDLY = 1.0  # of 255: a change that nobody sees
+SEEN = 512  # pixels a side of what tells how strong noise is
 LEVEL_UNIT = 50.0  # of 255: the level that is 1 in its plane
 DRIFT = 2 / 255  # by which a network changes an area of one value without meaning to
+
+
+@dataclass(frozen=True)
+class Level(Finding):
+    """sigma: the level of 255 that the network is told, None where it is not."""
+
+    sigma: float | None = None
 
 
 class DenoiseHead(Head):
@@ -39,14 +49,44 @@ class DenoiseHead(Head):
 
     Noise changes every pixel, so this touches no noisy picture; it keeps the white of a scan's border
     white, and the flat areas of drawings flat. sigma: the level of 255 that the network is told; None: it is not.
-    told: in training, the share of patches whose level it is told.
+    factor: by which that level, or what the network finds by itself, is multiplied. share: in training, that of
+    patches whose level it is told.
     """
 
-    def __init__(self, sigma: float | None = None, told: float = 0.0) -> None:
-        self.sigma, self.told = sigma, told
+    most_strength = 2.0
 
-    def planes(self, pixels: np.ndarray, context: Any, window: Window) -> torch.Tensor:
-        return torch.cat([as_planes(pixels), level_planes(self.sigma, pixels.shape[:2])])
+    def __init__(self, sigma: float | None = None, factor: float = 1.0, share: float = 0.0) -> None:
+        self.sigma, self.factor, self.share = sigma, factor, share
+
+    def check(self, network: Architecture) -> None:
+        if (self.sigma is not None or self.factor > 1) and planes_of(network) < 3 + LEVEL_PLANES:
+            raise UsageError(
+                "these weights cannot be told a noise level, which --sigma and a --strength above 1 do; use others with -m"
+            )
+
+    def stronger(self, strength: float) -> Head:
+        return DenoiseHead(self.sigma, strength, self.share)
+
+    def told(self, change: float) -> str:
+        if change < HARDLY:
+            return f"hardly any noise found: {change:.1f} levels changed"
+        return f"noise about {change:.{0 if change >= 3 else 1}f} of 255 removed"
+
+    def analyse(self, image: np.ndarray, options: Any, look: Look, mask: np.ndarray | None = None) -> Level:
+        sigma = self.sigma
+        if self.factor > 1:
+            sigma = self.factor * (self._level(image, look) if sigma is None else sigma)
+        return Level(sigma=sigma)
+
+    def _level(self, image: np.ndarray, look: Look) -> float:
+        """What the network takes off by itself from the middle of a picture (H,W,3), of 255."""
+        top, left = (max(0, side - SEEN) // 2 for side in image.shape[:2])
+        middle = as_planes(image[top : top + SEEN, left : left + SEEN])
+        output = look.whole(torch.cat([middle, level_planes(None, middle.shape[1:])]))
+        return 255 * float((output - middle).square().mean().sqrt())
+
+    def planes(self, pixels: np.ndarray, context: Level, window: Window) -> torch.Tensor:
+        return torch.cat([as_planes(pixels), level_planes(context.sigma, pixels.shape[:2])])
 
     def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
         """Weights without planes for the level get the picture alone."""
@@ -61,7 +101,7 @@ class DenoiseHead(Head):
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         """The level of a patch, which is what the damage changed, for the share of patches that is told."""
         sigma = None
-        if rng.random() < self.told:
+        if rng.random() < self.share:
             change = to_float(damaged.image) - to_float(clean)
             sigma = 255 * float(np.sqrt(np.mean(np.square(change))))
         return np.ascontiguousarray(level_planes(sigma, clean.shape[:2]).numpy().transpose(1, 2, 0))
@@ -147,7 +187,7 @@ class Denoise:
 
     def variants(self, damage: NoiseTraining) -> list[Variant]:
         white = GaussianNoise(damage.sigma, damage.clip, gray_equal=1.0)
-        return [Variant(_operator(damage, white), DenoiseHead(told=damage.told))]
+        return [Variant(_operator(damage, white), DenoiseHead(share=damage.told))]
 
     def cases(self, damage: NoiseOptions) -> list[Case]:
         """A line for each kind of damage.

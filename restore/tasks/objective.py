@@ -83,14 +83,18 @@ class RestorationObjective:
         Over their centres; of tasks that take in a whole scene, over all of each, shrunk. Pairs (H,W,6) are a case
         of their own.
         """
+        return self._scores(network, pictures)
+
+    def _scores(self, network: Architecture | None, pictures: Sequence[np.ndarray]) -> dict[str, float]:
+        """The mean score of each case; without a network, of the damaged pictures as they are."""
         scores = {}
+        cases = self.task.cases(self.damage)
         pairs = [_centre(picture, VALIDATED) for picture in pictures if picture.shape[-1] > 3]
         pictures = [picture for picture in pictures if picture.shape[-1] == 3]
         if pairs:
-            scores["pairs"] = float(np.mean([self._paired(network, pair) for pair in pairs]))
-        if not pictures:
-            return scores
-        for number, case in enumerate(self.task.cases(self.damage)):
+            made = [self._pair(network, cases[0], pair) for pair in pairs]
+            scores["pairs"] = float(np.mean([cases[0].value(restored, clean, bad) for bad, restored, clean in made]))
+        for number, case in enumerate(cases if pictures else ()):
             found = []
             for index, picture in enumerate(pictures):
                 damaged, restored, clean = self._restored(network, case, picture, (number, index))
@@ -98,12 +102,9 @@ class RestorationObjective:
             scores[case.label] = float(np.nanmean(found))
         return scores
 
-    def _paired(self, network: Architecture, pair: np.ndarray) -> float:
-        """The score of a pair (H,W,6)."""
-        case = self.task.cases(self.damage)[0]
-        damaged = Corrupted(pair[..., 3:])
-        restored = restore_whole(network, case.variant.head, damaged.image, self.task.spec.options())
-        return case.value(restored, pair[..., :3], damaged)
+    def untouched(self, pictures: Sequence[np.ndarray]) -> dict[str, float]:
+        """What `validate` would give if nothing was restored."""
+        return self._scores(None, pictures)
 
     def preview(self, network: Architecture, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Corrupted, restored and clean centre of a picture, in the hardest case; of a pair the clean part."""
@@ -111,17 +112,31 @@ class RestorationObjective:
         damaged, restored, clean = self._restored(network, self.task.cases(self.damage)[-1], picture, (0, 0))
         return np.broadcast_to(damaged.image, (*damaged.image.shape[:2], 3)), restored, clean
 
+    def _pair(
+        self, network: Architecture | None, case: Case, pair: np.ndarray
+    ) -> tuple[Corrupted, np.ndarray, np.ndarray]:
+        """Corrupted, restored and clean of (H,W,6)."""
+        damaged = Corrupted(pair[..., 3:])
+        return damaged, self._answer(network, case, damaged), pair[..., :3]
+
     def _restored(
-        self, network: Architecture, case: Case, picture: np.ndarray, seed: tuple[int, int]
+        self, network: Architecture | None, case: Case, picture: np.ndarray, seed: tuple[int, int]
     ) -> tuple[Corrupted, np.ndarray, np.ndarray]:
         variant = case.variant
         rng = np.random.default_rng(seed)
         picture = _centre(picture, VALIDATED) if variant.coverage is None else _shrunk(picture, VALIDATED)
         params = variant.corruption.sample(picture.shape, rng)
         damaged = variant.corruption.apply(picture, params)
+        return damaged, self._answer(network, case, damaged), variant.corruption.target(picture, params)
+
+    def _answer(self, network: Architecture | None, case: Case, damaged: Corrupted) -> np.ndarray:
+        """A damaged picture restored, or left as it is without a network, at the size of the clean one."""
+        head = case.variant.head
+        if network is None:
+            untouched = head.untouched(damaged.image)
+            return np.broadcast_to(untouched, (*untouched.shape[:2], 3))
         mask = damaged.mask if case.given else None
-        restored = restore_whole(network, variant.head, damaged.image, self.task.spec.options(), mask)
-        return damaged, restored, variant.corruption.target(picture, params)
+        return restore_whole(network, head, damaged.image, self.task.spec.options(), mask)
 
 
 def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Corrupted, np.ndarray]:

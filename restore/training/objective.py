@@ -51,6 +51,10 @@ class Objective(Protocol):
         """Scores by label, higher is better; their mean is what weights are chosen by."""
         ...
 
+    def untouched(self, pictures: Sequence[np.ndarray]) -> dict[str, float]:
+        """What `validate` would give if nothing was restored; empty where that means nothing."""
+        ...
+
     def preview(self, network: Any, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Corrupted, restored and clean (H,W,3), to look at."""
         ...
