@@ -37,7 +37,9 @@ OPERATORS = [
     SpeckleNoise(),
     Resampled(FilmGrain()),
     Choice((Part(CameraNoise(), 1), Part(JpegCompression((15, 80)), 1))),
-    Degradation((Part(FilmGrain(), 0.9), Part(PoissonNoise(), 0.9)), twice=0.5, last=Part(JpegCompression((15, 80)), 1)),
+    Degradation(
+        (Part(FilmGrain(), 0.9), Part(PoissonNoise(), 0.9)), twice=0.5, last=Part(JpegCompression((15, 80)), 1)
+    ),
 ]
 operators = pytest.mark.parametrize("operator", OPERATORS, ids=lambda o: type(o).__name__)
 
@@ -209,13 +211,13 @@ def test_demosaicing(method, red, photo):
 
 
 def test_a_camera_without_noise_gives_the_picture(photo):
-    """Back to the sensor and developed again, whatever white balance, colour matrix and tone curve: only the mosaic shows."""
+    """Back to the sensor and developed again, whatever the white balance, colours and tone curve."""
     soft = cv2.GaussianBlur(photo, (0, 0), 1.5)
     assert psnr(CameraNoise().apply(soft, CAMERA).image, soft) > 40
 
 
 def test_camera_noise_is_of_its_kind(photo):
-    """Its strength follows the light, neighbours and channels are related, and the camera's smoothing takes colour off."""
+    """It is as strong as told, neighbours are related, and the camera's smoothing takes colour off."""
     flat = np.full((200, 200, 3), 120, np.uint8)
     noisy = replace(CAMERA, shot=3e-3, read=1e-3)
 
@@ -289,9 +291,7 @@ def test_resampled_noise_keeps_the_picture(factor, photo):
     assert psnr(Resampled(GaussianNoise()).apply(photo, none).image, photo) > 50
     flat = np.full_like(photo, 128)
     grain = to_float(
-        Resampled(GaussianNoise())
-        .apply(flat, replace(none, inner=replace(none.inner, sigma=20.0)))
-        .image
+        Resampled(GaussianNoise()).apply(flat, replace(none, inner=replace(none.inner, sigma=20.0))).image
     ) - to_float(flat)
     beside = np.corrcoef(grain[:, 1:, 0].ravel(), grain[:, :-1, 0].ravel())[0, 1]
     if factor < 1:

@@ -305,12 +305,14 @@ def test_training_says_where_it_stands(folder, tmp_path):
     train(objective(), request(folder, tmp_path / "out.safetensors", steps=2, lr=1e-9), report=said.append, bar=True)
     assert any("2 steps are few" in text for text in said)
     wrote = next(text for text in said if text.startswith("wrote "))
-    before, after = (float(text) for text in re.search(r"as they are ([\d.]+) dB, restored ([\d.]+) dB", wrote).groups())
+    before, after = (
+        float(text) for text in re.search(r"as they are ([\d.]+) dB, restored ([\d.]+) dB", wrote).groups()
+    )
     assert 20 < before < 30
     assert ("worse than the input, train longer or start with `--init default`" in wrote) == (after <= before)
     said.clear()
     run = objective()
-    run.validate = lambda network, pictures: {label: 1.0 for label in run.untouched(pictures)}
+    run.validate = lambda network, pictures: dict.fromkeys(run.untouched(pictures), 1.0)
     train(run, request(folder, tmp_path / "bad.safetensors", steps=2, lr=1e-9), report=said.append, bar=True)
     assert any(text.startswith("wrote ") and "restored 1.00 dB: worse than the input" in text for text in said)
 

@@ -24,7 +24,8 @@ class CameraNoiseParams:
     tone: strength of the S-shaped tone curve, 0 to 1. shot, read: the variance of the sensor's noise is
     `shot * light + read**2`, with the brightest light at 1. red: row and column of red in the Bayer pattern, 0 or 1.
     demosaicing: one of DEMOSAICINGS. smoothing: standard deviation in pixels of the blur of colour with which the
-    camera removes its noise, 0 for none. sharpening: how much of what a blur of 1 pixel takes away is added. seed: of the noise.
+    camera removes its noise, 0 for none. sharpening: how much of what a blur of 1 pixel takes away is added. seed: of
+    the noise.
     """
 
     gains: tuple[float, float]

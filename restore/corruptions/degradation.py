@@ -66,7 +66,8 @@ class Degradation:
 
     After Zhang et al. 2021 (BSRGAN) and 2022 ("Practical blind denoising"), and Wang et al. 2021 (Real-ESRGAN).
     parts: damages that keep the size of a picture; in each round every one comes with the probability `share`.
-    twice: share with two rounds. last: a damage that ends all of them, such as the JPEG file that a picture comes in, with its probability.
+    twice: share with two rounds. last: a damage that ends all of them, such as the JPEG file that a picture comes in,
+    with its probability.
     Raises UsageError for a probability outside [0, 1].
     """
 

@@ -18,7 +18,7 @@ from restore.pixels import to_dtype, to_float
 
 
 def _triangle(x: np.ndarray) -> np.ndarray:
-    return np.maximum(0.0, 1 - np.abs(x))
+    return np.asarray(np.maximum(0.0, 1 - np.abs(x)))
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:
@@ -53,7 +53,7 @@ def _taps(kernel: str, scale: int) -> np.ndarray:
     side = int(np.ceil(reach * scale))
     offsets = np.arange(-side, side) + 0.5 if scale % 2 == 0 else np.arange(-side, side + 1).astype(float)
     weights = function(offsets / scale)
-    return (weights / weights.sum()).astype(np.float32)
+    return np.asarray(weights / weights.sum(), np.float32)
 
 
 def _shrunk(image: np.ndarray, scale: int, kernel: str) -> np.ndarray:

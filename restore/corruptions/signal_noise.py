@@ -52,7 +52,10 @@ class PoissonNoise:
 
 @dataclass(frozen=True)
 class SpeckleNoiseParams:
-    """deviation: of the factor that each value is multiplied by. equal: one factor for all channels. seed: of the noise."""
+    """deviation: of the factor that each value is multiplied by. equal: one factor for all channels.
+
+    seed: of the noise.
+    """
 
     deviation: float
     equal: bool

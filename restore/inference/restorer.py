@@ -248,7 +248,7 @@ def _pixels(image: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> float | None:
-    """The root mean square difference of (H,W,C), of 255, on an even sample of a large picture; None for other sizes."""
+    """The root mean square difference of (H,W,C), of 255, on an even sample of large pictures; None for other sizes."""
     if before.shape != after.shape:
         return None
     step = max(1, int((before.shape[0] * before.shape[1] / SAMPLED) ** 0.5))

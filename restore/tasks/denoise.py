@@ -61,7 +61,8 @@ class DenoiseHead(Head):
     def check(self, network: Architecture) -> None:
         if (self.sigma is not None or self.factor > 1) and planes_of(network) < 3 + LEVEL_PLANES:
             raise UsageError(
-                "these weights cannot be told a noise level, which --sigma and a --strength above 1 do; use others with -m"
+                "these weights cannot be told a noise level, which --sigma and a --strength above 1 do; "
+                "use others with -m"
             )
 
     def stronger(self, strength: float) -> Head:

@@ -40,8 +40,8 @@ class Request:
 
     val: folders to choose by; without them some training pictures are held out.
     corrupted: a folder of corrupted pictures; those clean ones that have a namesake there are pairs, which the share
-    `paired` of the patches comes from. init: a weights file to start from. resume: go on from the checkpoint beside `out`.
-    stop_after: minutes after which to pause. cache: bytes of decoded pictures to keep in memory.
+    `paired` of the patches comes from. init: a weights file to start from. resume: go on from the checkpoint beside
+    `out`. stop_after: minutes after which to pause. cache: bytes of decoded pictures to keep in memory.
     """
 
     folders: Sequence[Path]
