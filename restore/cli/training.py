@@ -50,7 +50,8 @@ class TrainFlags:
     lr: float = option(1e-3, "Peak learning rate.")
     optimizer: str = option("muon", "How weights follow the gradient.", choices=("muon", "adamw"))
     loss: str = option("l1", "How pixels are compared.", choices=("l1", "charbonnier", "mse", "psnr"))
-    mse_share: float = option(0.0, "Last share of the steps, where the loss is mse.", min=0.0, max=1.0)
+    mse_share: float = option(0.0, "Last share of the steps, where the loss is that of --late-loss.", min=0.0, max=1.0)
+    late_loss: str = option("mse", "The loss of those steps.", choices=("l1", "charbonnier", "mse", "psnr"))
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones kept; 0 keeps the last.")
     precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16")
     device: str = option("auto", "Where to train.", metavar="auto|cpu|mps|cuda|cuda:N")
@@ -105,6 +106,7 @@ def _body(spec: TaskSpec) -> Any:
             ema=flags.ema,
             loss=flags.loss,
             mse_share=flags.mse_share,
+            late_loss=flags.late_loss,
             seed=flags.seed,
             precision=flags.precision,
             device=flags.device,

@@ -20,8 +20,8 @@ class Settings:
     """steps: optimiser steps of the whole run, over which the learning rate rises and falls.
 
     lr: its peak. optimizer: muon or adamw. ema: decay of the averaged weights, which are the ones kept. loss: how
-    values are compared (l1, charbonnier, mse or psnr); mse_share: the last share of the steps, where mse takes over: L1
-    learns quicker, and PSNR is about squares in the end. precision: fp32 or bf16.
+    values are compared (l1, charbonnier, mse or psnr); mse_share: the last share of the steps, where `late_loss` takes
+    over: L1 learns quicker, and PSNR is about squares in the end. precision: fp32 or bf16.
     validate_every: steps between validations. All of these shape the weights: a resumed run keeps them.
     Raises UsageError for numbers that make no run.
     """
@@ -34,6 +34,7 @@ class Settings:
     ema: float = 0.999
     loss: str = "l1"
     mse_share: float = 0.0
+    late_loss: str = "mse"
     precision: str = "fp32"
     validate_every: int = 500
 
@@ -47,8 +48,9 @@ class Settings:
             raise UsageError(f"ema must be from 0 to below 1; got {self.ema}")
         if not 0 <= self.mse_share <= 1:
             raise UsageError(f"mse-share must be from 0 to 1; got {self.mse_share}")
-        if self.loss not in DISTANCES:
-            raise unknown_name("loss", self.loss, DISTANCES)
+        for loss in (self.loss, self.late_loss):
+            if loss not in DISTANCES:
+                raise unknown_name("loss", loss, DISTANCES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
 
@@ -62,7 +64,7 @@ class Settings:
 
     def distance_at(self, step: int) -> Distance:
         """How step `step` compares values."""
-        return DISTANCES["mse" if step >= self.steps * (1 - self.mse_share) else self.loss]
+        return DISTANCES[self.late_loss if step >= self.steps * (1 - self.mse_share) else self.loss]
 
     def ema_at(self, step: int) -> float:
         """The decay of the average after step `step`: shorter at first, when the weights change most."""

@@ -58,6 +58,7 @@ class Request:
     ema: float = 0.999
     loss: str = "l1"
     mse_share: float = 0.0
+    late_loss: str = "mse"
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
@@ -218,6 +219,7 @@ def _settings(
         ema=request.ema,
         loss=request.loss,
         mse_share=request.mse_share,
+        late_loss=request.late_loss,
         precision=precision,
     )
     if past is not None:
