@@ -210,7 +210,7 @@ def test_train_flags(photo, tmp_path, capsys, monkeypatch):
     header = weights.read_header(out)
     assert header.config["scales"] == [2, 4]
     assert header.config["widths"] == [8]
-    assert set(header.scores) == {"x2", "x4"}
+    assert set(header.scores) == {"x2 photo", "x4 photo", "x2 bicubic", "x4 bicubic"}
     made = header.provenance
     assert (made["steps"], made["batch_size"], made["patch"], made["lr"], made["seed"], made["precision"]) == (
         3, 2, 16, 1e-4, 3, "fp32",

@@ -27,7 +27,8 @@ from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window, as_planes
 from restore.tasks.flat import flat_areas
-from restore.tasks.spec import TASKS, DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
+from restore.tasks.noise_options import DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
+from restore.tasks.spec import TASKS
 
 REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
 LEVEL_PLANES = 2  # beside RGB: whether the level is told, and the level
@@ -95,9 +96,10 @@ class DenoiseHead(Head):
 
     def finish(self, output: torch.Tensor, pixels: np.ndarray, context: Any, window: Window) -> np.ndarray:
         restored = super().finish(output, pixels, context, window)
-        # JPEG makes areas of one value too, steps between them: more than such a drift is meant.
+        # JPEG makes areas of one value too, with steps between them: more than a drift is meant there.
         drift = np.abs(restored - pixels).max(axis=-1) < DRIFT
-        return np.where((flat_areas(pixels) & drift)[..., None], pixels, restored)
+        ends = ((pixels <= 0) | (pixels >= 1)).all(axis=-1)
+        return np.where((flat_areas(pixels) & (drift | ends))[..., None], pixels, restored)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         """The level of a patch, which is what the damage changed, for the share of patches that is told."""
@@ -122,7 +124,7 @@ def level_planes(sigma: float | None, size: tuple[int, ...]) -> torch.Tensor:
 
 def planes_of(network: Any) -> int:
     """How many planes a network takes."""
-    return int(getattr(network, "module", network).config.in_channels)
+    return int(getattr(getattr(getattr(network, "module", network), "config", None), "in_channels", 3))
 
 
 def photographs(white: Corruption[Any]) -> Choice:

@@ -6,110 +6,18 @@ contract tests follow from the entry.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from restore.errors import UsageError, unknown_name
+from restore.tasks.noise_options import DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
+from restore.tasks.options import NoOptions, Options, option
 
 if TYPE_CHECKING:
     from restore.tasks.base import Task
 
-
-def option(default: Any, help: str, **flag: Any) -> Any:
-    """A dataclass field that becomes a command-line flag.
-
-    flag: `flags` (a tuple of short forms), `min`, `max`, `choices`, `metavar`.
-    """
-    return field(default=default, metadata={"help": help, **flag})
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a person may ask of a task when restoring; subclasses add fields made by `option`."""
-
-    def __post_init__(self) -> None:
-        for known in fields(self):
-            value, choices = getattr(self, known.name), known.metadata.get("choices")
-            if choices and value not in choices:
-                raise UsageError(f"{known.name} must be one of {', '.join(map(str, choices))}; got {value}")
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """What is not as by default, by its name."""
-        plain, values = asdict(type(self)()), asdict(self)
-        return {name: value for name, value in values.items() if value != plain[name]}
-
-
-@dataclass(frozen=True)
-class NoOptions(Options):
-    """A task with nothing to choose."""
-
-
-NOISES = ("white", "camera", "grain", "jpeg", "photo")
-
-
-@dataclass(frozen=True)
-class DenoiseOptions(Options):
-    """What a person knows of the noise.
-
-    Raises UsageError for a level below 0 or above 255.
-    """
-
-    sigma: float | None = option(
-        None,
-        "How strong the noise is, as a standard deviation of 255, where you know it or want more or less taken off; "
-        "otherwise it is judged by the picture.",
-        min=0.0,
-        max=255.0,
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sigma is not None and not 0 <= self.sigma <= 255:
-            raise UsageError(f"sigma goes from 0 to 255; got {self.sigma}")
-
-
-@dataclass(frozen=True)
-class NoiseOptions(Options):
-    """The kind of noise, and its level."""
-
-    noise: str = option(
-        "white",
-        "What damages: white Gaussian noise, a camera's noise, film grain, JPEG compression, or photo: any of these.",
-        choices=NOISES,
-    )
-    sigma: tuple[float, float] = option(
-        (0.0, 55.0),
-        "Level of white noise on the 0-255 scale: one number, or the lowest and highest.",
-        metavar="LOW[,HIGH]",
-    )
-
-
-@dataclass(frozen=True)
-class NoiseTraining(NoiseOptions):
-    """The noise that a denoiser is trained against."""
-
-    noise: str = option(
-        "photo",
-        "What to learn: white Gaussian noise, a camera's noise, film grain, JPEG compression, or photo: all of these.",
-        choices=NOISES,
-    )
-    clip: float = option(
-        0.25, "Share of patches of white noise that is clipped and rounded, as files hold it.", min=0.0, max=1.0
-    )
-    gray: float = option(0.06, "Share of patches turned gray, with equal noise in all channels.", min=0.0, max=1.0)
-    vivid: float = option(0.1, "Share of patches with stronger or exchanged colours.", min=0.0, max=1.0)
-    told: float = option(
-        0.4, "Share of patches whose noise level the network is told, if it has planes for it.", min=0.0, max=1.0
-    )
-
-
-@dataclass(frozen=True)
-class NoiseTrial(NoiseOptions):
-    """The noise that a denoiser is measured against."""
-
-    clipped: bool = option(False, "Clip and round white noise, as files hold it; papers do not.")
+__all__ = ["TASKS", "NoOptions", "Options", "TaskSpec", "option", "task_spec"]
 
 
 @dataclass(frozen=True)

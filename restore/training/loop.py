@@ -27,18 +27,16 @@ from restore.training.optimizers import optimizer
 from restore.training.pictures import Pictures
 from restore.training.settings import MAX_NORM, Settings
 from restore.training.signals import interruptible
+from restore.training.standing import Standing
 
 CHECK_EVERY = 10  # steps between looks at the loss: a look waits for the GPU
 PREVIEWS = 4
-WORSE = "worse than the input, train longer or start with `--init default`"
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: `finished`, `paused` (--stop-after) or `interrupted` (Ctrl-C), and the best scores so far.
-
-    standing: how they stand beside doing nothing, in words; empty where that means nothing.
-    """
+    """How a run ended: `finished`, `paused` (--stop-after) or `interrupted` (Ctrl-C), and the best scores so far;
+    standing: how they stand beside doing nothing."""
 
     status: str
     step: int
@@ -104,7 +102,7 @@ class Run:
             fresh = network.state_dict()
             network.load_state_dict(fresh | {name: init[name] for name in fresh if name in init})
         self.progress = Progress()
-        self._untouched: dict[str, float] | None = None
+        self._standing = Standing(objective, validation)
         chosen = optimizer(
             settings.optimizer, network, settings.lr, fused=not hardware.cpu, half=settings.precision == "bf16"
         )
@@ -157,8 +155,8 @@ class Run:
         if log:
             log.close()
         done = self.progress.step >= self.settings.steps
-        standing = self._standing(self.progress.best_scores)
-        return Result("finished" if done else status, self.progress.step, self.progress.best_scores, standing)
+        best = self.progress.best_scores
+        return Result("finished" if done else status, self.progress.step, best, self._standing(best))
 
     def best_weights(self) -> dict[str, torch.Tensor]:
         """The averaged weights that scored best on validation, or the latest good ones before any was."""
@@ -242,28 +240,13 @@ class Run:
         shown = ", ".join(f"{label} {value:.2f}" for label, value in scores.items())
         rate = self.progress.step * self.settings.batch_size / max(self.progress.seconds, 1e-9)
         steps.clear()
-        standing = self._standing(scores)
-        self.report(
-            f"step {self.progress.step}/{self.settings.steps}: {shown} dB ({rate:.0f} images/s)"
-            f"{f'; {standing}' if standing else ''}"
-        )
+        told = "; ".join(filter(None, [f"{shown} dB ({rate:.0f} images/s)", self._standing(scores)]))
+        self.report(f"step {self.progress.step}/{self.settings.steps}: {told}")
         log.numbers(self.progress.step, {f"validation/{label}": value for label, value in scores.items()})
         with self.accelerator.autocast():
             log.pictures(
                 self.progress.step, [self.objective.preview(self.average, p) for p in self.validation[:PREVIEWS]]
             )
-
-    def _standing(self, scores: dict[str, float]) -> str:
-        """How scores of the validation pictures stand beside doing nothing."""
-        if not scores:
-            return ""
-        if self._untouched is None:
-            self._untouched = self.objective.untouched(self.validation)
-        if self._untouched.keys() != scores.keys():
-            return ""
-        before, after = (float(np.mean(list(values.values()))) for values in (self._untouched, scores))
-        worse = "" if after > before else f": {WORSE}"
-        return f"as they are {before:.2f} dB, restored {after:.2f} dB{worse}"
 
     def _copy(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.average.state_dict().items()}
