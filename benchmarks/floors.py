@@ -1,4 +1,4 @@
-"""Says whether weights of inpaint, dewatermark and colorize hold their floors on the frozen sets.
+"""Says whether weights hold their floors on the frozen sets: the defaults of every task, or those named.
 
     RESTORE_DATA=... python benchmarks/floors.py [-m FILE ...] [--sheets FOLDER]
 
@@ -28,13 +28,15 @@ from restore.evaluation.evaluate import Model, all_methods, evaluate
 from restore.evaluation.protocols import eight_bit
 from restore.evaluation.report import worst_window
 from restore.evaluation.results import Results, mean
-from restore.evaluation.trials import Entry, Method, Trial, find_entries, trials
+from restore.evaluation.trials import Entry, Method, Prediction, Trial, find_entries, trials
 from restore.images import Image, write_image
 from restore.tasks import TASKS
 from restore.tasks.base import load_task
 
 CELL, GAP = 240, 8  # pixels, of a contact sheet
 TRIPLES = 2  # side by side on it
+STRENGTHS = (3, 6, 10, 15)  # h of non-local means: what is hard to choose for a picture is chosen for a whole set
+UNCHANGED = 99.0  # dB, for pictures that come back as they were: infinity has no mean
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,17 @@ Judge = Callable[[Results], Iterator[Line]]
 
 @dataclass(frozen=True)
 class Bench:
-    """A set of the benchmark, and what is asked of it. judge: results -> lines."""
+    """A set of the benchmark, and what is asked of it. judge: results -> lines.
+
+    rivals: who takes part beside the model; None: the baselines of the task.
+    """
 
     title: str
     judge: Judge
     clean: str
     corrupted: str | None = None
     masks: str | None = None
+    rivals: tuple[Method, ...] | None = None
 
     def entries(self, bench: Path, limit: int | None) -> list[Entry]:
         """Its pictures below the folder `bench`."""
@@ -135,6 +141,56 @@ def _colorize(results: Results) -> Iterator[Line]:
     yield Line("correlation of ab", mean(_values(results, case, model, "ab_correlation")), "")
 
 
+def _non_local_means(strength: int) -> Method:
+    def restore(trial: Trial) -> Prediction:
+        image = np.ascontiguousarray(eight_bit(trial.damage.image)[..., ::-1])  # OpenCV takes BGR
+        return Prediction(
+            np.asarray(cv2.fastNlMeansDenoisingColored(image, None, strength, strength, 7, 21))[..., ::-1]
+        )
+
+    about = f"OpenCV fastNlMeansDenoisingColored, h = hColor = {strength}, patch 7, search 21"
+    return Method(f"nl-means {strength}", "baseline", about, restore)
+
+
+NON_LOCAL_MEANS = tuple(_non_local_means(strength) for strength in STRENGTHS)
+
+
+def _over_rivals(floor: float | None, absolute: float | None = None) -> Judge:
+    """PSNR, and what it is over the best of all others, the damaged picture as it is among them."""
+
+    def judge(results: Results) -> Iterator[Line]:
+        (case,), model = results.cases, results.methods[-1].name
+        values = _values(results, case, model, "psnr")
+        yield Line(f"{case}: PSNR", mean(values), floor=absolute)
+        rival, gain = _over(results, case, model, [method.name for method in results.methods[:-1]], "psnr")
+        yield Line(f"{case}: over {rival}", gain, floor=floor)
+        before = _values(results, case, results.methods[0].name, "psnr")
+        least = min(range(len(values)), key=lambda number: values[number] - before[number])
+        picture = results.of(case, model)[least].picture
+        yield Line(f"{case}: least gain over the picture as it is ({picture})", values[least] - before[least])
+
+    return judge
+
+
+def _undamaged(least: float) -> Judge:
+    def judge(results: Results) -> Iterator[Line]:
+        values = [min(v, UNCHANGED) for v in _values(results, "pairs", results.methods[-1].name, "psnr")]
+        yield Line("PSNR of pictures without damage", mean(values), floor=least)
+        yield Line("lowest of them", min(values))
+
+    return judge
+
+
+def _denoise(kind: str, floor: float, rivals: tuple[Method, ...] = NON_LOCAL_MEANS) -> Bench:
+    where = "damaged/denoise"
+    return Bench(f"denoise-{kind}", _over_rivals(floor), f"{where}/clean", f"{where}/{kind}", rivals=rivals)
+
+
+def _enlarge(scale: int, floor: float) -> Bench:
+    where = f"damaged/super-resolve/x{scale}"
+    return Bench(f"super-resolve-x{scale}", _over_rivals(floor), f"{where}/clean", f"{where}/corrupted")
+
+
 def _damaged(task: str, kind: str, judge: Judge) -> Bench:
     where = f"damaged/{task}/{kind}"
     return Bench(f"{task}-{kind}", judge, f"{where}/clean", f"{where}/corrupted", f"{where}/mask")
@@ -150,6 +206,15 @@ SETS: dict[str, tuple[Bench, ...]] = {
         _damaged("dewatermark", "jpg", _dewatermark(4.0)),
         Bench("dewatermark-unmarked", _unmarked, "CBSD68", "CBSD68"),
     ),
+    "denoise": (
+        _denoise("jpeg-noise", 1.0),
+        _denoise("grain", 1.0),
+        _denoise("camera", 1.0),
+        _denoise("blocks", 0.6, ()),
+        Bench("denoise-real", _over_rivals(None, 37.4), "real/clean", "real/noisy", rivals=NON_LOCAL_MEANS),
+        Bench("denoise-clean", _undamaged(42.0), "damaged/denoise/clean", "damaged/denoise/clean", rivals=()),
+    ),
+    "super-resolve": (_enlarge(2, 0.5), _enlarge(4, 0.5)),
     "colorize": (Bench("colorize-color24", _colorize, "color24"),),
 }
 
@@ -166,8 +231,8 @@ def main() -> int:
     measured, sound = False, True
     for path in [Path(name) for name in flags.model or weights.shipped()]:
         name = weights.read_header(path).task
-        if name not in SETS or name not in TASKS:
-            continue
+        if name not in SETS or name not in TASKS or not (flags.model or path.stem == name):
+            continue  # variants are for other pictures than these
         model = Model(path, load_task(name), device, dtype)
         print(f"{path.name}: {model.about}, {dtype}")
         for known in SETS[name]:
@@ -186,7 +251,8 @@ def _measure(known: Bench, model: Model, bench: Path, flags: argparse.Namespace)
     spec = TASKS[model.header.task]
     task, damage = load_task(spec.name), spec.trial_options()
     chosen, _ = choose(spec.name, masks=known.corrupted is None or known.masks is not None)
-    methods = all_methods([model], [baseline.method() for baseline in chosen])
+    rivals = [baseline.contender() for baseline in chosen] if known.rivals is None else known.rivals
+    methods = all_methods([model], rivals)
     results = Results(spec.name, 0, "", methods)
     entries = known.entries(bench, flags.limit)
     for scored in tqdm(evaluate(entries, task, damage, methods), total=len(entries), desc=known.title, disable=None):

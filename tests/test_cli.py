@@ -83,7 +83,7 @@ def test_every_flag_is_documented(capsys):
         (["train", "denoize", "a"], "No such command 'denoize'. Did you mean 'denoise'?"),
         (["denoise", "nowhere.png"], "nowhere.png"),
         (["denoise"], "INPUT"),
-        (["denoise", "{picture}", "--strength", "2"], "--strength"),
+        (["denoise", "{picture}", "--strength", "3"], "--strength"),
         (["denoise", "{picture}", "--nonsense"], "--nonsense"),
         (["denoise", "{picture}", "--device", "cuda:77"], "this machine has"),
         (["denoise", "{picture}", "--device", "toaster"], "unknown device 'toaster'"),
@@ -214,7 +214,7 @@ def test_train_flags(photo, tmp_path, capsys, monkeypatch):
     header = weights.read_header(out)
     assert header.config["scales"] == [2, 4]
     assert header.config["widths"] == [8]
-    assert set(header.scores) == {"x2", "x4"}
+    assert set(header.scores) == {"x2 photo", "x4 photo", "x2 bicubic", "x4 bicubic"}
     made = header.provenance
     assert (made["steps"], made["batch_size"], made["patch"], made["lr"], made["seed"], made["precision"]) == (
         3, 2, 16, 1e-4, 3, "fp32",

@@ -203,7 +203,7 @@ def test_what_is_no_image_is_refused(task, image, reason, tiny):
 @tasks
 @pytest.mark.parametrize(
     "options",
-    [{"strength": 1.1}, {"tile": -1}, {"precision": "int8"}, {"device": "tpu"}, {"device": "cuda:99"}, {"nonsense": 1}],
+    [{"strength": 2.1}, {"tile": -1}, {"precision": "int8"}, {"device": "tpu"}, {"device": "cuda:99"}, {"nonsense": 1}],
 )
 def test_options_that_do_not_fit_are_refused(task, options, tiny):
     with pytest.raises(UsageError):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from restore.images import read_image
 
@@ -13,6 +16,14 @@ PROGRAM = Path(__file__).parents[1] / "benchmarks" / "floors.py"
 
 
 SAID = {
+    "denoise-jpeg-noise": ("the better of corrupted", "nl-means 15", "least gain over the picture as it is"),
+    "denoise-grain": ("the better of corrupted", "nl-means 3"),
+    "denoise-camera": ("the better of corrupted", "nl-means 6"),
+    "denoise-blocks": ("over corrupted",),
+    "denoise-real": ("the better of corrupted", "nl-means 10"),
+    "denoise-clean": ("PSNR of pictures without damage", "lowest of them"),
+    "super-resolve-x2": ("the better of bicubic",),
+    "super-resolve-x4": ("the better of bicubic",),
     "inpaint-png": ("the better of telea", "mask given: over", "mask found: mean IoU"),
     "inpaint-jpg": ("the better of telea", "mask given: over", "mask found: mean IoU"),
     "dewatermark-png": ("over the marked picture", "telea with the true mask"),
@@ -24,7 +35,7 @@ SAID = {
 
 def test_weights_that_know_nothing_miss_their_floors(bench: Path, tiny: Callable[[str], Path], tmp_path: Path) -> None:
     words = ["--limit", 1, "--sheets", tmp_path, "--device", "cpu"]
-    for task in ("inpaint", "dewatermark", "colorize"):
+    for task in ("denoise", "super-resolve", "inpaint", "dewatermark", "colorize"):
         words += ["-m", tiny(task)]
     done = subprocess.run([sys.executable, str(PROGRAM), *map(str, words)], capture_output=True, text=True, timeout=300)
     assert "Traceback" not in done.stderr
@@ -33,14 +44,17 @@ def test_weights_that_know_nothing_miss_their_floors(bench: Path, tiny: Callable
         part = done.stdout.partition(f"{name}, 1 pictures")[2].partition(".png\n")[0]
         assert "MISSED" in part, name
         assert all(line in part for line in lines), name
-    sheets = {path.stem.partition("-")[2]: path for path in tmp_path.glob("*.png")}
+    sheets = {path.stem.partition("-")[2].removeprefix("resolve-"): path for path in tmp_path.glob("*.png")}
     assert set(sheets) == set(SAID)
     assert read_image(sheets["colorize-color24"]).pixels.shape == (248, 6 * 248, 3)
 
 
-def test_other_weights_have_no_floor_here(bench: Path, tiny: Callable[[str], Path]) -> None:
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), "-m", str(tiny("denoise"))], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 2
-    assert "no weights for inpaint, dewatermark, colorize" in done.stderr
+def test_variants_have_floors_only_if_they_are_named(monkeypatch: pytest.MonkeyPatch, capsys, denoiser: Path) -> None:
+    """What ships under another name than its task's is for other pictures than these."""
+    monkeypatch.syspath_prepend(str(PROGRAM.parent))
+    floors = importlib.import_module("floors")
+    monkeypatch.setattr(floors.weights, "shipped", lambda: [denoiser])
+    monkeypatch.setattr(sys, "argv", ["floors.py"])
+    monkeypatch.setenv("RESTORE_DATA", "nowhere")
+    assert floors.main() == 2
+    assert "no weights for" in capsys.readouterr().err

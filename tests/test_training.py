@@ -30,11 +30,11 @@ from restore.tasks.objective import RestorationObjective
 from restore.training import checkpoint
 from restore.training import train as training
 from restore.training.checkpoint import checkpoint_folder
-from restore.training.data import Batches, Key, Patches, Pictures, list_pictures, loader, variant_of
+from restore.training.data import Batches, Key, Patches, Pictures, list_pairs, list_pictures, loader, variant_of
 from restore.training.loop import Result, Run
 from restore.training.processes import Processes
 from restore.training.settings import Settings
-from restore.training.train import train
+from restore.training.train import train, widened
 
 TINY = {"widths": (4, 32), "blocks": (1, 1)}  # 32: wide enough for Muon to turn
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -223,7 +223,7 @@ def test_resume_is_no_interruption(name, optimizer, folder, tmp_path):
 
 def test_training_learns_and_keeps_the_best(folder, tmp_path):
     out = tmp_path / "out.safetensors"
-    loud = replace(TASKS["denoise"].training_options(), sigma=(50.0, 50.0))
+    loud = replace(TASKS["denoise"].training_options(), noise="white", sigma=(50.0, 50.0))
     start = RestorationObjective(load_task("denoise"), loud, replace(load_task("denoise").config, **TINY), 32)
     result = train(start, request(folder, out, steps=120, lr=8e-3), report=quietly, bar=True)
     torch.manual_seed(0)
@@ -258,6 +258,109 @@ def test_init_starts_from_weights(folder, tmp_path):
     wider = RestorationObjective(load_task("denoise"), TASKS["denoise"].training_options(), None, 32)
     with pytest.raises(UsageError, match="another architecture or config"):
         train(wider, request(folder, tmp_path / "third.safetensors", init=str(first)), report=quietly, bar=True)
+
+
+def test_init_widens_the_first_convolution(folder, tmp_path):
+    """A network that looks at more planes starts as the one it came from: what is new has no effect at first."""
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    narrow, wide = objective(), objective()
+    narrow.config = replace(narrow.config, in_channels=3)
+    train(narrow, request(folder, first), report=quietly, bar=True)
+    train(wide, request(folder, second, steps=1, lr=1e-9, init=str(first)), report=quietly, bar=True)
+    (_, three), (header, five) = weights.load(first), weights.load(second)
+    assert header.config["in_channels"] == 5
+    planes = torch.rand(1, 5, 32, 32)
+    assert torch.allclose(three(planes[:, :3]), five(planes), atol=1e-3)
+    with pytest.raises(UsageError, match="another architecture or config"):
+        train(narrow, request(folder, tmp_path / "third.safetensors", init=str(second)), report=quietly, bar=True)
+
+
+def test_widened_refuses_what_differs_otherwise():
+    wanted = {"stem": torch.zeros(8, 20, 3, 3), "bias": torch.zeros(8)}
+    grown = widened({"stem": torch.ones(8, 12, 3, 3), "bias": torch.ones(8)}, wanted)
+    assert grown["stem"].sum((0, 2, 3)).tolist() == [72.0] * 12 + [0.0] * 8
+    assert torch.equal(grown["bias"], torch.ones(8))
+    for shape in ((9, 12, 3, 3), (8, 12, 5, 5), (8, 24, 3, 3)):
+        with pytest.raises(UsageError, match="stem is"):
+            widened({"stem": torch.zeros(shape)}, wanted)
+
+
+def test_real_pairs(tmp_path):
+    """Pictures with a namesake among the corrupted ones come as they are, as often as told; the others are damaged."""
+    clean, noisy = tmp_path / "clean", tmp_path / "noisy"
+    clean.mkdir()
+    noisy.mkdir()
+    cat = skimage.data.chelsea()[..., ::-1]
+    for number in range(4):
+        cv2.imwrite(str(clean / f"{number}.png"), cat[number : number + 100, :120])
+    for number in (0, 1):  # all of one value: nothing that is damaged on the fly looks like it
+        cv2.imwrite(str(noisy / f"{number}.png"), np.full((100, 120, 3), 7, np.uint8))
+    paths = list_pictures([clean])
+    pictures = Pictures(paths, report=quietly, corrupted=list_pairs(paths, noisy))
+    assert pictures.paired == [True, True, False, False]
+    made = objective()
+    patches = Patches(pictures, made, seed=0, paired=0.25)
+    samples = [patches[Key(0, number, 0)] for number in range(400)]
+    paired = [bool(sample["corrupted"].std() < 1e-6) for sample in samples]
+    assert np.mean(paired) == pytest.approx(0.25, abs=0.06)
+    assert all(sample["clean"].shape == (3, 32, 32) and sample["clean"].std() > 0 for sample in samples)
+    out = tmp_path / "out.safetensors"
+    said: list[str] = []
+    train(made, request(clean, out, corrupted=noisy, val=[clean]), report=said.append, bar=True)
+    assert "2 pairs; the other 2 pictures are damaged on the fly" in said
+    assert "pairs" in weights.read_header(out).scores
+
+
+def test_pairs_that_do_not_fit_are_named(tmp_path):
+    clean, noisy = tmp_path / "clean", tmp_path / "noisy"
+    (clean / "more").mkdir(parents=True)
+    noisy.mkdir()
+    cat = skimage.data.chelsea()[..., ::-1]
+    cv2.imwrite(str(clean / "a.png"), cat[:64, :64])
+    cv2.imwrite(str(noisy / "a.jpg"), cat[:64, :60])
+    with pytest.raises(UsageError, match=r"a\.jpg: is 60x64, but its clean picture .*a\.png is 64x64"):
+        list_pairs(list_pictures([clean]), noisy)
+    cv2.imwrite(str(noisy / "a.jpg"), cat[:64, :64])
+    cv2.imwrite(str(clean / "more" / "a.png"), cat[:64, :64])
+    with pytest.raises(UsageError, match=r"a\.jpg: more than one picture called a in the folders"):
+        list_pairs(list_pictures([clean]), noisy)
+    (noisy / "a.jpg").rename(noisy / "b.jpg")
+    with pytest.raises(UsageError, match=r"b\.jpg: no clean picture called b in the folders"):
+        list_pairs(list_pictures([clean]), noisy)
+
+
+def test_the_level_is_told_to_a_share_of_the_patches(folder):
+    """What stands in the planes of the level is the noise that was added; zeros say that it is not told."""
+    task = load_task("denoise")
+    damage = replace(task.spec.training_options(), noise="white", clip=0.0, sigma=(20.0, 20.0), told=0.5)
+    made = RestorationObjective(task, damage, None, 64)
+    pictures = Pictures(list_pictures([folder]), report=quietly)
+    hints = torch.stack([Patches(pictures, made, seed=0)[Key(0, number, 0)]["hints"] for number in range(100)])
+    told = hints[:, 0, 0, 0] == 1
+    assert 0.3 < told.float().mean() < 0.7
+    assert (50 * hints[told, 1]).mean().item() == pytest.approx(20.0, rel=0.02)
+    assert not hints[~told].any()
+
+
+def test_training_says_where_it_stands(folder, tmp_path):
+    """Beside doing nothing, at every validation and at the end; and it warns of a run too short to help."""
+    said: list[str] = []
+    train(objective(), request(folder, tmp_path / "out.safetensors", steps=2, lr=1e-9), report=said.append, bar=True)
+    assert any("2 steps are few" in text for text in said)
+    wrote = next(text for text in said if text.startswith("wrote "))
+    before, after = (
+        float(text) for text in re.search(r"as they are ([\d.]+) dB, restored ([\d.]+) dB", wrote).groups()
+    )
+    assert 20 < before < 30
+    assert ("worse than the input, train longer or start with `--init default`" in wrote) == (after <= before)
+    said.clear()
+    run = objective()
+    score = run.score
+    run.score = lambda network, picture, number: {
+        label: value if network is None else 1.0 for label, value in score(network, picture, number).items()
+    }
+    train(run, request(folder, tmp_path / "bad.safetensors", steps=2, lr=1e-9), report=said.append, bar=True)
+    assert any(text.startswith("wrote ") and "restored 1.00 dB: worse than the input" in text for text in said)
 
 
 def test_init_takes_what_fits_of_weights_for_other_scales(folder, tmp_path):
@@ -539,7 +642,7 @@ def test_what_another_process_finds_stops_this_one(folder, tmp_path):
 def test_memory_is_shared_between_processes(folder, monkeypatch):
     asked = request(folder, folder / "never", cache=0.004)
     budgets = []
-    monkeypatch.setattr(training, "Pictures", lambda paths, budget, report: budgets.append(budget) or [None])
+    monkeypatch.setattr(training, "Pictures", lambda paths, budget, *rest: budgets.append(budget) or [None])
     monkeypatch.setattr(training, "_all", lambda pictures: [])
     for sharing in (1, 4):
         training._pictures(asked, sharing, quietly)

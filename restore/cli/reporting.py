@@ -167,4 +167,5 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "error": outcome.error,
         "note": "; ".join(filter(None, (outcome.message, outcome.note))) or None,
         "mask_share": None if outcome.mask_share is None else round(outcome.mask_share, 6),
+        "change": None if outcome.change is None else round(outcome.change, 3),
     }

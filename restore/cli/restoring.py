@@ -40,7 +40,9 @@ class ModelFlags:
     tile_overlap: int | None = option(
         None, "What a tile sees beyond itself, in pixels [default: as far as matters].", min=0
     )
-    strength: float = option(1.0, "How much of the effect, from 0 (none) to 1.", min=0.0, max=1.0)
+    strength: float = option(
+        1.0, "How much of the effect, from 0 (none) to 1; denoise takes up to 2.", min=0.0, max=2.0
+    )
     compile: bool = option(False, "Compile the network first (slow start, for many pictures of one size).")
     tta: bool = option(False, "Average over the eight symmetries: a little better, eight times slower.", flags=("-x",))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from restore.corruptions.base import Corrupted, Corruption, Params
 from restore.corruptions.downsample import resize_bicubic
+from restore.corruptions.jpeg_compression import through_jpeg
 from restore.errors import UsageError
 from restore.pixels import to_dtype, to_float
 
@@ -44,19 +45,6 @@ def _resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np
     if image.dtype.kind == "f":  # integers clip overshoot and rounding errors by themselves
         np.clip(small, min(0.0, image.min()), max(1.0, image.max()), out=small)
     return np.asarray(small)
-
-
-def _through_jpeg(image: np.ndarray, quality: int, subsampled: bool) -> np.ndarray:
-    """`image` (H,W,1) or (H,W,3) as a JPEG file gives it back, in its own dtype but with 8 bits of detail."""
-    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-    levels = image if image.dtype == np.uint8 else to_dtype(to_float(image), np.uint8)
-    gray = image.shape[-1] == 1
-    # OpenCV's encoder takes BGR, and its chroma would be of other colours if it got RGB.
-    _, code = cv2.imencode(".jpg", levels if gray else cv2.cvtColor(levels, cv2.COLOR_RGB2BGR), options)
-    decoded = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB)
-    levels = np.asarray(decoded).reshape(image.shape)
-    return levels if image.dtype == np.uint8 else to_dtype(to_float(levels), image.dtype)
 
 
 @dataclass(frozen=True)
@@ -114,7 +102,7 @@ class Reencoded(Generic[Params]):
             if colour is not None:
                 colour = _resized(colour, params.size, params.interpolation)
         if params.quality is not None:
-            damaged = _through_jpeg(damaged, params.quality, params.subsampled)
+            damaged = through_jpeg(damaged, params.quality, params.subsampled)
         return Corrupted(damaged, mask, opacity, colour)
 
     def target(self, image: np.ndarray, params: ReencodedParams[Params]) -> np.ndarray:

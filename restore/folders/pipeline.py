@@ -74,6 +74,7 @@ class Outcome:
         message: what was found in the picture, for people.
         note: how the file differs from what was asked for.
         mask_share: part of the pixels that is restored, 0 to 1; None where there is no mask.
+        change: root mean square difference to the input, 0-255 scale; None for pictures of another size.
     """
 
     job: Job
@@ -85,6 +86,7 @@ class Outcome:
     message: str | None = None
     note: str | None = None
     mask_share: float | None = None
+    change: float | None = None
 
     @staticmethod
     def failed(job: Job, error: str) -> Outcome:
@@ -260,6 +262,7 @@ class Pipeline:
             message=_message(restored, status),
             note=None if options.dry_run else note,
             mask_share=_mask_share(restored),
+            change=restored.change,
         )
 
     def _done_before(self, job: Job, output: Path | None, overwrite: bool) -> Outcome | None:

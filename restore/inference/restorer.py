@@ -19,7 +19,7 @@ from restore.inference.restored import Restored
 from restore.inference.tiling import Item, TilePlanner, is_out_of_memory
 from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
-from restore.pixels import is_gray, white
+from restore.pixels import is_gray, to_float, white
 from restore.tasks import Options, task_spec
 from restore.tasks.base import Analysis, Head, Picture, Window, load_task
 from restore.tasks.functional import to_pixels, to_planes
@@ -29,6 +29,7 @@ from restore.tasks.functional import to_pixels, to_planes
 # whole picture and the tiles are at most 2.6 levels of 255 apart with 24 pixels, 2.0 with 32, 0.9 with 40, 0.5
 # with 48 and 0.02 with 64. Blending the surroundings instead of cutting them off is worse at each of these.
 MAX_OVERLAP = 48
+CHANGE_PIXELS = 250_000  # of a large picture that tell by how much it has changed
 BAND_PIXELS = 1 << 20  # of a picture that are checked at once, so that nothing of its size is held beside it
 
 
@@ -94,7 +95,7 @@ def load(
         precision: of the convolutions: auto, fp32, bf16 or fp16.
         tile: side of a tile in pixels; 0: as large as memory allows.
         overlap: what a tile sees beyond itself, in pixels; None: as far as matters.
-        strength: from 0, the input, to 1, the restored picture.
+        strength: from 0, the input, to 1, the restored picture; denoise takes up to 2.
         tta: average over the eight symmetries of the square: a little better, eight times the work.
         compile: use torch.compile, which takes long for the first picture of a size.
         options: those of the task, such as `scale`.
@@ -150,12 +151,15 @@ class Restorer:
     ) -> None:
         if tile < 0 or (overlap is not None and overlap < 0):
             raise UsageError("tile and overlap are sizes in pixels, from 0")
-        if not 0 <= strength <= 1:
-            raise UsageError(f"strength goes from 0 to 1; got {strength}")
+        if not 0 <= strength <= head.max_strength:
+            raise UsageError(f"strength goes from 0 to {head.max_strength:g}; got {strength}")
+        if strength > 1:
+            head = head.stronger(strength)
+        head.check(network)
         self.head, self.options, self.device, self.dtype, self.header = head, options, device, dtype, header
         self.network, self.tile, self.strength, self.tta = network, tile, strength, tta
         self.overlap = min(network.radius, MAX_OVERLAP) if overlap is None else overlap
-        self._engine = Engine(PixelModel(head, network, strength, tta), dtype, compile=compile)
+        self._engine = Engine(PixelModel(head, network, min(strength, 1.0), tta), dtype, compile=compile)
         self._planner = TilePlanner(network, head.scale, dtype, device, tile, self.overlap)
         self._transfer = transfer_for(device)
         single_thread_after_fork()
@@ -256,10 +260,10 @@ class Restorer:
 
         def finish() -> Restored:
             collect()
-            analysis = work.analysis
-            return Restored(
-                replace(image, pixels=work.out, alpha=alpha), analysis.mask, analysis.nothing, analysis.note
-            )
+            analysis, change = work.analysis, _change(image.pixels, work.out)
+            note = analysis.note or ("" if change is None else self.head.describe_change(change))
+            restored = replace(image, pixels=work.out, alpha=alpha)
+            return Restored(restored, analysis.mask, analysis.nothing, note, change)
 
         return Pending(finish)
 
@@ -429,6 +433,15 @@ def _is_finite(image: np.ndarray) -> bool:
 def _bands(image: np.ndarray) -> Iterator[np.ndarray]:
     rows = max(1, BAND_PIXELS // image.shape[1])
     return (image[top : top + rows] for top in range(0, image.shape[0], rows))
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> float | None:
+    """Root mean square difference on the 0-255 scale, on a regular grid of large pictures; None for other shapes."""
+    if before.shape != after.shape:
+        return None
+    step = max(1, int((before.shape[0] * before.shape[1] / CHANGE_PIXELS) ** 0.5))
+    first, second = (to_float(image[::step, ::step]) for image in (before, after))
+    return 255 * float(np.sqrt(np.mean(np.square(first - second))))
 
 
 def _raise(error: Exception) -> Restored:

@@ -147,6 +147,18 @@ class Head(Generic[OptionsT, AnalysisT]):
     upright = False  # whether turning a picture changes what it shows: self-ensemble then only mirrors
     runs_network = True  # whether tiles go through the network; else `analyse` has done that
     training_stage = ""  # what `run` is told in training
+    max_strength = 1.0  # beyond 1: what `stronger` gives
+
+    def check(self, network: Architecture) -> None:
+        """Raises UsageError where a network cannot do what this head is asked for."""
+
+    def stronger(self, strength: float) -> Head[OptionsT, AnalysisT]:
+        """This head for a strength above 1, up to `max_strength`."""
+        return self
+
+    def describe_change(self, change: float) -> str:
+        """What a person is told of a picture that changed by `change` (root mean square, 0-255 scale); may be empty."""
+        return ""
 
     def analyse(
         self, picture: Picture, options: OptionsT, predict: Predictor, mask: np.ndarray | None = None

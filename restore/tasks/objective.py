@@ -12,7 +12,7 @@ import torch
 
 from restore.corruptions.base import Corrupted
 from restore.models.registry import Architecture
-from restore.tasks.base import Case, Sample, Task, restore_whole
+from restore.tasks.base import Case, Sample, Task, identity, restore_whole
 from restore.tasks.functional import array_to_planes
 from restore.tasks.losses import PixelLoss
 from restore.tasks.spec import Options
@@ -57,11 +57,14 @@ class RestorationObjective:
         return self.variants[variant].coverage
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """One clean patch (H,W,3) as the planes of a `Sample`; all chance is drawn from `rng`."""
+        """One clean patch (H,W,3), or a pair of a clean and a corrupted one (H,W,6), as the planes of a `Sample`."""
         kind = self.variants[variant]
-        clean = self.task.prepare(clean, self.damage, rng)
-        params = kind.corruption.sample(clean.shape, rng)
-        damaged, target = kind.corruption.apply(clean, params), kind.corruption.target(clean, params)
+        if clean.shape[-1] > 3:
+            damaged, target = Corrupted(clean[..., 3:]), clean[..., :3]
+        else:
+            clean = self.task.prepare(clean, self.damage, rng)
+            params = kind.corruption.sample(clean.shape, rng)
+            damaged, target = kind.corruption.apply(clean, params), kind.corruption.target(clean, params)
         if kind.slack > 1:
             damaged, target = _cut(damaged, target, self.patch, rng)
         planes = {
@@ -91,11 +94,16 @@ class RestorationObjective:
         """The damage, by the name of the option."""
         return asdict(self.damage)
 
-    def score(self, network: Architecture, picture: np.ndarray, number: int) -> dict[str, float]:
+    def score(self, network: Architecture | None, picture: np.ndarray, number: int) -> dict[str, float]:
         """Score of each case in dB, at most `SCORE_CAP`, with the same damage for the same number.
 
-        Of the picture's centre; of tasks that take in a whole scene, of all of it, shrunk.
+        Of the picture's centre; of tasks that take in a whole scene, of all of it, shrunk. A pair (H,W,6) is a case of
+        its own. Without a network: the score of the corrupted pictures as they are.
         """
+        if picture.shape[-1] > 3:
+            pair, case = _centre(picture, VALIDATED), self.task.cases(self.damage)[0]
+            damaged = Corrupted(pair[..., 3:])
+            return {"pairs": min(case.value(self._restore(network, case, damaged), pair[..., :3], damaged), SCORE_CAP)}
         scores = {}
         for place, case in enumerate(self.task.cases(self.damage)):
             damaged, restored, clean = self._restored(network, case, picture, (place, number))
@@ -104,21 +112,27 @@ class RestorationObjective:
         return scores
 
     def preview(self, network: Architecture, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Corrupted, restored and clean centre of a picture, in the hardest case."""
+        """Corrupted, restored and clean centre of a picture, or of the clean one of a pair, in the hardest case."""
+        picture = picture[..., :3]
         damaged, restored, clean = self._restored(network, self.task.cases(self.damage)[-1], picture, (0, 0))
         return np.broadcast_to(damaged.image, (*damaged.image.shape[:2], 3)), restored, clean
 
     def _restored(
-        self, network: Architecture, case: Case, picture: np.ndarray, seed: tuple[int, int]
+        self, network: Architecture | None, case: Case, picture: np.ndarray, seed: tuple[int, int]
     ) -> tuple[Corrupted, np.ndarray, np.ndarray]:
         pair = case.pair
         rng = np.random.default_rng(seed)
         picture = _centre(picture, VALIDATED) if pair.coverage is None else _shrunk(picture, VALIDATED)
         params = pair.corruption.sample(picture.shape, rng)
         damaged = pair.corruption.apply(picture, params)
+        return damaged, self._restore(network, case, damaged), pair.corruption.target(picture, params)
+
+    def _restore(self, network: Architecture | None, case: Case, damaged: Corrupted) -> np.ndarray:
+        """A corrupted picture restored; without a network as it is, at the size of the clean one."""
+        if network is None:
+            return identity(case.pair.head, np.broadcast_to(damaged.image, (*damaged.image.shape[:2], 3)))
         mask = damaged.mask if case.given else None
-        restored = restore_whole(network, pair.head, damaged.image, self.task.spec.options(), mask)
-        return damaged, restored, pair.corruption.target(picture, params)
+        return restore_whole(network, case.pair.head, damaged.image, self.task.spec.options(), mask)
 
 
 def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Corrupted, np.ndarray]:

@@ -6,67 +6,13 @@ contract tests follow from the entry.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from restore.errors import UsageError, unknown_name
+from restore.tasks.noise_options import DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
+from restore.tasks.options import NoOptions, Options, option
 
-
-def option(default: Any, help: str, **flag: Any) -> Any:
-    """A dataclass field that becomes a command-line flag.
-
-    default: MISSING where it has to be given.
-    flag: `flags` (a tuple of short forms), `min`, `max`, `choices`, `metavar`, `argument` (True: a positional one).
-    """
-    return field(default=default, metadata={"help": help, **flag})
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a person may ask of a task when restoring; subclasses add fields made by `option`."""
-
-    def __post_init__(self) -> None:
-        for known in fields(self):
-            value, choices = getattr(self, known.name), known.metadata.get("choices")
-            if choices and value not in choices:
-                raise UsageError(f"{known.name} must be one of {', '.join(map(str, choices))}; got {value}")
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """What is not as by default, by its name."""
-        plain, values = asdict(type(self)()), asdict(self)
-        return {name: value for name, value in values.items() if value != plain[name]}
-
-
-@dataclass(frozen=True)
-class NoOptions(Options):
-    """A task with nothing to choose."""
-
-
-@dataclass(frozen=True)
-class NoiseOptions(Options):
-    """The level of Gaussian noise."""
-
-    sigma: tuple[float, float] = option(
-        (0.0, 55.0), "Noise level on the 0-255 scale: one number, or the lowest and highest.", metavar="LOW[,HIGH]"
-    )
-
-
-@dataclass(frozen=True)
-class NoiseTraining(NoiseOptions):
-    """The Gaussian noise that a denoiser is trained against."""
-
-    clip: float = option(
-        0.25, "Share of patches whose noise is clipped and rounded, as files hold it.", min=0.0, max=1.0
-    )
-    gray: float = option(0.06, "Share of patches turned gray, with equal noise in all channels.", min=0.0, max=1.0)
-
-
-@dataclass(frozen=True)
-class NoiseTrial(NoiseOptions):
-    """The Gaussian noise that a denoiser is measured against."""
-
-    clipped: bool = option(False, "Clip and round the noise, as files hold it; papers do not.")
+__all__ = ["TASKS", "NoOptions", "Options", "TaskSpec", "option", "task_spec"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +27,22 @@ class DownsampleOptions(Options):
     """The scales that a super-resolver is trained for."""
 
     scales: tuple[int, ...] = option((2, 3, 4), "Scales to learn, with a head for each.", metavar="N[,N...]")
+    shrinking: str = option(
+        "bicubic",
+        "How pictures were made small: bicubic as in papers, or photo: in several ways, soft, noisy or saved as JPEG.",
+        choices=("bicubic", "photo"),
+    )
+
+
+@dataclass(frozen=True)
+class DownsampleTraining(DownsampleOptions):
+    """What a super-resolver is trained for."""
+
+    shrinking: str = option(
+        "photo",
+        "How pictures were made small: bicubic as in papers, or photo: in several ways, soft, noisy or saved as JPEG.",
+        choices=("bicubic", "photo"),
+    )
 
 
 @dataclass(frozen=True)
@@ -214,6 +176,8 @@ TASKS: dict[str, TaskSpec] = {
             help="Remove noise from photographs, whatever its level.",
             suffix="denoised",
             module="restore.tasks.denoise",
+            options=DenoiseOptions,
+            measured=NoOptions,  # --sigma is the damage's
             damage=NoiseOptions,
             training=NoiseTraining,
             trial=NoiseTrial,
@@ -226,6 +190,7 @@ TASKS: dict[str, TaskSpec] = {
             options=ScaleOptions,
             measured=NoOptions,  # every scale of the damage is
             damage=DownsampleOptions,
+            training=DownsampleTraining,
         ),
         TaskSpec(
             name="inpaint",

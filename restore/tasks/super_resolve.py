@@ -1,4 +1,4 @@
-"""super-resolve: bicubic downsampling, and the head that enlarges.
+"""super-resolve: pictures made small, by bicubic interpolation or as they come, and the head that enlarges.
 
 One trunk at low resolution with an upsampling head for each scale, as MDSR (Lim et al. 2017).
 """
@@ -13,7 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from restore.corruptions.base import Corruption
 from restore.corruptions.downsample import Downsample
+from restore.corruptions.photo_downsample import PhotoDownsample
 from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
@@ -41,7 +43,7 @@ class SuperResolveHead(RGBHead[ScaleOptions]):
 
 
 class SuperResolve:
-    """Bicubic downsampling by 2, 3 and 4, paired with a head for each."""
+    """Downsampling by 2, 3 and 4, paired with a head for each."""
 
     spec = TASKS["super-resolve"]
     arch = "conv-autoencoder"
@@ -51,17 +53,23 @@ class SuperResolve:
     def head(self, options: ScaleOptions) -> SuperResolveHead:
         return SuperResolveHead(options.scale)
 
-    def operator(self, damage: DownsampleOptions) -> Downsample:
-        return Downsample(damage.scales)
+    def operator(self, damage: DownsampleOptions) -> Corruption[Any]:
+        return _operator(damage.scales, damage.shrinking)
 
     def training_pairs(self, damage: DownsampleOptions) -> list[TrainingPair]:
-        return [TrainingPair(Downsample((scale,)), SuperResolveHead(scale)) for scale in damage.scales]
+        return [TrainingPair(_operator((scale,), damage.shrinking), SuperResolveHead(scale)) for scale in damage.scales]
 
     def cases(self, damage: DownsampleOptions) -> list[Case]:
-        """Luma PSNR with `scale` border pixels cut, a case for each scale."""
+        """Luma PSNR with `scale` border pixels cut, a case for each scale; of photographs, and without other damage."""
+        kinds = {"": "bicubic"} if damage.shrinking == "bicubic" else {" photo": "photo", " bicubic": "bicubic"}
         return [
-            Case(f"x{pair.head.scale}", pair, partial(psnr, luma=True, border=pair.head.scale))
-            for pair in self.training_pairs(damage)
+            Case(
+                f"x{scale}{label}",
+                TrainingPair(_operator((scale,), kind), SuperResolveHead(scale)),
+                partial(psnr, luma=True, border=scale),
+            )
+            for label, kind in kinds.items()
+            for scale in damage.scales
         ]
 
     def prepare(self, clean: np.ndarray, damage: DownsampleOptions, rng: np.random.Generator) -> np.ndarray:
@@ -71,6 +79,10 @@ class SuperResolve:
         if len(set(damage.scales)) != len(damage.scales) or not set(damage.scales) <= {2, 3, 4}:
             raise UsageError(f"scales must be some of 2, 3, 4, each once; got {damage.scales}")
         return replace(config, scales=tuple(damage.scales))
+
+
+def _operator(scales: tuple[int, ...], shrinking: str) -> Corruption[Any]:
+    return Downsample(scales) if shrinking == "bicubic" else PhotoDownsample(scales, bicubic=0.25)
 
 
 TASK = SuperResolve()

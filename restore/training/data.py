@@ -8,7 +8,7 @@ import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,20 +68,28 @@ class Pictures:
         budget: Bytes of pictures to decode once, here; the others are decoded each time they are asked for.
             None: `CACHED` of the memory that is free.
         report: Takes lines for people.
+        corrupted: Of some paths the picture that a camera or a scanner made of the same scene, aligned. Such a pair is
+            one array (H,W,6), the clean picture first.
 
     Raises:
         TrainingError: None can be read.
     """
 
-    def __init__(self, paths: Sequence[Path], budget: float | None = None, report: Report = print) -> None:
-        self._report = report
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        budget: float | None = None,
+        report: Report = print,
+        corrupted: Mapping[Path, Path] | None = None,
+    ) -> None:
+        self._report, self._corrupted = report, dict(corrupted or {})
         self._lock = threading.Lock()
         budget = CACHED * free_memory(torch.device("cpu")) if budget is None else budget
         entries: list[tuple[Path, tuple[int, ...], np.ndarray | None]] = []
         plan: list[tuple[Path, tuple[int, int], bool]] = []
         for path, size in zip(paths, self._each(self._size, paths), strict=True):
             if size is not None:
-                need = size[0] * size[1] * 3
+                need = size[0] * size[1] * (6 if path in self._corrupted else 3)
                 plan.append((path, size, need <= budget))
                 budget -= need if need <= budget else 0
         decoded = self._each(lambda entry: self._decode(entry[0]) if entry[2] else None, plan)
@@ -94,6 +102,7 @@ class Pictures:
             raise TrainingError("none of the training pictures can be read")
         self.paths = [path for path, _, _ in entries]
         self.sizes = [size for _, size, _ in entries]
+        self.paired = [path in self._corrupted for path in self.paths]
         self._pixels = [pixels for _, _, pixels in entries]
         uncached = sum(pixels is None for pixels in self._pixels)
         if uncached:
@@ -113,6 +122,7 @@ class Pictures:
         kept = [number for number in range(len(self)) if number not in numbers]
         rest.paths = [self.paths[number] for number in kept]
         rest.sizes = [self.sizes[number] for number in kept]
+        rest.paired = [self.paired[number] for number in kept]
         rest._pixels = [self._pixels[number] for number in kept]
         return rest
 
@@ -130,13 +140,13 @@ class Pictures:
 
     def _decode(self, path: Path) -> np.ndarray | None:
         try:
-            pixels = read_image(path).pixels
+            pixels = _rgb(read_image(path).pixels)
+            if path not in self._corrupted:
+                return pixels
+            return np.concatenate([pixels, _rgb(read_image(self._corrupted[path]).pixels)], axis=-1)
         except ImageError as error:
             self._skip(error)
             return None
-        if pixels.dtype != np.uint8:
-            pixels = to_dtype(to_float(pixels), np.uint8)
-        return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
     def _skip(self, error: ImageError) -> None:
         with self._lock:
@@ -152,18 +162,54 @@ class Key:
     variant: int
 
 
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    """(H,W,1 or 3), any dtype, as uint8 RGB."""
+    if pixels.dtype != np.uint8:
+        pixels = to_dtype(to_float(pixels), np.uint8)
+    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
+
+
+def list_pairs(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Of which of the clean `paths` there is a corrupted picture below `folder`: the same stem, the same size.
+
+    Raises:
+        UsageError: A corrupted picture has no clean one or more than one, or another size; the text names both.
+        ImageError: One cannot be read.
+    """
+    clean: dict[str, list[Path]] = {}
+    for path in paths:
+        clean.setdefault(path.stem, []).append(path)
+    pairs: dict[Path, Path] = {}
+    for corrupted in list_pictures([folder]):
+        found = clean.get(corrupted.stem, [])
+        if len(found) != 1 or found[0] in pairs:
+            count = "no clean picture" if not found else "more than one picture"
+            raise UsageError(f"{corrupted}: {count} called {corrupted.stem} in the folders; pairs go by their names")
+        sizes = [image_size(path) for path in (found[0], corrupted)]
+        if sizes[0] != sizes[1]:
+            (height, width), (h, w) = sizes
+            raise UsageError(f"{corrupted}: is {w}x{h}, but its clean picture {found[0]} is {width}x{height}")
+        pairs[found[0]] = corrupted
+    return pairs
+
+
 class Patches(Dataset[dict[str, torch.Tensor]]):
     """Damaged patches of `pictures`. All chance comes from (seed, epoch, index).
 
     How often a picture is seen grows with its side, the root of its area: a large one shows more, but of one scene.
     Half of the patches come from a shrunk copy of their picture where it is large enough; all are turned and mirrored.
+    Pairs of a clean and a corrupted picture are the share `paired` of all patches, and never shrunk.
     But where patches are to cover most of a scene (`Objective.coverage`), every picture is equally likely, and none
     is turned.
     """
 
-    def __init__(self, pictures: Pictures, objective: Objective, seed: int) -> None:
+    def __init__(self, pictures: Pictures, objective: Objective, seed: int, paired: float = 0.0) -> None:
         self.pictures, self.objective, self.seed = pictures, objective, seed
         sides = np.sqrt([height * width for height, width in pictures.sizes])
+        pairs = np.array(pictures.paired)
+        if pairs.any() and not pairs.all():
+            for kind, share in ((pairs, paired), (~pairs, 1 - paired)):
+                sides[kind] *= share / sides[kind].sum()
         self._cumulative = np.cumsum(sides / sides.sum())
         self._symmetries, self._mirror = symmetries(), mirror()
 
@@ -188,7 +234,9 @@ class Patches(Dataset[dict[str, torch.Tensor]]):
         self, picture: np.ndarray, side: int, coverage: tuple[float, float] | None, rng: np.random.Generator
     ) -> np.ndarray:
         short = min(picture.shape[:2])
-        if coverage is None:
+        if picture.shape[-1] > 3:  # shrunk, the noise of a pair would be another
+            taken = side
+        elif coverage is None:
             shrink = max(1.0, min(SHRINK, short / max(side, KEEP_SIDE)))
             taken = round(side * (shrink ** rng.random() if rng.random() < 0.5 else 1.0))
         else:

@@ -29,6 +29,7 @@ from restore.training.optimizers import load_moments, optimizer
 from restore.training.processes import Processes, interruptible
 from restore.training.settings import Settings
 
+WORSE = "worse than the input, train longer or start with `--init default`"
 MAX_NORM = 1.0  # of the gradient
 CHECK_EVERY = 10  # steps between looks at the loss: a look waits for the GPU
 SAVE_EVERY = 180.0  # seconds between checkpoints
@@ -38,11 +39,19 @@ UNTIMED, TIMED = 3, 8  # steps of a timing, before it counts and while it does
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: `finished`, `paused` (--stop-after) or `interrupted` (Ctrl-C), and the best scores so far."""
+    """How a run ended.
+
+    Attributes:
+        status: `finished`, `paused` (--stop-after) or `interrupted` (Ctrl-C).
+        step: The steps that were taken.
+        scores: The best so far, by label.
+        comparison: Those beside the scores of doing nothing, in words.
+    """
 
     status: str
     step: int
     scores: dict[str, float]
+    comparison: str = ""
 
 
 @dataclass
@@ -87,7 +96,7 @@ class Run:
     ) -> None:
         self.objective, self.settings, self.validation, self.report = objective, settings, validation, report
         self.processes, self.asked = processes, asked or {}
-        self.patches = Patches(pictures, objective, settings.seed)
+        self.patches = Patches(pictures, objective, settings.seed, settings.paired)
         torch.manual_seed(settings.seed)  # for the first weights; nothing else draws from torch
         self.bare = build(objective.arch, objective.config).to(memory_format=torch.channels_last).to(processes.device)
         if init is not None:
@@ -97,6 +106,7 @@ class Run:
         fused = processes.device.type != "cpu"
         self.optimizer = optimizer(settings.optimizer, self.bare, settings.lr, fused=fused, half=half)
         self.progress = Progress()
+        self._unrestored: dict[str, float] | None = None
         self._decay = 0.0
         self._average = AveragedModel(self.bare, multi_avg_fn=self._follow).requires_grad_(False)
         self._average.n_averaged += 1  # the average starts from the first weights, not from those of the first step
@@ -149,7 +159,7 @@ class Run:
                     break
         if log:
             log.close()
-        return Result(status, progress.step, progress.best_scores)
+        return Result(status, progress.step, progress.best_scores, self._compared(progress.best_scores))
 
     def best_weights(self) -> dict[str, torch.Tensor]:
         """The averaged weights that scored best on validation, or the latest good ones before any was."""
@@ -239,14 +249,10 @@ class Run:
             log.numbers(step, {"loss": value, "learning rate": self.settings.lr_at(step)})
 
     def _validate(self, steps: Any, log: Log | None) -> None:
-        progress, processes = self.progress, self.processes
-        mine = range(processes.index, len(self.validation), processes.count)
-        with self._autocast():
-            found = {number: self.objective.score(self.average, self.validation[number], number) for number in mine}
-        all_found = {number: scores for part in processes.gather(found) for number, scores in part.items()}
-        scores = {
-            label: _mean([all_found[number][label] for number in range(len(self.validation))]) for label in all_found[0]
-        }
+        progress = self.progress
+        if self._unrestored is None:
+            self._unrestored = self._scores(None)
+        scores = self._scores(self.average)
         score = _mean(list(scores.values()))
         progress.history.append({"step": progress.step, "seconds": round(progress.seconds), **scores})
         if score > progress.best_score:
@@ -256,11 +262,31 @@ class Run:
             return
         shown = ", ".join(f"{label} {value:.2f}" for label, value in scores.items())
         steps.clear()
-        self.report(f"step {progress.step}/{self.settings.length}: {shown} dB ({self._rate:.0f} images/s)")
+        compared = f"; {text}" if (text := self._compared(scores)) else ""
+        self.report(f"step {progress.step}/{self.settings.length}: {shown} dB ({self._rate:.0f} images/s){compared}")
         log.numbers(progress.step, {f"validation/{label}": value for label, value in scores.items()})
         shown_ones = self.validation[:PREVIEWS]
         with self._autocast():
             log.pictures(progress.step, lambda: [self.objective.preview(self.average, one) for one in shown_ones])
+
+    def _scores(self, network: Any) -> dict[str, float]:
+        """The mean score of each label over the validation pictures; without a network, of doing nothing."""
+        processes = self.processes
+        mine = range(processes.index, len(self.validation), processes.count)
+        with self._autocast():
+            found = {number: self.objective.score(network, self.validation[number], number) for number in mine}
+        all_found = {number: scores for part in processes.gather(found) for number, scores in part.items()}
+        ordered = [all_found[number] for number in sorted(all_found)]
+        labels = dict.fromkeys(label for scores in ordered for label in scores)
+        return {label: _mean([scores.get(label, math.nan) for scores in ordered]) for label in labels}
+
+    def _compared(self, scores: dict[str, float]) -> str:
+        """How scores stand beside those of doing nothing; empty where these are not known."""
+        if not scores or not self._unrestored or self._unrestored.keys() != scores.keys():
+            return ""
+        before, after = (_mean(list(values.values())) for values in (self._unrestored, scores))
+        worse = "" if after > before else f": {WORSE}"
+        return f"as they are {before:.2f} dB, restored {after:.2f} dB{worse}"
 
     @property
     def _rate(self) -> float:

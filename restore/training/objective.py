@@ -48,7 +48,7 @@ class Objective(Protocol):
         """One training example.
 
         Args:
-            clean: (H,W,3) in uint8.
+            clean: (H,W,3) in uint8; of a pair (H,W,6), the corrupted patch behind the clean one.
             variant: Of which kind.
             rng: The only source of chance.
 
@@ -74,12 +74,13 @@ class Objective(Protocol):
         """Scores of one validation picture.
 
         Args:
-            network: What is judged.
-            picture: (H,W,3) in uint8.
+            network: What is judged; None: doing nothing.
+            picture: (H,W,3) in uint8, or (H,W,6) of a pair.
             number: Of the picture; the same number gives the same damage.
 
         Returns:
-            By label, finite or NaN (not defined here), higher is better; weights are chosen by the mean.
+            By label, finite or NaN (not defined here), higher is better; weights are chosen by the mean. Empty where
+            doing nothing has no score.
         """
         ...
 

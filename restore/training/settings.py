@@ -40,6 +40,13 @@ class Settings(Options):
     val: list[Path] | None = option(
         None, "Pictures to choose the best weights by; else some of FOLDER are held out.", metavar="FOLDER"
     )
+    corrupted: Path | None = option(
+        None,
+        "Corrupted pictures of the same scenes, aligned: those of FOLDER that have a namesake here are pairs, "
+        "the others are damaged on the fly.",
+        metavar="DIR",
+    )
+    paired: float = _shaping(0.15, "Share of patches from such pairs, where there are others too.", min=0.0, max=1.0)
     steps: int | None = _shaping(None, "Length of the run in optimiser steps.", min=1)
     minutes: float | None = option(
         None, "Length of the run in minutes, made into steps by a short timing [default: 60]."
@@ -56,7 +63,8 @@ class Settings(Options):
     lr: float = _shaping(1e-3, "Peak learning rate.")
     optimizer: str = _shaping("muon", "How weights follow the gradient.", choices=("muon", "adamw"))
     loss: str = _shaping("l1", "How pixels are compared.", choices=("l1", "charbonnier", "mse", "psnr"))
-    mse_share: float = _shaping(0.0, "Last share of the steps, where the loss is mse.", min=0.0, max=1.0)
+    mse_share: float = _shaping(0.0, "Last share of the steps, where the loss is --late-loss.", min=0.0, max=1.0)
+    late_loss: str = _shaping("mse", "How pixels are compared then.", choices=("l1", "charbonnier", "mse", "psnr"))
     ema: float = _shaping(0.999, "Decay of the averaged weights, which are the ones kept; 0 keeps the last.")
     precision: str = _shaping(
         "auto", "Precision of the convolutions.", choices=("auto", "fp32", "bf16"), metavar="auto|fp32|bf16"
@@ -112,11 +120,11 @@ class Settings(Options):
         return self.lr * (LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def loss_at(self, step: int) -> str:
-        """How step `step` compares values: `loss`, and mse in the last `mse_share` of the run.
+        """How step `step` compares values: `loss`, and `late_loss` in the last `mse_share` of the run.
 
         L1 learns quicker, and PSNR is about squares in the end.
         """
-        return "mse" if step >= self.length * (1 - self.mse_share) else self.loss
+        return self.late_loss if step >= self.length * (1 - self.mse_share) else self.loss
 
     def ema_at(self, step: int) -> float:
         """The decay of the average after step `step`: shorter at first, when the weights change most."""

@@ -1,0 +1,93 @@
+"""Film grain: noise that depends on brightness, is correlated between neighbours, and often gray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from restore.corruptions.base import Corrupted
+from restore.errors import UsageError
+from restore.pixels import luma, to_dtype, to_float
+
+
+@dataclass(frozen=True)
+class FilmGrainParams:
+    """strength: standard deviation at middle gray, of 255. blur: of the grain, standard deviation in pixels.
+
+    colour: 0 for equal grain in all channels to 1 for independent grain in each. channels: factors of red, green and
+    blue. fade: how much of the grain is gone in black and in white, 0 to 1. seed: of the grain.
+    """
+
+    strength: float
+    blur: float
+    colour: float
+    channels: tuple[float, float, float]
+    fade: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class FilmGrain:
+    """Blurred noise whose strength follows brightness, as scans of film have it (after Newson et al. 2017).
+
+    strength: (lowest, highest) standard deviation of 255, drawn on a logarithmic scale. blur: (lowest, highest)
+    in pixels; a quarter of the grains has the lowest. coloured: share of the grains with colour.
+    Raises UsageError for a range that is none.
+    """
+
+    strength: tuple[float, float] = (2.0, 40.0)
+    blur: tuple[float, float] = (0.0, 1.5)
+    coloured: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength[0] <= self.strength[1] <= 255:
+            raise UsageError(f"strength must be a range above 0 and up to 255, low to high; got {self.strength}")
+        if not 0 <= self.blur[0] <= self.blur[1] <= 100:
+            raise UsageError(f"blur must be a range within 0 to 100, low to high; got {self.blur}")
+        if not 0 <= self.coloured <= 1:
+            raise UsageError(f"coloured is a probability from 0 to 1; got {self.coloured}")
+
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> FilmGrainParams:
+        """Draws a film; the shape plays no part."""
+        low, high = self.strength
+        coloured = rng.random() < self.coloured
+        red, green, blue = rng.uniform(0.7, 1.3, 3).tolist() if coloured else (1.0, 1.0, 1.0)
+        return FilmGrainParams(
+            strength=float(low * (high / low) ** rng.random()),
+            blur=self.blur[0] if rng.random() < 0.25 else float(rng.uniform(*self.blur)),
+            colour=float(rng.uniform(0.0, 1.0)) if coloured else 0.0,
+            channels=(red, green, blue),
+            fade=float(rng.uniform(0.0, 1.0)),
+            seed=int(rng.integers(2**63)),
+        )
+
+    def apply(self, image: np.ndarray, params: FilmGrainParams) -> Corrupted:
+        """(H,W,1 or 3) -> the same shape and dtype, within [0, 1]."""
+        clean = to_float(image)
+        rng = np.random.Generator(np.random.SFC64(params.seed))
+        grain = _grain(rng, (*image.shape[:2], 1), params.blur)
+        if image.shape[-1] == 3:
+            if params.colour:
+                own = _grain(rng, image.shape, params.blur)
+                grain = (1 - params.colour) ** 0.5 * grain + params.colour**0.5 * own
+            grain = grain * np.asarray(params.channels, np.float32)
+        bright = np.clip(luma(clean), 0.0, 1.0)[..., None]
+        strength = np.float32(params.strength / 255) * (1 - params.fade * (2 * bright - 1) ** 2)
+        return Corrupted(to_dtype(np.clip(clean + strength * grain, 0.0, 1.0).astype(np.float32), image.dtype))
+
+    def target(self, image: np.ndarray, params: FilmGrainParams) -> np.ndarray:
+        """The picture itself."""
+        return image
+
+
+def _grain(rng: np.random.Generator, shape: tuple[int, ...], blur: float) -> np.ndarray:
+    """Noise (H,W,C) of standard deviation 1, blurred."""
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    if blur < 0.2:  # less changes nothing on a grid of pixels
+        return noise
+    kernel = cv2.getGaussianKernel(2 * int(np.ceil(3 * blur)) + 1, blur).astype(np.float32)
+    blurred = cv2.sepFilter2D(noise, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101).reshape(shape)
+    result: np.ndarray = blurred / np.float32((kernel**2).sum())  # its deviation, the product of both directions'
+    return result

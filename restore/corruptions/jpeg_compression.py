@@ -1,0 +1,94 @@
+"""JPEG compression: blocks, ringing, blurred colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from restore.corruptions.base import Corrupted
+from restore.errors import UsageError
+from restore.pixels import to_dtype, to_float
+
+CELL = 16  # pixels, of the grid of blocks with colours at half the resolution
+
+
+def through_jpeg(image: np.ndarray, quality: int, subsampled: bool) -> np.ndarray:
+    """`image` (H,W,1) or (H,W,3) as a JPEG file gives it back, in its own dtype but with 8 bits of detail.
+
+    quality: 1 to 100. subsampled: 4:2:0 chroma; otherwise 4:4:4.
+    """
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    levels = image if image.dtype == np.uint8 else to_dtype(to_float(image), np.uint8)
+    gray = image.shape[-1] == 1
+    # OpenCV's encoder takes BGR, and its chroma would be of other colours if it got RGB.
+    _, code = cv2.imencode(".jpg", levels if gray else cv2.cvtColor(levels, cv2.COLOR_RGB2BGR), options)
+    decoded = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB)
+    levels = np.asarray(decoded).reshape(image.shape)
+    return levels if image.dtype == np.uint8 else to_dtype(to_float(levels), image.dtype)
+
+
+@dataclass(frozen=True)
+class JpegSave:
+    """quality: 1 to 100. subsampled: 4:2:0 chroma. shift: rows and columns by which the grid of blocks is moved."""
+
+    quality: int
+    subsampled: bool
+    shift: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class JpegCompressionParams:
+    """saves: one after the other."""
+
+    saves: tuple[JpegSave, ...]
+
+
+@dataclass(frozen=True)
+class JpegCompression:
+    """Saved as JPEG (ITU-T T.81) once, or twice with another grid, as a picture that was cut in between.
+
+    quality: (lowest, highest). subsampled: share with 4:2:0 chroma. shifted: share whose grid of blocks does not start
+    at the corner. twice: share that is saved again. Raises UsageError for a range or probability that is none.
+    """
+
+    quality: tuple[int, int] = (15, 98)
+    subsampled: float = 0.6
+    shifted: float = 0.6
+    twice: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality[0] <= self.quality[1] <= 100:
+            raise UsageError(f"quality must be a range within 1 to 100, low to high; got {self.quality}")
+        for name in ("subsampled", "shifted", "twice"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is a probability from 0 to 1; got {getattr(self, name)}")
+
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> JpegCompressionParams:
+        """Draws one save or two; the shape plays no part."""
+        count = 2 if rng.random() < self.twice else 1
+        return JpegCompressionParams(tuple(self._save(rng, first=number == 0) for number in range(count)))
+
+    def _save(self, rng: np.random.Generator, first: bool) -> JpegSave:
+        moved = rng.random() < self.shifted
+        shift = (int(rng.integers(CELL)), int(rng.integers(CELL))) if moved else (0, 0)
+        quality = int(rng.integers(*self.quality, endpoint=True))
+        return JpegSave(quality, bool(rng.random() < self.subsampled), shift)
+
+    def apply(self, image: np.ndarray, params: JpegCompressionParams) -> Corrupted:
+        """(H,W,1 or 3) -> the same shape and dtype, with 8 bits of detail."""
+        damaged = image
+        for save in params.saves:
+            top, left = save.shift
+            height, width = damaged.shape[:2]
+            # What would lie above and to the left in the larger picture: here its mirror image.
+            padded = cv2.copyMakeBorder(damaged, top, 0, left, 0, cv2.BORDER_REFLECT) if top or left else damaged
+            padded = padded.reshape(height + top, width + left, image.shape[-1])
+            damaged = np.ascontiguousarray(through_jpeg(padded, save.quality, save.subsampled)[top:, left:])
+        return Corrupted(damaged)
+
+    def target(self, image: np.ndarray, params: JpegCompressionParams) -> np.ndarray:
+        """The picture itself."""
+        return image

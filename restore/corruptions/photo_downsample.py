@@ -1,0 +1,142 @@
+"""Small pictures as they come: soft or sharp, made smaller in one of several ways, a little noise, saved as JPEG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from restore.corruptions.base import Corrupted
+from restore.corruptions.downsample import SCALES, Downsample, DownsampleParams, cut_to_multiple
+from restore.corruptions.gaussian_noise import GaussianNoise, GaussianNoiseParams
+from restore.corruptions.jpeg_compression import JpegCompression, JpegCompressionParams
+from restore.errors import ImageError, UsageError
+from restore.pixels import to_dtype, to_float
+
+
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(0.0, 1 - np.abs(x)))
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Keys 1981, a = -0.5."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def _lanczos(x: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
+
+
+def _box(x: np.ndarray) -> np.ndarray:
+    return ((x >= -0.5) & (x < 0.5)).astype(float)
+
+
+# Name -> the kernel at unit scale and how far it reaches.
+KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
+    "area": (_box, 0.5),
+    "bilinear": (_triangle, 1.0),
+    "bicubic": (_cubic, 2.0),
+    "lanczos": (_lanczos, 3.0),
+}
+
+
+@lru_cache(maxsize=64)
+def _taps(kernel: str, scale: int) -> np.ndarray:
+    """What a small pixel takes of the large ones around its middle, the kernel widened by `scale`."""
+    function, reach = KERNELS[kernel]
+    side = int(np.ceil(reach * scale))
+    offsets = np.arange(-side, side) + 0.5 if scale % 2 == 0 else np.arange(-side, side + 1).astype(float)
+    weights = function(offsets / scale)
+    return np.asarray(weights / weights.sum(), np.float32)
+
+
+def _shrunk(image: np.ndarray, scale: int, kernel: str) -> np.ndarray:
+    """float32 (H,W,C), sides multiples of `scale` -> (H // scale, W // scale, C)."""
+    taps = _taps(kernel, scale)
+    # The middle of a small pixel lies on a large one where `scale` is odd, else between two: there the filter's
+    # anchor is the one after the middle.
+    anchor = len(taps) // 2
+    filtered = cv2.sepFilter2D(image, -1, taps, taps, anchor=(anchor, anchor), borderType=cv2.BORDER_REFLECT)
+    first = scale // 2
+    return np.ascontiguousarray(filtered.reshape(image.shape)[first::scale, first::scale])
+
+
+@dataclass(frozen=True)
+class PhotoDownsampleParams:
+    """scale: by how much each side shrinks. softness: blur beforehand, standard deviation in small pixels.
+
+    kernel: one of KERNELS. noise, jpeg: what follows, None for nothing.
+    """
+
+    scale: int
+    softness: float = 0.0
+    kernel: str = "bicubic"
+    noise: GaussianNoiseParams | None = None
+    jpeg: JpegCompressionParams | None = None
+
+
+@dataclass(frozen=True)
+class PhotoDownsample:
+    """Pictures made smaller as people and programs do it, after cutting them to a multiple of the scale.
+
+    scales: one of these is drawn. bicubic: share of pictures that are shrunk by bicubic interpolation and nothing
+    else, as papers have it; of the others some are soft, some noisy, most saved as JPEG. sigma: (lowest, highest)
+    level of the noise, of 255. quality: (lowest, highest) of JPEG. Raises UsageError for a scale below 2 or a
+    probability outside [0, 1].
+    """
+
+    scales: tuple[int, ...] = SCALES
+    bicubic: float = 0.3
+    sigma: tuple[float, float] = (0.0, 8.0)
+    quality: tuple[int, int] = (40, 98)
+
+    def __post_init__(self) -> None:
+        Downsample(self.scales)
+        if not 0 <= self.bicubic <= 1:
+            raise UsageError(f"bicubic is a probability from 0 to 1; got {self.bicubic}")
+
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> PhotoDownsampleParams:
+        """Draws a scale and what else happens to a picture (H,W,C)."""
+        scale = int(rng.choice(self.scales))
+        if rng.random() < self.bicubic:
+            return PhotoDownsampleParams(scale)
+        small = (shape[0] // scale, shape[1] // scale, *shape[2:])
+        soft, noisy, saved = rng.random(3) < (0.35, 0.5, 0.75)
+        noise = GaussianNoise(self.sigma, clip=1.0, gray_equal=1.0)
+        return PhotoDownsampleParams(
+            scale,
+            softness=float(rng.uniform(0.2, 0.7)) if soft else 0.0,
+            kernel=tuple(KERNELS)[int(rng.integers(len(KERNELS)))],
+            noise=noise.sample(small, rng) if noisy else None,
+            jpeg=JpegCompression(self.quality, twice=0.1).sample(small, rng) if saved else None,
+        )
+
+    def apply(self, image: np.ndarray, params: PhotoDownsampleParams) -> Corrupted:
+        """(H,W,C) -> (H // scale, W // scale, C), same dtype.
+
+        Raises ImageError for a picture smaller than one cell of the scale.
+        """
+        if params == PhotoDownsampleParams(params.scale):
+            return Downsample((params.scale,)).apply(image, DownsampleParams(params.scale))
+        clean = to_float(self.target(image, params))
+        if 0 in clean.shape[:2]:
+            height, width = image.shape[:2]
+            raise ImageError(f"a picture of {width}x{height} is too small to shrink {params.scale} times")
+        if params.softness:
+            clean = cv2.GaussianBlur(clean, (0, 0), params.softness * params.scale).reshape(clean.shape)
+        small = np.clip(_shrunk(clean, params.scale, params.kernel), 0.0, 1.0)
+        if params.noise is not None:
+            small = GaussianNoise().apply(small, params.noise).image
+        if params.jpeg is not None:
+            small = JpegCompression().apply(small, params.jpeg).image
+        return Corrupted(to_dtype(small, image.dtype))
+
+    def target(self, image: np.ndarray, params: PhotoDownsampleParams) -> np.ndarray:
+        """The picture cut to a multiple of the scale."""
+        return cut_to_multiple(image, params.scale)

@@ -1,0 +1,69 @@
+"""Noise of another size: the picture was damaged first, and made smaller or larger after that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic
+
+import cv2
+import numpy as np
+
+from restore.corruptions.base import Corrupted, Corruption, Params
+from restore.errors import UsageError
+from restore.pixels import to_dtype, to_float
+
+INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+
+
+@dataclass(frozen=True)
+class ResampledParams(Generic[Params]):
+    """inner: of the damage. size: (height, width) that the picture had then. interpolation: one of INTERPOLATIONS."""
+
+    inner: Params
+    size: tuple[int, int]
+    interpolation: str
+
+
+@dataclass(frozen=True)
+class Resampled(Generic[Params]):
+    """The damage `inner` at another size, brought to this one.
+
+    Resizing is linear, so what is resized is the difference that the damage makes: the picture itself keeps its
+    details and its size, whatever `factor` is, and only the damage becomes finer and weaker, or coarser and softer.
+
+    factor: (lowest, highest), by which the sides were multiplied after the damage, drawn on a logarithmic scale.
+    Raises UsageError for a range that is none.
+    """
+
+    inner: Corruption[Params]
+    factor: tuple[float, float] = (0.5, 1.7)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor[0] <= self.factor[1] <= 16:
+            raise UsageError(f"factor must be a range above 0 and up to 16, low to high; got {self.factor}")
+
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> ResampledParams[Params]:
+        """Draws a size and the damage of a picture (H,W,C) of it."""
+        low, high = self.factor
+        factor = low * (high / low) ** rng.random()
+        height, width = (max(1, round(side / factor)) for side in shape[:2])
+        inner = self.inner.sample((height, width, *shape[2:]), rng)
+        return ResampledParams(inner, (height, width), tuple(INTERPOLATIONS)[int(rng.integers(len(INTERPOLATIONS)))])
+
+    def apply(self, image: np.ndarray, params: ResampledParams[Params]) -> Corrupted:
+        """(H,W,C) -> the same shape and dtype, within [0, 1]."""
+        clean = np.clip(to_float(image), 0.0, 1.0)
+        before = np.clip(_resized(clean, params.size, "linear" if params.interpolation == "area" else "cubic"), 0, 1)
+        change = to_float(self.inner.apply(before, params.inner).image) - before
+        damaged = clean + _resized(change, image.shape[:2], params.interpolation)
+        return Corrupted(to_dtype(np.clip(damaged, 0.0, 1.0), image.dtype))
+
+    def target(self, image: np.ndarray, params: ResampledParams[Params]) -> np.ndarray:
+        """The picture itself."""
+        return image
+
+
+def _resized(image: np.ndarray, size: tuple[int, ...], interpolation: str) -> np.ndarray:
+    """float32 (H,W,C) at `size` (h,w)."""
+    resized = cv2.resize(image, (size[1], size[0]), interpolation=INTERPOLATIONS[interpolation])
+    return np.asarray(resized).reshape(*size[:2], image.shape[-1])

@@ -1,0 +1,97 @@
+"""Noise that grows with the signal: counted photons, and speckle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from restore.corruptions.base import Corrupted
+from restore.errors import UsageError
+from restore.pixels import to_dtype, to_float
+
+
+@dataclass(frozen=True)
+class PoissonNoiseParams:
+    """photons: counted where the picture is white. seed: of the noise."""
+
+    photons: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class PoissonNoise:
+    """Each value is a count of photons, so its variance is its mean.
+
+    photons: (fewest, most) where the picture is white, drawn on a logarithmic scale.
+    Raises UsageError for a range that is none.
+    """
+
+    photons: tuple[float, float] = (30.0, 3000.0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.photons[0] <= self.photons[1] <= 1e6:
+            raise UsageError(f"photons must be a range above 0 and up to a million, low to high; got {self.photons}")
+
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> PoissonNoiseParams:
+        """Draws how bright it is; the shape plays no part."""
+        low, high = self.photons
+        return PoissonNoiseParams(float(low * (high / low) ** rng.random()), int(rng.integers(2**63)))
+
+    def apply(self, image: np.ndarray, params: PoissonNoiseParams) -> Corrupted:
+        """(H,W,C) -> the same shape and dtype, within [0, 1]."""
+        rng = np.random.Generator(np.random.SFC64(params.seed))
+        counts = rng.poisson(np.clip(to_float(image), 0.0, 1.0) * params.photons)
+        noisy = (counts / params.photons).astype(np.float32)
+        return Corrupted(to_dtype(np.clip(noisy, 0.0, 1.0), image.dtype))
+
+    def target(self, image: np.ndarray, params: PoissonNoiseParams) -> np.ndarray:
+        """The picture itself."""
+        return image
+
+
+@dataclass(frozen=True)
+class SpeckleNoiseParams:
+    """deviation: of the factor that each value is multiplied by. equal: one factor for all channels.
+
+    seed: of the noise.
+    """
+
+    deviation: float
+    equal: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class SpeckleNoise:
+    """Each value times a random factor around 1, as coherent light, radar and ultrasound give it.
+
+    deviation: (lowest, highest) of the factor, drawn uniformly. equal: share with equal factors in all channels.
+    Raises UsageError for a range or probability that is none.
+    """
+
+    deviation: tuple[float, float] = (0.02, 0.25)
+    equal: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.deviation[0] <= self.deviation[1] <= 1:
+            raise UsageError(f"deviation must be a range within 0 to 1, low to high; got {self.deviation}")
+        if not 0 <= self.equal <= 1:
+            raise UsageError(f"equal is a probability from 0 to 1; got {self.equal}")
+
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> SpeckleNoiseParams:
+        """Draws a deviation; the shape plays no part."""
+        return SpeckleNoiseParams(
+            float(rng.uniform(*self.deviation)), bool(rng.random() < self.equal), int(rng.integers(2**63))
+        )
+
+    def apply(self, image: np.ndarray, params: SpeckleNoiseParams) -> Corrupted:
+        """(H,W,C) -> the same shape and dtype, within [0, 1]."""
+        rng = np.random.Generator(np.random.SFC64(params.seed))
+        shape = (*image.shape[:2], 1 if params.equal else image.shape[-1])
+        factor = 1 + np.float32(params.deviation) * rng.standard_normal(shape, dtype=np.float32)
+        return Corrupted(to_dtype(np.clip(to_float(image) * factor, 0.0, 1.0), image.dtype))
+
+    def target(self, image: np.ndarray, params: SpeckleNoiseParams) -> np.ndarray:
+        """The picture itself."""
+        return image
