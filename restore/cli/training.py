@@ -12,7 +12,6 @@ from restore.cli.flags import command
 from restore.cli.reporting import say
 from restore.errors import RestoreError, UsageError
 from restore.tasks import TASKS, Options, TaskSpec
-from restore.tasks.base import load_task
 from restore.tasks.spec import option
 from restore.training.settings import Settings
 
@@ -46,6 +45,7 @@ def add(app: typer.Typer) -> None:
 
 def _body(spec: TaskSpec) -> Any:
     def body(settings: Settings, flags: NetworkFlags, damage: Options) -> None:
+        from restore.tasks.base import load_task
         from restore.tasks.objective import RestorationObjective
         from restore.training.train import train
 
