@@ -61,7 +61,7 @@ class Baseline:
                 raise RestoreError(f"{self.name}: has to be told where the damage is")
             try:
                 restored = self.run(trial)
-            except CODEC_ERRORS as error:
+            except (*CODEC_ERRORS, cv2.error) as error:
                 raise RestoreError(f"{self.name}: {reason(error)}") from error
             if not np.isfinite(restored).all():
                 raise RestoreError(f"{self.name}: gave values that are no numbers")

@@ -8,21 +8,7 @@ from pathlib import Path
 
 from restore.errors import ImageError
 from restore.images.failures import printable, reason
-
-SUFFIXES: dict[str, str] = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".jpe": "jpeg",
-    ".jfif": "jpeg",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".bmp": "bmp",
-    ".avif": "avif",
-    ".heic": "heic",
-    ".heif": "heic",
-}
+from restore.images.formats import SUFFIXES
 
 
 def find_images(folder: Path, *, recursive: bool = True) -> list[Path]:

@@ -8,7 +8,12 @@ import PIL.Image
 
 from restore.errors import ImageError
 from restore.images.failures import CODEC_ERRORS, printable, reason
-from restore.images.pil import without_limit
+from restore.images.pixels import without_limit
+from restore.images.reading import decoded
+
+
+class _SizeFoundError(Exception):
+    """Carries a size out of a reader, before it decodes."""
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -18,10 +23,23 @@ def image_size(path: Path) -> tuple[int, int]:
     that the rest is whole. Raises ImageError, naming the file, where the header cannot be read.
     """
     try:
-        with without_limit():  # it would warn of large ones; whoever decodes has a limit of his own
+        with without_limit():  # it would warn of large ones; the caller who decodes has a limit of his own
             picture = PIL.Image.open(path)
         with picture:
             width, height = picture.size
-    except CODEC_ERRORS as error:
-        raise ImageError(f"{printable(path)}: {reason(error)}") from error
+    except CODEC_ERRORS:  # Pillow knows no JPEG XL, and not all kinds of TIFF
+        width, height = _stated(path)
     return height, width
+
+
+def _stated(path: Path) -> tuple[int, int]:
+    def found(width: int, height: int) -> None:
+        raise _SizeFoundError(width, height)
+
+    try:
+        decoded(path.read_bytes(), printable(path), found)
+    except _SizeFoundError as size:
+        return size.args[0], size.args[1]
+    except (OSError, ValueError, MemoryError) as error:
+        raise ImageError(f"{printable(path)}: {reason(error)}") from error
+    raise ImageError(f"{printable(path)}: its size cannot be read")

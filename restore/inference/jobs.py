@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from restore.errors import UsageError
-from restore.images import SUFFIXES, find_images
+from restore.images import SUFFIXES, WRITABLE, find_images
 from restore.images.failures import printable
 from restore.inference.collisions import refuse_inputs_as_outputs, refuse_masks_as_pictures, same
 from restore.inference.job import Job
@@ -133,9 +133,8 @@ def _file_job(path: Path, output: str | None, naming: Naming) -> Job:
 
 
 def _picture_path(output: str) -> Path:
-    kind = SUFFIXES.get(os.path.splitext(output)[1].lower())
-    if kind is None or kind == "heic":
-        known = " ".join(suffix for suffix, known in SUFFIXES.items() if known != "heic")
+    if os.path.splitext(output)[1].lower() not in WRITABLE:
+        known = " ".join(WRITABLE)
         raise UsageError(f"{printable(output)}: no format that can be written goes by that name; use one of {known}")
     return Path(output)
 
