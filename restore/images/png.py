@@ -24,6 +24,7 @@ _COLOUR = (b"cHRM", b"gAMA", b"sRGB", b"cICP")
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _KEPT = {b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"eXIf", b"iCCP", b"pHYs", *_COLOUR, *_TEXT}
 _GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+_MOST_CHUNKS = 5000
 _DEFLATE = 1032  # the most that a byte of it can become
 
 Chunk = tuple[bytes, bytes]
@@ -42,7 +43,7 @@ def _chunks(data: bytes) -> tuple[list[Chunk], int, list[str]]:
         if name == b"IDAT":
             packed += length
             chunks += [(name, b"")] if chunks and chunks[-1][0] != name else []
-        elif name in _KEPT and (kept := kept + length) > MOST_METADATA:
+        elif name in _KEPT and ((kept := kept + length) > MOST_METADATA or len(chunks) == _MOST_CHUNKS):
             kept -= length
             notes.append(f"{length / 1e6:.0f} MB of {name.decode()} are left out")
         elif name in _KEPT:

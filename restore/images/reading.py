@@ -19,7 +19,7 @@ from restore.images.png import read_png
 from restore.images.profiles import true_profile
 from restore.images.tiff import read_tiff
 
-_LARGE = 1 << 16  # bytes of metadata from which on their loss is worth a note
+_LARGE = 1 << 12  # bytes of metadata from which on their loss is worth a note
 
 _READERS: dict[str, Callable[[bytes, SizeCheck], tuple[Image, int]]] = {
     "png": read_png,
@@ -104,8 +104,9 @@ def _upright(image: Image, orientation: int) -> Image:
         height, width = width, height
     exif, xmp = upright_exif(image.exif, width, height), upright_xmp(image.xmp, width, height)
     icc = true_profile(image.icc, channels) if len(image.icc or b"") <= MOST_METADATA else None
-    kept = (("EXIF", image.exif, exif), ("XMP", image.xmp, xmp), ("colour profile", image.icc, icc))
-    lost = [name for name, before, after in kept if len(before or b"") > _LARGE and not after]
+    kept = {"EXIF": (image.exif, exif, _LARGE), "XMP": (image.xmp, xmp, _LARGE)}
+    kept["colour profile"] = (image.icc, icc, MOST_METADATA)
+    lost = [name for name, (before, after, size) in kept.items() if len(before or b"") > size and not after]
     return replace(
         image,
         pixels=turned(image.pixels, orientation),
