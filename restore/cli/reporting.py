@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -51,10 +52,9 @@ def write_all(errand: Errand, runner: Runner, *, done: str = "restored") -> None
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr: stdout may carry a picture."""
-    from restore.images.failures import printable
-
-    print(printable(text), file=sys.stderr, flush=True)
+    """A line for people, on stderr: stdout may carry a picture. Where stderr is full or closed it is lost."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a closed file
+        print("".join(c if c.isprintable() else "?" for c in text), file=sys.stderr, flush=True)
 
 
 def _watch(errand: Errand, runner: Runner, report: _Report) -> None:
@@ -117,10 +117,21 @@ class _Report:
         if self._files.watch and outcome.output is not None and self._files.talkative:
             say(f"{outcome.output}")
         if self._files.json:
-            print(json.dumps(_record(outcome)), flush=True)
+            self._tell(json.dumps(_record(outcome)))
         failed = f", {self._counts['failed']} failed" if self._counts["failed"] else ""
         self._bar.set_postfix_str(f"{self._speed():.2f} megapixels/s{failed}", refresh=False)
         self._bar.update()
+
+    def _tell(self, line: str) -> None:
+        """A line on stdout. Where that is full the run goes on, and says so at its end."""
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._counts["failed"] += 1
+            self._failures.append(f"failed: stdout: {error.strerror}; from here on the JSON is incomplete")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def end(self) -> bool:
         """The last words; whether any failed."""

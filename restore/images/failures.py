@@ -47,6 +47,7 @@ _REASONS = {
     errno.ENAMETOOLONG: "the file name is too long; choose a shorter one",
     errno.EEXIST: "exists already; choose another name or allow overwriting",
     errno.ELOOP: "its symbolic links form a loop; repair them",
+    errno.EBADF: "stdin or stdout is closed; open it, or give a file",
     errno.EIO: "the disk reports an error; copy the file elsewhere first",
 }
 

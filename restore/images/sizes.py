@@ -11,6 +11,8 @@ from restore.images.failures import CODEC_ERRORS, printable, reason
 from restore.images.pixels import without_limit
 from restore.images.reading import decoded
 
+_PIXELS_A_BYTE = 1 << 18  # more than JPEG 2000 and AVIF reach for a picture of one colour
+
 
 class _SizeFoundError(Exception):
     """Carries a size out of a reader, before it decodes."""
@@ -20,7 +22,8 @@ def image_size(path: Path) -> tuple[int, int]:
     """(height, width) in pixels of the picture in a file as it is stored, without decoding it.
 
     A stored orientation may swap the two when the picture is read, and a readable header is no promise
-    that the rest is whole. Raises ImageError, naming the file, where the header cannot be read.
+    that the rest is whole. Raises ImageError, naming the file, where the header cannot be read, or claims
+    more pixels than a file of this size can hold in any format.
     """
     try:
         with without_limit():  # it would warn of large ones; the caller who decodes has a limit of his own
@@ -29,6 +32,8 @@ def image_size(path: Path) -> tuple[int, int]:
             width, height = picture.size
     except CODEC_ERRORS:  # Pillow knows no JPEG XL, and not all kinds of TIFF
         width, height = _stated(path)
+    if width * height > 1e6 and width * height > _PIXELS_A_BYTE * path.stat().st_size:
+        raise ImageError(f"{printable(path)}: its header claims {width} x {height} pixels; get a whole copy")
     return height, width
 
 

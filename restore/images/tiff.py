@@ -46,6 +46,7 @@ def read_tiff(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     """
     with tifffile.TiffFile(BytesIO(data)) as file:
         page = _only_page(file)
+        _check_numbers(page)
         check_size(page.imagewidth, page.imagelength)
         _check_directory(data, page, big=file.is_bigtiff)
         _check_segments(page, len(data))
@@ -92,6 +93,21 @@ def _only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
     raise ImageError(f"has {max(count, pages[0].imagedepth)} pages; save the page you want as a file of its own")
 
 
+_NUMBERS = (
+    *("imagewidth", "imagelength", "imagedepth", "samplesperpixel", "compression", "photometric", "planarconfig"),
+    *("predictor", "rowsperstrip", "tilewidth", "tilelength", "tiledepth"),
+)
+
+
+def _check_numbers(page: tifffile.TiffPage) -> None:
+    """Raises ValueError where a tag that is one number holds several; tifffile takes them as they come."""
+    if not isinstance(page.bitspersample, int):
+        raise ImageError("has channels of different depths, which are not supported; convert it to 8 or 16 bit first")
+    for name in _NUMBERS:
+        if not isinstance(getattr(page, name), int):
+            raise ValueError(f"several values for its {name}")
+
+
 def _check_directory(data: bytes, page: tifffile.TiffPage, *, big: bool) -> None:
     """Raises ValueError where a tag that says how the pixels are stored is cut off; tifffile reads on without it."""
     order = page.parent.byteorder
@@ -106,8 +122,6 @@ def _check_directory(data: bytes, page: tifffile.TiffPage, *, big: bool) -> None
 
 def _check_segments(page: tifffile.TiffPage, size: int) -> None:
     """Raises ValueError where strips or tiles are missing or too small; tifffile would fill those with black."""
-    if not isinstance(page.bitspersample, int):
-        raise ImageError("has channels of different depths, which are not supported; convert it to 8 or 16 bit first")
     pixels = page.imagewidth * page.imagelength
     if not page.is_tiled and page.rowsperstrip:
         expected = -(-page.imagelength // page.rowsperstrip)

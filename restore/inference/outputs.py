@@ -50,6 +50,8 @@ class Outputs:
         try:
             # With -k an empty file is what a power cut left, not a picture.
             empty = skip and os.path.lexists(path) and _is_empty(os.lstat(path))
+            if overwrite and job.input is not None and _is_same(path, job.input):  # by a link made meanwhile
+                raise ImageError(f"{printable(path)}: has become the input; nothing is written over an input")
             place(data, path, overwrite=overwrite or empty)
         except FileExistsError:
             if skip:  # another run was quicker
@@ -80,6 +82,7 @@ def target(job: Job, image: Image, writing: Writing) -> tuple[Path | None, str, 
     else:
         wanted = writing.extension or next(suffix for suffix, kind in SUFFIXES.items() if kind == image.format)
     suffix, note = writable_suffix(image, wanted)
+    note = "; ".join(filter(None, (note, *image.notes))) or None
     output = job.output if job.output is None or suffix == wanted else job.instead(suffix)
     return output, SUFFIXES[suffix.lower()], note
 
@@ -99,6 +102,13 @@ def _prepare(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ImageError(f"{printable(folder)}: no permission to write there; choose another folder")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def _is_empty(found: os.stat_result) -> bool:

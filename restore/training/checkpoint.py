@@ -20,6 +20,9 @@ from restore.weights import save_tensors
 MAX_BYTES = 14_000_000  # of tensors in a file; with the header it stays under 15 MB
 Tensors = dict[str, torch.Tensor]
 _STEP = re.compile(r"step-(\d+)")
+_STATE, _FILES = "state.json", "files"
+_PARTS = re.compile(r"\.?step-\d+(\.restore-tmp)?|tensorboard")  # what a run keeps in its folder
+_IN_STEP = re.compile(r"\.?.*\.(safetensors|restore-tmp)|state\.json")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ def save(folder: Path, step: int, checkpoint: Checkpoint) -> None:
         for group, tensors in checkpoint.groups.items():
             for number, shard in enumerate(_shards(tensors)):
                 save_tensors(temporary / f"{group}-{number:03d}.safetensors", shard)
-        (temporary / "state.json").write_text(json.dumps(checkpoint.state, indent=1), encoding="utf-8")
+        state = {**checkpoint.state, _FILES: sorted(path.name for path in temporary.iterdir())}
+        (temporary / _STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
     except OSError as error:
@@ -64,11 +68,15 @@ def load(folder: Path) -> Checkpoint | None:
     if not steps:
         return None
     try:
-        state = json.loads((steps[-1] / "state.json").read_text(encoding="utf-8"))
+        state = json.loads((steps[-1] / _STATE).read_text(encoding="utf-8"))
+        if not isinstance(state, dict) or not isinstance(state.get("settings"), dict):
+            raise ValueError(f"{_STATE} is not what a run writes")
+        if missing := [name for name in state.pop(_FILES, ()) if not (steps[-1] / str(name)).is_file()]:
+            raise ValueError(f"{missing[0]} is missing")
         groups: dict[str, Tensors] = {}
         for file in sorted(steps[-1].glob("*.safetensors")):
             groups.setdefault(file.name.rpartition("-")[0], {}).update(load_file(file))
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise TrainingError(f"{steps[-1]}: damaged checkpoint ({error}); train anew with --overwrite") from error
     return Checkpoint({group: _joined(parts) for group, parts in groups.items()}, state)
 
@@ -76,6 +84,26 @@ def load(folder: Path) -> Checkpoint | None:
 def exists(folder: Path) -> bool:
     """Whether `folder` holds a checkpoint."""
     return bool(_steps(folder))
+
+
+def foreign(folder: Path) -> str | None:
+    """The name of something in `folder` that no training run has put there; None where there is nothing."""
+    if not folder.is_dir():
+        return None
+    for path in sorted(folder.iterdir()):
+        if not _PARTS.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+            return path.name
+        for inner in sorted(path.iterdir()):
+            logs = path.name == "tensorboard" and inner.name.startswith("events.")
+            if not (logs or _IN_STEP.fullmatch(inner.name)) or inner.is_dir():
+                return f"{path.name}/{inner.name}"
+    return None
+
+
+def clear(folder: Path) -> None:
+    """Removes `folder`, where all that it holds is a training run's (see `foreign`)."""
+    if folder.is_dir() and foreign(folder) is None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from restore import weights
 from restore.devices import PRECISIONS, describe, pick_device, pick_precision
 from restore.errors import TrainingError, UsageError
+from restore.images import SUFFIXES
 from restore.training import checkpoint
 from restore.training.data import fitting_patch
 from restore.training.loop import Hardware, Result, Run, checkpoint_folder
@@ -122,11 +122,17 @@ def _silent(text: str) -> None:
 def _refuse_to_overwrite(request: Request, folder: Path) -> None:
     if request.resume:
         return
+    if request.out.suffix.lower() in SUFFIXES:
+        raise UsageError(f"{request.out}: a picture goes by that name; end -o in {weights.SUFFIX}")
+    if request.out.is_dir() or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"{request.out if request.out.is_dir() else folder}: is in the way; choose another -o")
     for path, found in ((request.out, request.out.exists()), (folder, checkpoint.exists(folder))):
         if found and not request.overwrite:
             hint = " (--resume goes on with it)" if path == folder else ""
             raise UsageError(f"{path} exists{hint}; choose another -o or use --overwrite")
-    shutil.rmtree(folder, ignore_errors=True)
+    if foreign := checkpoint.foreign(folder):
+        raise UsageError(f"{folder}: holds {foreign}, which is no part of a checkpoint; move it or choose another -o")
+    checkpoint.clear(folder)
 
 
 def _pictures(request: Request, report: Callable[[str], None]) -> tuple[Pictures, list[np.ndarray]]:
