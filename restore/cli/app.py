@@ -35,6 +35,10 @@ def main() -> None:
     # reads this when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     open_streams()
+    try:
+        os.getcwd()
+    except OSError:  # torch would end the process without a word of sense
+        sys.exit(_fail("the folder this was started in is gone; change to one that exists", 2))
     code = run(sys.argv[1:])
     if code == 130 and threading.active_count() > 1:  # threads are at work on what nobody waits for any more
         sys.stdout.flush()
@@ -85,13 +89,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _of_the_machine(error: Exception) -> str:
-    """One line for what no part of the program foresees: no memory for torch, no working folder, a closed stdout."""
+    """One line for what no part of the program foresees: no memory for torch, a disk that fails."""
     if isinstance(error, ImportError) or (isinstance(error, OSError) and "shared object" in str(error)):
         return f"a library cannot be loaded ({error}); free some memory, or install restore-toolkit anew"
-    try:
-        os.getcwd()
-    except OSError:
-        return "the folder this was started in is gone; change to one that exists"
     from restore.images.failures import reason
 
     return reason(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ class Errand:
     jobs: list[Job]
     left_out: int
     unlisted: list[str]
+    others: Counter[str]
     masks: MaskPlaces
 
     def look(self) -> list[Job]:
@@ -115,7 +117,9 @@ def plan_jobs(
     if there:
         more = f" and {len(there) - 1} more outputs exist" if len(there) > 1 else " exists"
         raise UsageError(f"{min(there)}{more}; --skip-existing leaves, --overwrite replaces what is there")
-    return Errand(files, inputs, output, naming, planned.jobs, planned.left_out, planned.unlisted, masks)
+    return Errand(
+        files, inputs, output, naming, planned.jobs, planned.left_out, planned.unlisted, planned.others, masks
+    )
 
 
 def _places(files: FileFlags) -> tuple[list[str], str | None]:

@@ -92,6 +92,9 @@ class _Report:
         self._pixels, self._start = 0, time.perf_counter()
         if errand.left_out and self._files.talkative:
             say(f"left out {errand.left_out} earlier outputs; name a file or its folder to take it as INPUT")
+        if errand.others and self._files.talkative:
+            kinds = ", ".join(f"{count} {suffix or 'without'}" for suffix, count in errand.others.most_common(5))
+            say(f"left out {errand.others.total()} files by their suffix ({kinds}); convert those that are pictures")
         self._bar = tqdm(  # disable=None: shown on a terminal only
             total=len(errand.jobs),
             disable=None if self._files.talkative and len(errand.jobs) > 1 and not self._files.watch else True,

@@ -13,7 +13,7 @@ from PIL import AvifImagePlugin, BmpImagePlugin, Jpeg2KImagePlugin, PpmImagePlug
 
 from restore.errors import ImageError
 from restore.images.image import Array, Image, SizeCheck
-from restore.images.metadata import exif_block, stored_orientation
+from restore.images.metadata import exif_block, stored_orientation, without_orientation
 from restore.images.pixels import check_claim, divide, picture_of, split, spread, unlimited
 from restore.images.png import squeezed
 
@@ -96,13 +96,6 @@ def _deep_avif(data: bytes, depth: int, picture: PIL.Image.Image) -> Parts:
     array = imagecodecs.avif_decode(data)
     if array.dtype != np.uint16 or array.shape[1::-1] != picture.size:
         raise ValueError("its pixels cannot be decoded")
-    if array.ndim == 2:
-        # imagecodecs hands gray of limited range (16 to 235 of 255) over as it is stored; Pillow spreads it.
-        shallow = split(picture, None)[0][..., 0].astype(np.float32)
-        full = array.astype(np.float32) * np.float32(255 / ((1 << depth) - 1))
-        limited = np.clip((full * np.float32(((1 << depth) - 1) / (255 << (depth - 8))) - 16) * (255 / 219), 0, 255)
-        if np.abs(limited - shallow).mean() < np.abs(full - shallow).mean():
-            return np.rint(limited[..., None] * 257).astype(np.uint16), None
     return divide(spread(array, depth))
 
 
@@ -253,10 +246,13 @@ def encode_webp(array: Array, image: Image, quality: int | None, metadata: dict[
 def encode_avif(array: Array, image: Image, quality: int | None, metadata: dict[str, bytes]) -> bytes:
     """An AVIF of (H,W,1..4) uint8 in 4:4:4, always lossy. With alpha, gray becomes RGB."""
     chosen = quality or (95 if image.lossless else image.quality or _LOSSY_QUALITY)
-    options: dict[str, object] = {"quality": chosen, "speed": 8, **metadata}
+    exif = metadata.get("exif", b"")
+    # Pillow writes EXIF that has an orientation anew, which moves maker notes; so it is shown some that has none.
+    shown = without_orientation(exif) if exif else b""
+    options: dict[str, object] = {"quality": chosen, "speed": 8, **metadata, "exif": shown}
     if array.shape[2] > 1:
         options["subsampling"] = "4:4:4"
-    return _saved(picture_of(array), "AVIF", options)
+    return _saved(picture_of(array), "AVIF", options).replace(shown or b"\0", exif or b"\0", 1)
 
 
 def encode_jp2(array: Array) -> bytes:

@@ -82,6 +82,14 @@ def upright_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
         return None
 
 
+def without_orientation(exif: bytes) -> bytes:
+    """`exif`, of the same length, with its orientation under a number that nobody reads."""
+    block = bytearray(exif)
+    for entry in read_directory(exif, first_directory(exif), lambda tag: tag == ORIENTATION)[0]:
+        struct.pack_into(byte_order(exif) + "H", block, entry.position, ORIENTATION + 1)
+    return bytes(block)
+
+
 def _put(block: bytearray, order: str, entry: Entry, value: int) -> None:
     if entry.kind not in (SHORT, LONG) or entry.count != 1:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,11 +32,12 @@ NO_MASKS = MaskPlaces()
 @dataclass(frozen=True)
 class Plan:
     """The jobs in a fixed order; how many earlier outputs were not taken for inputs; which folders below the
-    inputs could not be looked into, with the reason."""
+    inputs could not be looked into, with the reason; how many files there were that are no pictures, by suffix."""
 
     jobs: list[Job] = field(default_factory=list)
     left_out: int = 0
     unlisted: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def plan(
         return Plan(_masked([job], [Path(os.path.basename(inputs[0]))], masks))
     with warnings.catch_warnings(record=True) as caught:  # a subfolder that cannot be listed
         warnings.simplefilter("always")
-        wanted, left_out = _wanted(inputs, output, naming, recursive, masks)
+        others: Counter[str] = Counter()
+        wanted, left_out = _wanted(inputs, output, naming, recursive, masks, others)
         if not wanted and not empty:
             hint = "" if recursive else "; -r looks into its subfolders too"
             only = ", but earlier outputs" if left_out else ""
@@ -83,7 +86,7 @@ def plan(
         clashing = clashing_instead(outputs)
         jobs = [Job(one.path, to, to in clashing) for one, to in zip(wanted, outputs, strict=True)]
         jobs = _masked(jobs, [one.name for one in wanted], masks, empty=empty)
-    return Plan(jobs, left_out, [str(warning.message) for warning in caught])
+    return Plan(jobs, left_out, [str(warning.message) for warning in caught], others)
 
 
 def existing(jobs: Iterable[Job], *, dry_run: bool = False) -> list[Path]:
@@ -146,9 +149,14 @@ def _named(path: Path, naming: Naming) -> Path:
 
 
 def _wanted(
-    inputs: Sequence[str], output: str | None, naming: Naming, recursive: bool, masks: MaskPlaces
+    inputs: Sequence[str],
+    output: str | None,
+    naming: Naming,
+    recursive: bool,
+    masks: MaskPlaces,
+    others: Counter[str],
 ) -> tuple[list[_Wanted], int]:
-    """Every picture once. And how many were left out."""
+    """Every picture once. And how many were left out; `others` counts files that are no pictures."""
     target = None if output is None else Path(output)
     if target is not None:
         _refuse_file_as_folder(target)
@@ -174,7 +182,7 @@ def _wanted(
             folder = Path(text)
             root = _root(folder, target, naming, named=len(inputs) > 1)
             above = Path(root.name) if len(inputs) > 1 else Path()  # masks are told apart as outputs are
-            for path in pictures_of(find_images(folder, recursive=recursive), folder, root):
+            for path in pictures_of(find_images(folder, recursive=recursive, others=others), folder, root):
                 name = path.relative_to(folder)
                 add(path, root / name.parent, above / name)
         elif os.path.lexists(text):
