@@ -889,15 +889,10 @@ def test_errors_of_our_own_are_not_called_damage(monkeypatch):
     def wrong(*_):
         return None + 1
 
-    monkeypatch.setattr("restore.images.png._chunks", wrong)
-    with pytest.raises(TypeError):  # raised in a test, so not by this package: called damage
-        try:
-            read_image(WHOLE["png"])
-        except ImageError as error:
-            raise TypeError from error
-    monkeypatch.setattr("restore.images.png._KEPT", None)
+    monkeypatch.setattr("restore.images.png.struct.unpack", wrong)  # raised in this file: a library's
+    one_line_error(lambda: read_image(WHOLE["png"]), "damaged or incomplete PNG")
     monkeypatch.undo()
-    monkeypatch.setattr("restore.images.png._COLOUR", None)
+    monkeypatch.setattr("restore.images.png._COLOUR", None)  # raised in the package
     with pytest.raises(TypeError):
         read_image(WHOLE["png"])
     monkeypatch.undo()

@@ -78,7 +78,7 @@ def decoded(data: bytes, shown: str, check_size: SizeCheck) -> Image:
         if is_own(error):
             raise
         title, text = FORMATS[kind].title, reason(error)
-        if "support" in text.lower() or isinstance(error, NotImplementedError):
+        if isinstance(error, NotImplementedError) or (isinstance(error, OSError) and "support" in text.lower()):
             raise ImageError(f"{shown}: a kind of {title} that is not read ({text}); convert it first") from error
         raise ImageError(f"{shown}: is a damaged or incomplete {title} file ({text}); get a whole copy") from error
 
