@@ -246,6 +246,7 @@ def test_deep_avif_keeps_its_depth():
     assert np.abs(image.pixels / 65535 - array / 1023).mean() < 0.002
     at = data.index(b"colrnclx") + 10
     one_line_error(lambda: read_image(data[:at] + b"\0\x10" + data[at + 2 :]), "high dynamic range")
+    assert "primaries 12" in read_image(data[: at - 2] + b"\0\x0c" + data[at:]).notes[0] and image.notes == ()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])

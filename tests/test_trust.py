@@ -148,11 +148,12 @@ def test_escape_codes_of_a_header_do_not_reach_the_terminal(tiny, tmp_path, caps
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"settings": []}', "[" * 100_000])
-def test_a_damaged_state_is_one_line(text, tmp_path):
-    checkpoint.save(tmp_path, 1, checkpoint.Checkpoint({}, {"settings": {}}))
-    (tmp_path / "step-00000001" / "state.json").write_text(text)
-    with pytest.raises(TrainingError, match="damaged checkpoint"):
-        checkpoint.load(tmp_path)
+def test_a_damaged_state_is_one_line(text, folder, tmp_path, capsys):
+    checkpoint.save(tmp_path / "mine.checkpoint", 1, checkpoint.Checkpoint({}, {"settings": {}}))
+    (tmp_path / "mine.checkpoint" / "step-00000001" / "state.json").write_text(text)
+    code = run_cli(["train", "denoise", str(folder), "-o", str(tmp_path / "mine.safetensors"), "--resume"])
+    shown = capsys.readouterr().err
+    assert code == 1 and "damaged checkpoint" in shown and len(shown.splitlines()) == 1
 
 
 def test_a_checkpoint_with_a_file_missing(tmp_path, tiny):

@@ -19,6 +19,7 @@ from restore.images.png import squeezed
 
 _LOSSY_QUALITY = 90  # where the input was lossy and its quality is not known
 _PQ, _HLG = 16, 18  # transfer characteristics, ITU-T H.273 table 3
+_SRGB_PRIMARIES = (1, 2)  # those of BT.709, or unspecified
 
 Parts = tuple[Array, Array | None]
 
@@ -80,14 +81,18 @@ def read_avif(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     """
     picture = AvifImagePlugin.AvifImageFile(BytesIO(data))
     _check(picture, check_size)
-    colour = data.find(b"colrnclx")
-    if 0 <= colour <= len(data) - 15 and struct.unpack_from(">H", data, colour + 10)[0] in (_PQ, _HLG):
-        raise ImageError("is a high dynamic range picture, which is not supported; export it as SDR first")
+    colour, notes = data.find(b"colrnclx"), tuple[str, ...]()
+    if 0 <= colour <= len(data) - 15:
+        primaries, transfer = struct.unpack_from(">HH", data, colour + 8)
+        if transfer in (_PQ, _HLG):
+            raise ImageError("is a high dynamic range picture, which is not supported; export it as SDR first")
+        if primaries not in _SRGB_PRIMARIES and not picture.info.get("icc_profile"):
+            notes = (f"its wide colours (primaries {primaries} of ITU-T H.273) are written as sRGB would be",)
     configuration = data.find(b"av1C")
     flags = data[configuration + 6] if 0 <= configuration < len(data) - 6 else 0
     depth = 12 if flags & 0x20 else 10 if flags & 0x40 else 8
     parts = split(picture, None) if depth == 8 else _deep_avif(data, depth, picture)
-    image = _wrapped(picture, "avif", parts, False)
+    image = _wrapped(picture, "avif", parts, False, notes)
     return image, stored_orientation(image.exif)
 
 

@@ -69,7 +69,7 @@ def load(folder: Path) -> Checkpoint | None:
         return None
     try:
         state = json.loads((steps[-1] / _STATE).read_text(encoding="utf-8"))
-        if not isinstance(state, dict) or not isinstance(state.get("settings"), dict):
+        if not isinstance(state, dict):
             raise ValueError(f"{_STATE} is not what a run writes")
         if missing := [name for name in state.pop(_FILES, ()) if not (steps[-1] / str(name)).is_file()]:
             raise ValueError(f"{missing[0]} is missing")

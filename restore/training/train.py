@@ -82,6 +82,8 @@ def train(
     past = checkpoint.load(folder) if request.resume else None
     if request.resume and past is None:
         raise UsageError(f"{folder}: no checkpoint to resume; leave out --resume")
+    if past is not None and not all(isinstance(past.state.get(part), dict) for part in ("settings", "progress")):
+        raise TrainingError(f"{folder}: damaged checkpoint (its state is incomplete); train anew with --overwrite")
     pictures, validation = _pictures(request, report)
     _fit_patch(objective, pictures, report)
     device = pick_device(request.device)
