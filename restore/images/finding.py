@@ -17,10 +17,15 @@ def find_images(folder: Path, *, recursive: bool = True, others: Counter[str] | 
 
     Hidden files and folders (a leading dot), and with them our temporaries, are left out. Linked folders
     are followed, but every real folder is entered once, so loops end; a real folder comes before links to
-    it. A subfolder that cannot be listed is skipped with a warning. Raises ImageError when `folder` itself
-    cannot.
+    it. A subfolder that cannot be listed is skipped with a warning.
 
-    others: counts the files that are left out for their suffix, by suffix (in lower case).
+    Args:
+        folder: where to look.
+        recursive: whether to look into subfolders.
+        others: counts the files that are left out for their suffix, by suffix (in lower case).
+
+    Raises:
+        ImageError: `folder` itself cannot be listed.
     """
     found: list[Path] = []
     seen: set[str] = set()

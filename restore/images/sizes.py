@@ -22,8 +22,11 @@ def image_size(path: Path) -> tuple[int, int]:
     """(height, width) in pixels of the picture in a file as it is stored, without decoding it.
 
     A stored orientation may swap the two when the picture is read, and a readable header is no promise
-    that the rest is whole. Raises ImageError, naming the file, where the header cannot be read, or claims
-    more pixels than a file of this size can hold in any format.
+    that the rest is whole.
+
+    Raises:
+        ImageError: naming the file, where the header cannot be read, or claims more pixels than a file of this size
+            can hold in any format.
     """
     try:
         with without_limit():  # it would warn of large ones; the caller who decodes has a limit of his own

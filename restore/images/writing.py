@@ -28,7 +28,11 @@ def writable_suffix(image: Image, suffix: str) -> tuple[str, str | None]:
     go to PNG, floating point to TIFF, HEIC to JPEG where that holds them. A format that holds the pixels, but not the
     metadata there are, is kept, and the sentence says so.
 
-    Raises ImageError for a suffix that is no picture's.
+    Returns:
+        The suffix to write under, and the sentence or None.
+
+    Raises:
+        ImageError: a suffix that is no picture's.
     """
     kind = _format_of(suffix)
     lack = _lack(image, kind)
@@ -148,15 +152,24 @@ def write_image(
     metadata: bool = True,
     overwrite: bool = False,
 ) -> Path:
-    """Writes `image` to `path` and returns it; the file appears under that name only when it is whole.
+    """Writes `image` to `path`; the file appears under that name only when it is whole.
 
-    `format` None: by the suffix of `path`; `quality` and `metadata` as in `encode_image`. Without
-    `overwrite` an existing file is never replaced, not even one that appears meanwhile. The bytes go to a
-    temporary file beside it (".NAME.RANDOM.restore-tmp"), reach the disk, and are renamed; on any error the
-    temporary is removed.
+    The bytes go to a temporary file beside it (".NAME.RANDOM.restore-tmp"), reach the disk, and are renamed; on any
+    error the temporary is removed.
 
-    Raises ImageError, one line with the path, where the file exists, the folder does not, the disk is full,
-    ...
+    Args:
+        image: what to write.
+        path: where to.
+        format: a name in `FORMATS`; None is by the suffix of `path`.
+        quality: as in `encode_image`.
+        metadata: as in `encode_image`.
+        overwrite: without it an existing file is never replaced, not even one that appears meanwhile.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ImageError: one line with the path, where the file exists, the folder does not, the disk is full and so on.
     """
     path = Path(path)
     try:
