@@ -95,12 +95,29 @@ def free_memory(device: torch.device) -> int:
     return free if limit is None else max(0, min(free, limit - psutil.Process().memory_info().rss))
 
 
-def _container_limit() -> int | None:
-    """Bytes of memory that this container may use; None where there is no limit (or no Linux)."""
+def _container_limit(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes of memory that this container may use; None where there is no limit (or no Linux).
+
+    The smallest limit of the control group of this process and of those above it, in version 2 (`memory.max`) and
+    version 1 (`memory.limit_in_bytes`).
+    """
+    limits = []
     try:
-        return int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # ValueError: "max"
-        return None
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in [*lines, "0::/", "0:memory:/"]:  # in a container the path may be one of the machine outside
+        kinds, _, path = line.partition(":")[2].partition(":")
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        top, name = (mounted / "memory", "memory.limit_in_bytes") if kinds else (mounted, "memory.max")
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # ValueError: "max"
+                limits.append(int((folder / name).read_text()))
+            if folder == top:
+                break
+    return min(limits, default=None)
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> str:

@@ -138,16 +138,16 @@ def _inputs_and_output(files: FileFlags) -> tuple[list[str], str | None]:
 
 
 def _extension(files: FileFlags) -> str | None:
-    from restore.images import SUFFIXES
+    from restore.images import FORMATS, SUFFIXES, WRITABLE
 
     if files.ext is None:
         return None
     suffix = "." + files.ext.lower().lstrip(".")
     kind = SUFFIXES.get(suffix)
-    if kind is None or kind == "heic":
-        known = " ".join(known.lstrip(".") for known, kind in sorted(SUFFIXES.items()) if kind != "heic")
+    if kind is None or suffix not in WRITABLE:
+        known = " ".join(sorted(known.lstrip(".") for known in WRITABLE))
         raise UsageError(f"--ext {files.ext}: no format that can be written; known: {known}")
-    if files.quality is not None and kind in ("png", "tiff", "bmp"):
+    if files.quality is not None and not FORMATS[kind].lossy:
         raise UsageError(f"--quality does nothing for --ext {files.ext}, which loses nothing")
     return suffix
 

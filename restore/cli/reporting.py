@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -58,10 +59,9 @@ def run_jobs(request: FileRequest, runner: Runner, *, done: str = "restored") ->
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr: stdout may carry a picture."""
-    from restore.images.failures import printable
-
-    print(printable(text), file=sys.stderr, flush=True)
+    """A line for people, on stderr: stdout may carry a picture. Where stderr is full or closed it is lost."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a closed file
+        print("".join(c if c.isprintable() else "?" for c in text), file=sys.stderr, flush=True)
 
 
 def _watch(request: FileRequest, runner: Runner, report: _Report) -> None:
@@ -100,6 +100,9 @@ class _Report:
         self._pixels, self._start = 0, time.perf_counter()
         if plan.left_out and self._files.talkative:
             say(f"left out {plan.left_out} earlier outputs; name a file or its folder to take it as INPUT")
+        if plan.others and self._files.talkative:
+            kinds = ", ".join(f"{count} {suffix or 'without'}" for suffix, count in plan.others.most_common(5))
+            say(f"left out {plan.others.total()} files by their suffix ({kinds}); convert those that are pictures")
         self._bar = tqdm(  # disable=None: shown on a terminal only
             total=len(plan.jobs),
             disable=None if self._files.talkative and len(plan.jobs) > 1 and not self._files.watch else True,
@@ -125,10 +128,21 @@ class _Report:
         if self._files.watch and outcome.output is not None and self._files.talkative:
             say(f"{outcome.output}")
         if self._files.json:
-            print(json.dumps(_record(outcome)), flush=True)
+            self._print(json.dumps(_record(outcome)))
         failed = f", {self._counts['failed']} failed" if self._counts["failed"] else ""
         self._bar.set_postfix_str(f"{self._speed():.2f} megapixels/s{failed}", refresh=False)
         self._bar.update()
+
+    def _print(self, line: str) -> None:
+        """A line on stdout. Where that is full the run goes on, and says so at its end."""
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._counts["failed"] += 1
+            self._failures.append(f"failed: stdout: {error.strerror}; from here on the JSON is incomplete")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def end(self) -> bool:
         """Prints the summary; returns whether any failed."""

@@ -18,7 +18,7 @@ from restore.corruptions.downsample import resize_bicubic
 from restore.errors import RestoreError, UsageError, unknown_name
 from restore.evaluation.colour_table import TENTHS
 from restore.evaluation.trials import COVERED, Method, Prediction, Trial
-from restore.images.failures import CODEC_ERRORS, reason
+from restore.images.failures import reason
 from restore.pixels import luma, to_dtype, to_float
 
 LEAST_NOISE = 1e-3  # on the 0-255 scale
@@ -61,7 +61,7 @@ class Baseline:
                 raise RestoreError(f"{self.name}: has to be told where the damage is")
             try:
                 restored = self.run(trial)
-            except CODEC_ERRORS as error:
+            except Exception as error:  # other programs may raise anything
                 raise RestoreError(f"{self.name}: {reason(error)}") from error
             if not np.isfinite(restored).all():
                 raise RestoreError(f"{self.name}: gave values that are no numbers")
