@@ -1,4 +1,4 @@
-"""What the training loop minimises for a task."""
+"""The training objective of a task."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ from restore.tasks.functional import array_to_planes
 from restore.tasks.losses import PixelLoss
 from restore.tasks.spec import Options
 
-VALIDATED = 256  # pixels a side of what validation looks at, at most: quick, and enough to compare
+VALIDATED = 256  # pixels, side of the crops used in validation: fast, and sufficient for a comparison
 
 
 class RestorationObjective:
-    """Damage clean patches, restore them, compare: training data, loss and validation of a task.
+    """Training data, loss and validation of a task.
 
-    Raises UsageError if the damage and the config do not go together.
+    Args:
+        task: the task.
+        damage: an instance of its `training_options`.
+        config: of the network; None: the default of the task.
+        patch: side of the network input in pixels; None: the default of the task.
+
+    Raises:
+        UsageError: the damage does not fit the config.
     """
 
     def __init__(self, task: Task, damage: Options, config: Any = None, patch: int | None = None) -> None:
@@ -43,7 +50,7 @@ class RestorationObjective:
         return self.variants[variant].coverage
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """One clean patch (H,W,3) as the planes of a `Sample`; all chance is drawn from `rng`."""
+        """Makes the planes of a `Sample` from a clean patch (H,W,3); all randomness comes from `rng`."""
         kind = self.variants[variant]
         clean = self.task.prepare(clean, self.damage, rng)
         params = kind.corruption.sample(clean.shape, rng)
@@ -87,7 +94,7 @@ class RestorationObjective:
         return scores
 
     def preview(self, network: Architecture, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Corrupted, restored and clean centre of a picture, in the hardest case."""
+        """Corrupted, restored and clean centre of a picture, each (h,w,3), in the last case of the task."""
         damaged, restored, clean = self._restored(network, self.task.cases(self.damage)[-1], picture, (0, 0))
         return np.broadcast_to(damaged.image, (*damaged.image.shape[:2], 3)), restored, clean
 
@@ -105,7 +112,7 @@ class RestorationObjective:
 
 
 def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Corrupted, np.ndarray]:
-    """A square of `side` pixels, anywhere in a damaged patch, and the same of its target."""
+    """Random crop of `side` pixels of a damaged patch and its target."""
     top, left = (int(rng.integers(length - side + 1)) for length in target.shape[:2])
     square = slice(top, top + side), slice(left, left + side)
     maps = (values if values is None else values[square] for values in (damaged.mask, damaged.opacity, damaged.colour))
@@ -113,7 +120,7 @@ def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Gener
 
 
 def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
-    """All of (H,W,C), at a size where the short side is at most `side`."""
+    """Shrinks (H,W,C) to a short side of at most `side` pixels."""
     scale = side / min(picture.shape[:2])
     if scale >= 1:
         return picture
@@ -122,7 +129,7 @@ def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def _centre(picture: np.ndarray, side: int) -> np.ndarray:
-    """The central part of (H,W,C), at most `side` in each direction."""
+    """Centre crop of (H,W,C), at most `side` pixels a side."""
     height, width = picture.shape[:2]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
     return picture[top : top + side, left : left + side]
