@@ -1,4 +1,4 @@
-"""What restoring a picture gives; without torch, so that threads and processes for files need not load it."""
+"""The result of restoring a picture. Does not import torch, for processes that only handle files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from restore.images import Image
 
 @dataclass(frozen=True)
 class Restored:
-    """What restoring a picture gives.
+    """The result of restoring a picture.
 
     Args:
         image: the restored picture.
         mask: (H,W) bool of the pixels that may have changed; None where all may.
         nothing: there was nothing to restore, and every pixel is the input's.
-        note: what a person should know, such as why nothing was restored.
+        note: a message for the user, such as why nothing was restored.
     """
 
     image: Image
