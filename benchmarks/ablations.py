@@ -1,4 +1,4 @@
-"""What the denoiser is made of, and how it is trained: short runs of equal cost on one core.
+"""Ablations of the denoiser and its training: short runs of equal cost on one core.
 
     RESTORE_DATA=... OMP_NUM_THREADS=1 python benchmarks/ablations.py --seconds 170 [ROW ...]
 
@@ -28,8 +28,9 @@ from restore.metrics import psnr
 from restore.models import autoencoder, build
 from restore.models.blocks import ResidualBlock
 from restore.pixels import to_dtype, to_float
-from restore.tasks.base import as_planes, load_task
+from restore.tasks.base import load_task
 from restore.tasks.denoise import REPORTED_SIGMAS
+from restore.tasks.functional import array_to_planes
 from restore.tasks.objective import RestorationObjective
 from restore.training.data import Batches, Patches, loader
 from restore.training.optimizers import optimizer
@@ -197,7 +198,7 @@ def _score(network: nn.Module, data: Path, sigma: float) -> float:
         top, left = (max(0, side - SIDE) // 2 for side in picture.shape[:2])
         clean = picture[top : top + SIDE, left : left + SIDE]
         noise = np.random.default_rng(int(sigma)).standard_normal(clean.shape, dtype=np.float32) * sigma / 255
-        planes = as_planes(to_float(clean) + noise)[None].contiguous(memory_format=torch.channels_last)
+        planes = array_to_planes(to_float(clean) + noise)[None].contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             restored = network(planes)[0].permute(1, 2, 0).numpy()
         found.append(psnr(to_dtype(restored, np.uint8), clean))
@@ -213,7 +214,7 @@ def main() -> int:
     flags = parser.parse_args()
     data = os.environ.get("RESTORE_DATA")
     if not data:
-        print("RESTORE_DATA does not say where the pictures are", file=sys.stderr)
+        print("RESTORE_DATA is not set; set it to the folder of the data sets", file=sys.stderr)
         return 2
     print(
         f"| {flags.seconds:g} s each | parameters | steps | sigma 15 | 25 | 50 | mean |\n|---|---|---|---|---|---|---|"

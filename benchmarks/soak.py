@@ -1,10 +1,10 @@
-"""A folder of many small files, some of them broken, through the command line: is anything lost, does memory grow?
+"""Restores a folder of many small files, some of them broken: checks that no file is lost and memory does not grow.
 
     python benchmarks/soak.py --files 10000
 
-Makes the files (PNG, 48 to 80 pixels a side) in a temporary folder, breaks some in each of several ways, lets
-some vanish while the run goes on, and watches the process from outside. Exits with 1 if a file was lost, an
-original changed, or memory at the end is more than 10 % above that after the first 500 files.
+Makes the files (PNG, 48 to 80 pixels a side) in a temporary folder, damages some in each of several ways, deletes some
+during the run, and monitors the process from outside. Exits with 1 if a file is lost, an input is changed, or memory at
+the end is more than 10 % above that after the first 500 files.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import psutil
 
 from restore.images import Image, write_image
 
-EARLY = 500  # files after which memory is taken as what a run needs
-GROWTH = 1.10
+EARLY = 500  # files after which the reference of memory is measured
+MAX_GROWTH = 1.10
 
 
 def truncated(path: Path) -> None:
@@ -49,7 +49,7 @@ def text(path: Path) -> None:
 
 
 def huge(path: Path) -> None:
-    """A header that promises 60,000 x 60,000 pixels."""
+    """Writes a size of 60,000 x 60,000 pixels into the header."""
     data = bytearray(path.read_bytes())
     data[16:24] = (60_000).to_bytes(4, "big") * 2
     path.write_bytes(data)
@@ -59,7 +59,7 @@ FAULTS = (truncated, flipped, emptied, text, huge)
 
 
 def make(folder: Path, count: int, share: float) -> dict[Path, str]:
-    """`count` pictures in folders of 1000; returns those that were broken, and how."""
+    """Makes `count` pictures in folders of 1000; returns the damaged ones with the kind of damage."""
     rng = np.random.default_rng(0)
     faults: dict[Path, str] = {}
     for number in range(count):
@@ -75,7 +75,7 @@ def make(folder: Path, count: int, share: float) -> dict[Path, str]:
 
 
 def tiny_weights(path: Path) -> Path:
-    """A network of a few weights: what is measured here is all that is around it."""
+    """Weights of a tiny network, since its own time does not matter here."""
     import torch
 
     from restore import weights
@@ -90,6 +90,7 @@ def tiny_weights(path: Path) -> Path:
 
 
 def digest(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder, by path."""
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -102,41 +103,45 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--share", type=float, default=0.03, help="of files that are broken")
-    parser.add_argument("--device", default="cpu", help="as for restore; a list spreads the work")
+    parser.add_argument("--device", default="cpu", help="as of restore; a list uses several devices")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
         faults = make(top / "in", asked.files, asked.share)
         files = sorted((top / "in").rglob("*.png"))
-        # Late ones: a device takes files by name, several devices the largest first.
+        # Files that are processed late: one device processes files by name, several devices the largest first.
         late = [path for path in files[len(files) // 2 :] if path not in faults]
         vanishing = sorted(late, key=lambda path: path.stat().st_size)[: asked.files // 100]
         before = digest(top / "in")
         command = [sys.executable, "-m", "restore", "denoise", str(top / "in"), str(top / "out"), "-r", "--json"]
         command += ["-m", str(tiny_weights(top / "tiny.safetensors")), "--device", asked.device]
-        start, told, used = time.perf_counter(), {}, []
+        start, outcomes, used = time.perf_counter(), {}, []
         with open(top / "log", "w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as run:
             process = psutil.Process(run.pid)
             for line in run.stdout or ():
                 outcome = json.loads(line)
-                told[Path(outcome["input"])] = outcome
-                if len(told) == EARLY:
+                outcomes[Path(outcome["input"])] = outcome
+                if len(outcomes) == EARLY:
                     used.append(memory(process))
                     for path in vanishing:
                         path.unlink()
                         faults[path] = "vanished"
-                elif len(told) % 100 == 0 and len(told) > EARLY:
+                elif len(outcomes) % 100 == 0 and len(outcomes) > EARLY:
                     used.append(memory(process))
         seconds = time.perf_counter() - start
         after = digest(top / "in")
         written = {path.relative_to(top / "out") for path in (top / "out").rglob("*") if path.is_file()}
-        listed = [path for path, outcome in told.items() if outcome["error"] is not None]
+        listed = [path for path, outcome in outcomes.items() if outcome["error"] is not None]
         lost = [path for path in files if path not in listed and path.relative_to(top / "in") not in written]
         changed = [path for path, known in after.items() if before[path] != known]
         log_lines = (top / "log").read_text().count("failed: ")
     growth = used[-1] / used[0] if used else 0.0
     good = (
-        not lost and not changed and set(listed) == set(faults) and growth <= GROWTH and run.returncode == bool(faults)
+        not lost
+        and not changed
+        and set(listed) == set(faults)
+        and growth <= MAX_GROWTH
+        and run.returncode == bool(faults)
     )
     print(f"files             {len(files)}")
     kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(Counter(faults.values()).items()))

@@ -131,6 +131,18 @@ class Restorer:
 
     On a CPU equal inputs give equal bytes; on a GPU a picture may change by one level with the other pictures in its
     batch.
+
+    Args:
+        head: fits the network to the damage.
+        network: in float32 on the CPU.
+        options: of the task.
+        device: where to compute.
+        dtype: of the convolutions; tiles that overflow in half precision are repeated in float32.
+        tile, overlap, strength, tta, compile: as in `load`.
+        header: of the weights, if they are from a file.
+
+    Raises:
+        UsageError: `tile`, `overlap` or `strength` is out of range.
     """
 
     def __init__(
