@@ -1,4 +1,4 @@
-"""A folder of many small files, some of them broken, through the command line: is anything lost, does memory grow?
+"""Restores a folder of many small files, some of them broken: checks that no file is lost and memory does not grow.
 
     python benchmarks/soak.py --files 10000 [--kill 60]
 
@@ -32,8 +32,8 @@ import psutil
 from restore.errors import ImageError
 from restore.images import Image, read_image, write_image
 
-EARLY = 500  # files after which memory is taken as what a run needs
-GROWTH = 1.10
+EARLY = 500  # files after which the reference of memory is measured
+MAX_GROWTH = 1.10
 
 
 def truncated(path: Path) -> None:
@@ -55,7 +55,7 @@ def text(path: Path) -> None:
 
 
 def huge(path: Path) -> None:
-    """A header that promises 60,000 x 60,000 pixels."""
+    """Writes a size of 60,000 x 60,000 pixels into the header."""
     data = bytearray(path.read_bytes())
     data[16:24] = (60_000).to_bytes(4, "big") * 2
     path.write_bytes(data)
@@ -81,7 +81,7 @@ def bombs() -> list[tuple[bytes, bool]]:
 
 
 def make(folder: Path, count: int, share: float) -> dict[Path, str]:
-    """`count` pictures in folders of 1000; returns those that were broken, and how."""
+    """Makes `count` pictures in folders of 1000; returns the damaged ones with the kind of damage."""
     rng = np.random.default_rng(0)
     faults: dict[Path, str] = {}
     hostile = bombs()
@@ -104,7 +104,7 @@ def make(folder: Path, count: int, share: float) -> dict[Path, str]:
 
 
 def tiny_weights(path: Path) -> Path:
-    """A network of a few weights: what is measured here is all that is around it."""
+    """Weights of a tiny network, since its own time does not matter here."""
     import torch
 
     from restore import weights
@@ -119,6 +119,7 @@ def tiny_weights(path: Path) -> Path:
 
 
 def digest(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder, by path."""
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -138,7 +139,7 @@ def main() -> int:
         top = Path(name)
         faults = make(top / "in", asked.files, asked.share)
         files = sorted((top / "in").rglob("*.png"))
-        # Late ones: a device takes files by name, several devices the largest first.
+        # Files that are processed late: one device processes files by name, several devices the largest first.
         late = [path for path in files[len(files) // 2 :] if path not in faults]
         vanishing = sorted(late, key=lambda path: path.stat().st_size)[: asked.files // 100]
         before = digest(top / "in")
@@ -182,7 +183,7 @@ def main() -> int:
         not lost
         and not changed
         and not left
-        and growth <= GROWTH
+        and growth <= MAX_GROWTH
         and run.returncode == bool(faults)
         # A picture that was restored before it vanished, or before a kill, is in no list of the last run.
         and set(listed) <= set(faults)

@@ -1,4 +1,4 @@
-"""The command `restore`: parse, call, report. Only here do errors become exit codes."""
+"""The command `restore`: entry point, and conversion of errors to exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from restore.errors import RestoreError
 
 app = typer.Typer(
     name="restore",
-    help="Restore pictures: one word for each damage.",
+    help="Restore pictures: one command for each kind of damage.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,9 +30,8 @@ benchmarking.add(app)
 
 
 def main() -> None:
-    """Runs the command line and exits: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted."""
-    # Waiting threads shall sleep, not spin: spinning ones fight with those that decode and encode. OpenMP
-    # reads this when torch loads.
+    """Runs the command line and exits: 0 success, 1 something failed, 2 wrong usage, 130 interrupted."""
+    # Waiting threads of OpenMP must not spin, since the cores also decode and encode. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     open_streams()
     try:
@@ -40,7 +39,7 @@ def main() -> None:
     except OSError:  # torch would end the process without a word of sense
         sys.exit(_fail("the folder this was started in is gone; change to one that exists", 2))
     code = run(sys.argv[1:])
-    if code == 130 and threading.active_count() > 1:  # threads are at work on what nobody waits for any more
+    if code == 130 and threading.active_count() > 1:  # do not wait for threads that still work
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -67,7 +66,11 @@ def open_streams() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of `restore` with `arguments`; errors are one line on stderr."""
+    """Runs `restore` with `arguments`; prints errors as one line to stderr.
+
+    Returns:
+        The exit code.
+    """
     try:
         code = int(app(arguments, prog_name="restore", standalone_mode=False) or 0)
         return _fail("interrupted", code) if code == 130 else code  # typer catches Ctrl-C itself
@@ -81,7 +84,7 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{error.format_message()} ({where} --help shows how)", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has left; nothing more to say, also not at exit
+    except BrokenPipeError:  # the reader of stdout has ended; avoids another error when stdout is flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, MemoryError, ImportError) as error:

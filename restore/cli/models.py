@@ -1,4 +1,4 @@
-"""`restore models`: which weights there are."""
+"""`restore models`: lists weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ModelsFlags:
 
 
 def add(app: typer.Typer) -> None:
-    """Adds `models`."""
+    """Adds `restore models` to `app`."""
     app.command("models")(command(models, ModelsFlags))
 
 
