@@ -17,7 +17,7 @@ from restore.colour import in_gamut, with_luma
 from restore.corruptions.downsample import resize_bicubic
 from restore.errors import RestoreError, UsageError, unknown_name
 from restore.evaluation.colour_table import TENTHS
-from restore.evaluation.trials import Method, Prediction, Trial
+from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial
 from restore.images.failures import reason
 from restore.pixels import luma, to_dtype, to_float
 
