@@ -20,12 +20,15 @@ from restore.tasks.base import load_task
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 # A little under what the shipped files score, so that a change for the worse shows. dB.
-SAMPLE_FLOORS = {"denoise": 32.62, "super-resolve": 35.53}
+SAMPLE_FLOORS = {"default": 32.0, "gaussian": 32.62, "enlarged": 34.78, "bicubic": 35.53}
 BENCH_FLOORS = {
-    ("denoise", "CBSD68"): {"sigma 15": 33.87, "sigma 25": 31.22, "sigma 50": 27.99},
-    ("super-resolve", "Set5"): {"x2": 37.57, "x3": 33.86, "x4": 31.56},
-    ("super-resolve", "Set14"): {"x2": 33.16, "x3": 29.91, "x4": 28.22},
+    ("denoise", "gaussian", "CBSD68"): {"sigma 15": 33.87, "sigma 25": 31.22, "sigma 50": 27.99},
+    ("super-resolve", "bicubic", "Set5"): {"x2": 37.57, "x3": 33.86, "x4": 31.56},
+    ("super-resolve", "bicubic", "Set14"): {"x2": 33.16, "x3": 29.91, "x4": 28.22},
+    ("super-resolve", "default", "Set5"): {"x2": 36.7, "x3": 33.2, "x4": 31.0},
 }
+# Mean PSNR over the frozen sets of photographs as they come (dB), and over those that nothing happened to.
+PHOTO_FLOORS = {"jpeg-noise": 30.9, "grain": 27.2, "camera": 27.25, "blocks": 30.2, "real": 37.9, "clean": 44.0}
 
 
 # PSNR inside the mask over 16 damaged pictures each, drawn by other means than ours: blind, with the mask given (dB),
@@ -47,13 +50,13 @@ def pixels(path: Path) -> np.ndarray:
     return np.repeat(found, 3, axis=-1) if found.shape[-1] == 1 else found
 
 
-def score(task: str, folder: Path) -> dict[str, float]:
-    """Mean score of each case of `task` over the pictures in `folder`, with the shipped weights."""
+def score(task: str, model: str, folder: Path) -> dict[str, float]:
+    """Mean score of each case of `task` over the pictures in `folder`, with weights that are shipped."""
     built = load_task(task)
-    loaded = package.load(task)
+    loaded = package.load(task, model)
     scores = {}
     for number, case in enumerate(built.cases(TASKS[task].trial_options())):
-        restorer = Restorer(case.pair.head, loaded._network, loaded.options, loaded.device, loaded.dtype)
+        restorer = Restorer(case.pair.head, loaded.network, loaded.options, loaded.device, loaded.dtype)
         found = []
         for index, path in enumerate(find_images(folder)):
             image = pixels(path)
@@ -64,11 +67,12 @@ def score(task: str, folder: Path) -> dict[str, float]:
     return scores
 
 
-def test_samples_come_back_clean():
+@pytest.mark.parametrize("model", ["default", "gaussian"])
+def test_samples_come_back_clean(model):
     """Every sample: far better than the damaged file, and than OpenCV's way of doing it without learning."""
     import cv2
 
-    denoise = package.load("denoise")
+    denoise = package.load("denoise", model)
     found = []
     for path in find_images(SAMPLES / "noisy"):
         noisy, clean = pixels(path), pixels(SAMPLES / "clean" / path.name)
@@ -76,12 +80,13 @@ def test_samples_come_back_clean():
         assert found[-1] > psnr(noisy, clean) + 8, path
         assert found[-1] > psnr(cv2.fastNlMeansDenoisingColored(noisy, None, 12, 12, 7, 21), clean) + 0.5, path
     assert len(found) == 4
-    assert np.mean(found) > SAMPLE_FLOORS["denoise"]
+    assert np.mean(found) > SAMPLE_FLOORS[model]
 
 
-def test_samples_come_back_large():
+@pytest.mark.parametrize(("model", "floor"), [("default", "enlarged"), ("bicubic", "bicubic")])
+def test_samples_come_back_large(model, floor):
     """Every sample: nearer to the original than bicubic enlargement."""
-    enlarge = package.load("super-resolve", scale=2)
+    enlarge = package.load("super-resolve", model, scale=2)
     found = []
     for path in find_images(SAMPLES / "small"):
         small, clean = pixels(path), pixels(SAMPLES / "clean" / path.name)
@@ -89,16 +94,28 @@ def test_samples_come_back_large():
         found.append(psnr(enlarge(small), clean, luma=True, border=2))
         assert found[-1] > psnr(resize_bicubic(small, clean.shape[:2]), clean, luma=True, border=2) + 1, path
     assert len(found) == 4
-    assert np.mean(found) > SAMPLE_FLOORS["super-resolve"]
+    assert np.mean(found) > SAMPLE_FLOORS[floor]
 
 
-@pytest.mark.parametrize(("task", "dataset"), sorted(BENCH_FLOORS))
-def test_standard_sets(task, dataset, bench, capsys):
-    scores = score(task, bench / dataset)
+@pytest.mark.parametrize(("task", "model", "dataset"), sorted(BENCH_FLOORS))
+def test_standard_sets(task, model, dataset, bench, capsys):
+    scores = score(task, model, bench / dataset)
     with capsys.disabled():
-        print(f"\n{task} on {dataset}: " + ", ".join(f"{label} {value:.2f} dB" for label, value in scores.items()))
-    for label, floor in BENCH_FLOORS[task, dataset].items():
+        shown = ", ".join(f"{label} {value:.2f} dB" for label, value in scores.items())
+        print(f"\n{task}, {model}, on {dataset}: {shown}")
+    for label, floor in BENCH_FLOORS[task, model, dataset].items():
         assert scores[label] >= floor, label
+
+
+@pytest.mark.parametrize("kind", sorted(PHOTO_FLOORS))
+def test_photographs_as_they_come(kind, bench):
+    folder = bench / "real" if kind == "real" else bench / "damaged" / "denoise"
+    denoise, found = package.load("denoise"), []
+    for path in find_images(folder / ("noisy" if kind == "real" else kind)):
+        clean = pixels(folder / "clean" / f"{path.stem}.png")
+        found.append(min(psnr(denoise(pixels(path)), clean), 99.0))
+    assert len(found) == (20 if kind == "real" else 15)
+    assert np.mean(found) >= PHOTO_FLOORS[kind]
 
 
 def test_samples_are_repaired():

@@ -19,8 +19,8 @@ class DenoiseOptions(Options):
 
     sigma: float | None = option(
         None,
-        "How strong the noise is, as a standard deviation of 255, where you know it or want more or less taken off; "
-        "otherwise it is judged by the picture.",
+        "How strong the noise is, as a standard deviation of 255, where you know it; otherwise it is judged by the "
+        "picture. Where too much or too little is taken off, try other levels, or --strength from 0 to 2.",
         min=0.0,
         max=255.0,
     )

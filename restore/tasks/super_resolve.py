@@ -82,7 +82,7 @@ class SuperResolve:
 
 
 def _operator(scales: tuple[int, ...], shrinking: str) -> Corruption[Any]:
-    return Downsample(scales) if shrinking == "bicubic" else PhotoDownsample(scales, bicubic=0.25)
+    return Downsample(scales) if shrinking == "bicubic" else PhotoDownsample(scales, bicubic=0.4)
 
 
 TASK = SuperResolve()
