@@ -22,7 +22,7 @@ LAYERS = [
     {"inference", "training"},
     {"folders"},
     {"evaluation", "latent"},
-    {"serve"},
+    {"serve", "export"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

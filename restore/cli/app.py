@@ -8,7 +8,7 @@ import threading
 
 import typer
 
-from restore.cli import benchmarking, corrupting, evaluating, models, restoring, serving, training
+from restore.cli import benchmarking, corrupting, evaluating, exporting, models, restoring, serving, training
 from restore.errors import RestoreError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ evaluating.add(app)
 models.add(app)
 benchmarking.add(app)
 serving.add(app)
+exporting.add(app)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -100,7 +101,13 @@ def serve(flags: ServeFlags) -> None:
             import webbrowser
 
             threading.Timer(1.0, webbrowser.open, [address]).start()
-        run(create_app(service, access), listening)
+        try:
+            run(create_app(service, access), listening)
+        except KeyboardInterrupt:
+            # All is told and removed by now. Ending the interpreter takes seconds once torch is loaded, and would wait
+            # for the tile that is computed.
+            print("restore: interrupted", file=sys.stderr, flush=True)
+            os._exit(130)
 
 
 def _models(given: list[str]) -> dict[str, str]:
