@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,8 @@ def graphs(
         if not 0 < strength <= 1:
             raise UsageError(f"strength is over 0 and at most 1 in an exported graph; got {strength}")
         pixels = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8)
+        # As in `_exportable`; the head's own is interpolation in torch.
+        head.identity = partial(convolved_bicubic, scale=head.scale)  # type: ignore[method-assign]
         whole = PixelsToPixels(PixelModel(head, network, strength))
         return [Graph("", whole, pixels, f"RGB pixels (N,H,W,3) uint8 to (N,{head.scale}H,{head.scale}W,3) uint8")]
     if strength != 1:
@@ -110,7 +112,7 @@ def graphs(
             Graph("", Stage(network, ""), painter, (type(network).__doc__ or "").strip()),
             Graph("find", Stage(network, FIND), finder, "the stage FIND of the other graph: logits of the mask"),
         ]
-    planes = torch.rand(batch, network.config.in_channels, height, width)  # type: ignore[union-attr, arg-type, operator]
+    planes = torch.rand(batch, network.config.in_channels, height, width)  # type: ignore[union-attr, arg-type]
     return [Graph("", Stage(network), planes, "planes as the head's analysis makes them (N,C,H,W) to (N,C',H,W)")]
 
 
@@ -188,12 +190,15 @@ def _exportable() -> Iterator[None]:
 
     A graph has no branches on sizes, which padding has in Python, and ONNX has no bicubic resizing like torch's.
     """
-    kept = autoencoder.pad_to_multiple, autoencoder._enlarged
-    autoencoder.pad_to_multiple, autoencoder._enlarged = gather_padded, convolved_bicubic
+    meant = {"pad_to_multiple": gather_padded, "_enlarged": convolved_bicubic}
+    kept = {name: getattr(autoencoder, name) for name in meant}
     try:
+        for name, function in meant.items():
+            setattr(autoencoder, name, function)
         yield
     finally:
-        autoencoder.pad_to_multiple, autoencoder._enlarged = kept
+        for name, function in kept.items():
+            setattr(autoencoder, name, function)
 
 
 def gather_padded(planes: torch.Tensor, multiple: int) -> torch.Tensor:

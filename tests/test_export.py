@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
+import os
+import shutil
+import threading
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -28,18 +36,17 @@ def levels_apart(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one.astype(int) - other).max())
 
 
-@pytest.mark.parametrize(("task", "flags", "options"), [
-    ("denoise", [], {}),
-    ("denoise", ["--strength", "0.5"], {"strength": 0.5}),
-    ("super-resolve", [], {}),
-    ("super-resolve", ["-s", "3"], {"scale": 3}),
-])  # fmt: skip
-def test_a_graph_from_pixels_to_pixels(tiny, photo, tmp_path, task, flags, options):
+@pytest.fixture(scope="module")
+def denoiser_graph(tiny, tmp_path_factory):
+    """The graph of a small network, and its weights."""
+    path = tmp_path_factory.mktemp("onnx") / "graph.onnx"
+    assert app.run(["export", "denoise", "--onnx", str(path), "-m", str(tiny("denoise"))]) == 0
+    return path, tiny("denoise")
+
+
+def same_as_torch(path, restorer, photo) -> None:
     """Any size and any batch, whole numbers in and out, within one level of the restorer."""
-    path = tmp_path / "graph.onnx"
-    assert app.run(["export", task, "--onnx", str(path), "-m", str(tiny(task)), *flags]) == 0
     graph = session(path)
-    restorer = restore.load(task, str(tiny(task)), device="cpu", precision="fp32", **options)
     for height, width in ((1, 1), (2, 5), (37, 64), (96, 61)):
         pictures = np.stack([photo[top : top + height, 7 : 7 + width] for top in (0, 50)])
         (found,) = graph.run(None, {"pixels": pictures})
@@ -47,6 +54,21 @@ def test_a_graph_from_pixels_to_pixels(tiny, photo, tmp_path, task, flags, optio
             assert levels_apart(one, restorer(picture)) <= 1
     flat = np.full((1, 20, 20, 3), 250, np.uint8)
     assert (graph.run(None, {"pixels": flat})[0] == 250).all()
+
+
+def test_denoise_from_pixels_to_pixels(denoiser_graph, photo):
+    path, weights = denoiser_graph
+    same_as_torch(path, restore.load("denoise", str(weights), device="cpu", precision="fp32"), photo)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_super_resolve_from_pixels_to_pixels(tiny, photo, tmp_path, scale):
+    path, weights = tmp_path / "graph.onnx", str(tiny("super-resolve"))
+    flags = ["-s", str(scale), "--strength", "0.5"][: 2 if scale == 2 else 4]
+    assert app.run(["export", "super-resolve", "--onnx", str(path), "-m", weights, *flags]) == 0
+    strength = 1.0 if scale == 2 else 0.5
+    restorer = restore.load("super-resolve", weights, device="cpu", precision="fp32", scale=scale, strength=strength)
+    same_as_torch(path, restorer, photo)
 
 
 def test_the_shipped_denoiser(photo, tmp_path):
@@ -99,3 +121,48 @@ def test_wrong_calls(tiny, tmp_path, capsys):
     file.write_bytes(b"mine")
     assert app.run(["export", "denoise", "--onnx", str(file), "-m", str(tiny("denoise"))]) == 2
     assert file.read_bytes() == b"mine" and "exists" in capsys.readouterr().err
+
+
+PAGE = """<!doctype html><title>onnx</title><script type="module">
+import * as ort from "./ort.wasm.min.mjs";
+ort.env.wasm.numThreads = 1;
+window.restored = async (values, height, width) => {
+  const session = await ort.InferenceSession.create("graph.onnx");
+  const pixels = new ort.Tensor("uint8", Uint8Array.from(values), [1, height, width, 3]);
+  return Array.from((await session.run({ pixels })).restored.data);
+};
+document.documentElement.dataset.ready = "yes";
+</script>"""
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    extensions_map: ClassVar[dict[str, str]] = {".mjs": "text/javascript", ".wasm": "application/wasm", "": "text/html"}
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Says nothing."""
+
+
+def test_in_a_browser(denoiser_graph, photo, tmp_path):
+    """onnxruntime-web in Chromium gives what torch gives."""
+    path, weights = denoiser_graph
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium, library = os.environ.get("CHROMIUM") or shutil.which("chromium"), os.environ.get("ORT_WEB")
+    if chromium is None or library is None:
+        pytest.skip("needs Chromium, and ORT_WEB, the folder 'dist' of the npm package onnxruntime-web")
+    for file in Path(library).glob("ort*wasm*"):
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "graph.onnx").symlink_to(path)
+    (tmp_path / "index.html").write_text(PAGE)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    picture = photo[:40, :52]
+    with driver.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        page.wait_for_selector("html[data-ready=yes]")
+        found = page.evaluate("([values]) => restored(values, 40, 52)", [picture.ravel().tolist()])
+        browser.close()
+    server.shutdown()
+    one = np.array(found, np.uint8).reshape(picture.shape)
+    assert levels_apart(one, restore.load("denoise", str(weights), device="cpu", precision="fp32")(picture)) <= 1
