@@ -346,7 +346,7 @@ options = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([*TASKS, "jobs", "preview"]), options, st.binary(max_size=300), st.integers(0, 2), st.data())
 def test_no_body_and_no_option_breaks_it(server, task, query, noise, kind, data):
     good = SMALL_PNG

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -23,7 +24,8 @@ class _Server(uvicorn.Server):
         self._stop = stop
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._stop()
+        # In a thread of its own: this one may hold a lock at this moment that is needed to stop.
+        threading.Thread(target=self._stop, daemon=True).start()
         super().handle_exit(sig, frame)
 
 
