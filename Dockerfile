@@ -18,6 +18,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY restore ./restore
 COPY weights ./weights
 COPY samples ./samples
+# What is here is installed, not a release.
+# hadolint ignore=DL3013
 RUN pip install ".[web]"
 
 FROM python:${PYTHON}-slim

@@ -391,8 +391,9 @@ async def _upload(request: Request, name: str) -> Upload:
 
 
 async def _gone(request: Request) -> None:
-    while not await request.is_disconnected():
-        await asyncio.sleep(0.25)
+    """Waits until the client closes the connection. Its body has been read, so nothing else arrives."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _waking(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> Callable[[], None]:
