@@ -29,7 +29,7 @@ from restore.serve.restorers import Assigned, Dispatcher, Restorers, Watch
 
 logger = logging.getLogger("restore")
 
-SMALL = 4_000_000  # pixels of the larger of picture and result, up to which a picture passes the large ones by
+SMALL = 1_000_000  # pixels of the larger of picture and result, up to which a picture passes the large ones by
 BYTES_PER_PIXEL = 12  # 16-bit RGB decoded, and what codecs hold beside it
 MEDIA_TYPES = {"jpeg": "image/jpeg", "tiff": "image/tiff", "webp": "image/webp", "bmp": "image/bmp"}
 
