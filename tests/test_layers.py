@@ -22,6 +22,7 @@ LAYERS = [
     {"inference", "training"},
     {"folders"},
     {"evaluation", "latent"},
+    {"serve", "export"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
@@ -98,7 +99,8 @@ def test_files_are_short():
     [
         ("import restore", {"torch", "cv2", "numpy", "albumentations"}),
         ("import restore.tasks", {"torch", "cv2", "numpy", "albumentations"}),
-        ("from restore.cli.app import run; run(['--help'])", {"torch", "cv2", "albumentations"}),
+        ("from restore.cli.app import run; run(['--help'])", {"torch", "cv2", "albumentations", "fastapi", "uvicorn"}),
+        ("from restore.cli.app import run; run(['serve', '--help'])", {"torch", "cv2", "fastapi", "uvicorn"}),
         ("from restore.cli.app import run; run(['train', 'denoise', '--help'])", {"torch", "cv2", "albumentations"}),
         ("import restore.images", {"torch", "albumentations"}),
         ("import restore; restore.load", {"albumentations", "accelerate", "sklearn"}),

@@ -8,7 +8,7 @@ import threading
 
 import typer
 
-from restore.cli import benchmarking, corrupting, evaluating, models, restoring, training
+from restore.cli import benchmarking, corrupting, evaluating, exporting, models, restoring, serving, training
 from restore.cli.reporting import say
 from restore.errors import RestoreError
 
@@ -27,6 +27,8 @@ corrupting.add(app)
 evaluating.add(app)
 models.add(app)
 benchmarking.add(app)
+serving.add(app)
+exporting.add(app)
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ class PixelModel(nn.Module):
         """
         head = self.head
         planes = to_planes(pixels).expand(-1, 3, -1, -1)
-        finite = torch.ones(len(planes), dtype=torch.bool, device=planes.device)
+        finite = torch.ones(planes.shape[0], dtype=torch.bool, device=planes.device)
         restored = None
         if self.strength > 0:
             output = torch.empty(0, device=planes.device)

@@ -61,7 +61,7 @@ def to_pixels(planes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """
     white = white_level(dtype)
     if white != 1.0:
-        planes = (planes * white).round_().clamp_(0, white)
+        planes = (planes * white).round_().clamp_(0.0, white)
     return planes.permute(0, 2, 3, 1).to(dtype)
 
 

@@ -1,0 +1,246 @@
+"""Networks as ONNX graphs, for programs without torch.
+
+denoise and super-resolve become one graph from pixels to pixels. The other tasks look at the whole picture between
+two runs of their network, so of them only the networks are exported.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from restore import weights
+from restore.errors import RestoreError, UsageError
+from restore.inference.engine import PixelModel
+from restore.models import autoencoder
+from restore.models.masking import FIND, MaskedAutoencoder
+from restore.tasks.base import RGBHead, load_task
+from restore.tasks.spec import Options, task_spec
+from restore.utils.atomic_write import write_atomic
+
+OPSET = 18
+EXAMPLE = (2, 45, 38)  # batch, height and width of what is traced: no size has a meaning
+TAPS = 5  # of the bicubic filters of all phases, which reach two pixels
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph to write.
+
+    Attributes:
+        name: what is added to the file's name; empty for the only one, or the first.
+        module: what is computed, of one tensor.
+        example: an input.
+        what: input and output in words, kept in the file.
+    """
+
+    name: str
+    module: nn.Module
+    example: torch.Tensor
+    what: str
+
+
+class PixelsToPixels(nn.Module):
+    """(N,H,W,3) uint8 to (N,H*scale,W*scale,3) uint8."""
+
+    def __init__(self, model: PixelModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        restored: torch.Tensor = self.model(pixels)[0]
+        return restored
+
+
+class Stage(nn.Module):
+    """A stage of a network: (N,C,H,W) to (N,C',H,W), float32."""
+
+    def __init__(self, network: nn.Module, stage: str | None = None) -> None:
+        super().__init__()
+        self.network, self.stage = network, stage
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.network(planes) if self.stage is None else self.network(planes, stage=self.stage)
+        return found.float()
+
+
+def graphs(
+    task: str, model: str | None = None, *, strength: float = 1.0, options: Options | None = None
+) -> list[Graph]:
+    """The graphs of a task.
+
+    Args:
+        task: its name.
+        model: a shipped variant or a weights file; None: the default weights.
+        strength: from 0 to 1, for graphs from pixels to pixels.
+        options: of the task, such as the scale; None: the defaults.
+
+    Raises:
+        UsageError: (also as WeightsError) for anything that is not there or does not fit.
+    """
+    spec = task_spec(task)
+    _, network = weights.load(weights.find(task, model), task)
+    head = load_task(task).head(options or spec.options())
+    if head.scale not in network.scales:
+        known = ", ".join(map(str, network.scales))
+        raise UsageError(f"these weights enlarge by {known}, not by {head.scale}; choose another scale or model")
+    batch, height, width = EXAMPLE
+    if isinstance(head, RGBHead):
+        if not 0 < strength <= 1:
+            raise UsageError(f"strength is over 0 and at most 1 in an exported graph; got {strength}")
+        pixels = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8)
+        # As in `_exportable`; the head's own is interpolation in torch.
+        head.identity = partial(convolved_bicubic, scale=head.scale)  # type: ignore[method-assign]
+        whole = PixelsToPixels(PixelModel(head, network, strength))
+        return [Graph("", whole, pixels, f"RGB pixels (N,H,W,3) uint8 to (N,{head.scale}H,{head.scale}W,3) uint8")]
+    if strength != 1:
+        raise UsageError(f"of {task} only the network is exported, which has no strength")
+    if isinstance(network, MaskedAutoencoder):
+        painter = torch.rand(batch, network.painter.config.in_channels, height, width)
+        finder = torch.rand(batch, network.LOOKED_AT, height, width)
+        return [
+            Graph("", Stage(network, ""), painter, (type(network).__doc__ or "").strip()),
+            Graph("find", Stage(network, FIND), finder, "the stage FIND of the other graph: logits of the mask"),
+        ]
+    planes = torch.rand(batch, network.config.in_channels, height, width)  # type: ignore[union-attr, arg-type]
+    return [Graph("", Stage(network), planes, "planes as the head's analysis makes them (N,C,H,W) to (N,C',H,W)")]
+
+
+def export_onnx(
+    task: str,
+    path: Path,
+    model: str | None = None,
+    *,
+    strength: float = 1.0,
+    options: Options | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Writes the graphs of a task, and returns the files: `path`, and for a second graph `NAME.find.onnx`.
+
+    Batch, height and width are dynamic. The files hold the weights, appear only when they are whole, and have been
+    through ONNX's checker. Arguments as of `graphs`.
+
+    Raises:
+        UsageError: for anything that does not fit, or if the extra [onnx] is not installed.
+        RestoreError: a file exists, or cannot be written.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 (the exporter of torch needs it)
+    except ImportError as error:
+        raise UsageError(f"export needs {error.name}: pip install 'restore-toolkit[onnx]'") from error
+    made = graphs(task, model, strength=strength, options=options)
+    files = [path if not graph.name else path.with_suffix(f".{graph.name}.onnx") for graph in made]
+    for file in files:
+        if file.exists() and not overwrite:
+            raise UsageError(f"{file} exists; --overwrite replaces it")
+    for graph, file in zip(made, files, strict=True):
+        program = _exported(graph)
+        program.doc_string = f"{task}: {graph.what}"
+        onnx.checker.check_model(program)
+        try:
+            write_atomic(program.SerializeToString(), file, overwrite=overwrite)
+        except OSError as error:
+            raise RestoreError(f"{file}: cannot be written ({error.strerror}); choose another folder") from error
+    return files
+
+
+def _exported(graph: Graph) -> Any:
+    """The graph as an ONNX model."""
+    pixels = graph.example.dtype == torch.uint8
+    sides = (1, 2) if pixels else (2, 3)
+    dimension = torch.export.Dim
+    dynamic = {0: dimension("batch", min=1), sides[0]: dimension("height", min=1), sides[1]: dimension("width", min=1)}
+    names = ("pixels", "restored") if pixels else ("planes", "output")
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with torch.no_grad(), warnings.catch_warnings(), _exportable():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                graph.module.eval(),
+                (graph.example,),
+                dynamo=True,
+                dynamic_shapes=(dynamic,),
+                input_names=[names[0]],
+                output_names=[names[1]],
+                opset_version=OPSET,
+                verbose=False,
+            )
+    finally:
+        quiet.setLevel(level)
+    assert program is not None
+    return program.model_proto
+
+
+@contextmanager
+def _exportable() -> Iterator[None]:
+    """Within this, autoencoders pad and enlarge by operations that fit any size; the results are the same.
+
+    A graph has no branches on sizes, which padding has in Python, and ONNX has no bicubic resizing like torch's.
+    """
+    meant = {"pad_to_multiple": gather_padded, "_enlarged": convolved_bicubic}
+    kept = {name: getattr(autoencoder, name) for name in meant}
+    try:
+        for name, function in meant.items():
+            setattr(autoencoder, name, function)
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(autoencoder, name, function)
+
+
+def gather_padded(planes: torch.Tensor, multiple: int) -> torch.Tensor:
+    """As `pad_to_multiple`, by indices: (N,C,H,W) with sides that `multiple` divides."""
+    for side in (2, 3):
+        length = planes.shape[side]
+        padded = (length + multiple - 1) // multiple * multiple
+        index = torch.arange(padded, device=planes.device)
+        mirrored = 2 * (length - 1) - index
+        # Too short to reflect, where the last pixel of the padding would mirror one before the first.
+        reaches = (mirrored.min() >= 0) | (index < length)
+        beyond = torch.where(reaches, mirrored, torch.full_like(index, 1) * (length - 1))
+        planes = planes.index_select(side, torch.where(index < length, index, beyond))
+    return planes
+
+
+def convolved_bicubic(planes: torch.Tensor, scale: int) -> torch.Tensor:
+    """Bicubic interpolation with a = -0.5 by a whole factor, as `F.interpolate` with `antialias`.
+
+    Each of `scale` phases a side is one filter; at the borders the weights of what lies inside are made to sum to one.
+
+    Args:
+        planes: (N,C,H,W).
+        scale: how many times larger each side becomes.
+    """
+    if scale == 1:
+        return planes
+    channels = planes.shape[1]
+    filters = _bicubic_filters(scale).to(planes.dtype)
+    each = filters.repeat(channels, 1, 1, 1)
+    ones = torch.ones_like(planes[:1, :1])
+    total = F.conv2d(ones, filters, padding=TAPS // 2)
+    enlarged = F.conv2d(planes, each, padding=TAPS // 2, groups=channels)
+    return F.pixel_shuffle(enlarged / total.repeat(1, channels, 1, 1), scale)
+
+
+@lru_cache
+def _bicubic_filters(scale: int) -> torch.Tensor:
+    """(scale*scale,1,TAPS,TAPS), the phases of rows and then of columns."""
+    phases = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
+    distance = (torch.arange(TAPS, dtype=torch.float64) - TAPS // 2 - phases[:, None]).abs()
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    line = torch.where(distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(far)))
+    return (line[:, None, :, None] * line[None, :, None, :]).reshape(scale * scale, 1, TAPS, TAPS).float()

@@ -1,0 +1,172 @@
+"""What every request passes first: who asks, from where, and how much is sent."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from restore.serve.limits import Limits, Refused
+from restore.serve.metrics import Metrics
+
+COOKIE = "restore_token"
+OPEN = ("/healthz",)
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+HEADERS = {
+    # Everything the page needs comes from this server.
+    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:;"
+    b" connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may ask.
+
+    Attributes:
+        token: what a client has to know; None: nothing.
+        names: names by which this server may be called; None: any. A page elsewhere whose name leads here would
+            otherwise pass for one of ours (DNS rebinding).
+    """
+
+    token: str | None = None
+    names: frozenset[str] | None = LOCAL_NAMES
+
+
+class Guard:
+    """ASGI middleware. Counts answers, too.
+
+    Args:
+        app: what it guards.
+        access: who may ask.
+        limits: how much may be sent.
+        metrics: where answers are counted.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, limits: Limits, metrics: Metrics) -> None:
+        self._app, self._access, self._limits, self._metrics = app, access, limits, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        start, status = time.perf_counter(), 500
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                present = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name, value) for name, value in HEADERS.items() if name not in present),
+                ]
+            await send(message)
+
+        try:
+            self._check(scope, headers)
+        except Refused as refused:
+            await answer(refused, counted)
+        else:
+            if not await self._signed_in(scope, counted):
+                await self._app(scope, self._limited(receive, headers), counted)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.answered(scope["method"], route, status, time.perf_counter() - start)
+
+    def _check(self, scope: Scope, headers: dict[str, str]) -> None:
+        host = headers.get("host", "")
+        if self._access.names is not None and _name(host) not in self._access.names:
+            raise Refused(403, "this server answers to localhost only; --host makes it reachable by other names")
+        origin = headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc != host
+        if foreign or headers.get("sec-fetch-site") == "cross-site":
+            raise Refused(403, "pages of other servers may not ask here")
+        if int(length) > self._limits.max_bytes if (length := headers.get("content-length", "0")).isdigit() else False:
+            raise Refused(413, self._too_much)
+        token = self._access.token
+        if token is not None and scope["path"] not in OPEN and not _knows(token, scope, headers):
+            raise Refused(401, "send 'Authorization: Bearer TOKEN', or open the page with ?token=TOKEN")
+
+    @property
+    def _too_much(self) -> str:
+        return f"more than the {self._limits.max_bytes / 1e6:.0f} MB that are taken"
+
+    async def _signed_in(self, scope: Scope, send: Send) -> bool:
+        """Answers a page that was opened with the right ?token= : the browser keeps it, the address does not."""
+        given = _query(scope).get("token")
+        if self._access.token is None or scope["path"] != "/" or not given:
+            return False
+        cookie = f"{COOKIE}={self._access.token}; HttpOnly; SameSite=Strict; Path=/"
+        headers = [(b"location", b"/"), (b"set-cookie", cookie.encode("latin-1"))]
+        await send({"type": "http.response.start", "status": 303, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+        return True
+
+    def _limited(self, receive: Receive, headers: dict[str, str]) -> Receive:
+        total = 0
+
+        async def limited() -> Message:
+            nonlocal total
+            message = await receive()
+            total += len(message.get("body", b""))
+            if total > self._limits.max_bytes:
+                raise Refused(413, self._too_much)
+            return message
+
+        return limited
+
+
+def problem(refused: Refused) -> tuple[bytes, dict[str, str]]:
+    """The body and the headers of a refusal."""
+    headers = {"content-type": "application/json"}
+    if refused.retry_after is not None:
+        headers["retry-after"] = str(refused.retry_after)
+    if refused.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return json.dumps({"status": refused.status, "detail": refused.message}).encode(), headers
+
+
+async def answer(refused: Refused, send: Send) -> None:
+    """Sends a refusal."""
+    body, headers = problem(refused)
+    encoded: list[Any] = [(name.encode(), value.encode()) for name, value in headers.items()]
+    # What is left of the body is not read.
+    encoded += [(b"connection", b"close")] if refused.status == 413 else []
+    await send({"type": "http.response.start", "status": refused.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _name(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
+
+
+def _knows(token: str, scope: Scope, headers: dict[str, str]) -> bool:
+    kind, _, bearer = headers.get("authorization", "").partition(" ")
+    given = [bearer.strip()] if kind.lower() == "bearer" else []
+    if scope["path"] == "/" and (asked := _query(scope).get("token")):
+        given.append(asked)
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        cookie = None
+    if cookie is not None:
+        given.append(cookie.value)
+    return any(hmac.compare_digest(one.encode(), token.encode()) for one in given)

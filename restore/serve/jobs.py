@@ -1,0 +1,256 @@
+"""Long work: pictures whose result a client fetches later."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import threading
+import time
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from io import RawIOBase
+from pathlib import Path
+from typing import Any
+
+from restore.serve.limits import Admitted, Limits, Refused
+from restore.serve.restorers import Watch
+from restore.serve.service import Output
+
+CHUNK = 1 << 20
+ENDED = ("done", "failed", "cancelled")
+
+
+@dataclass(eq=False)
+class Job:
+    """One picture.
+
+    Attributes:
+        id: cannot be guessed.
+        task, name: of the picture.
+        watch: how far it is.
+        output: the result, whose bytes are in `path` and not here.
+        error: why there is none.
+        ended: when (time.monotonic()), or None.
+    """
+
+    id: str
+    task: str
+    name: str
+    path: Path
+    watch: Watch = field(default_factory=Watch)
+    output: Output | None = None
+    error: str | None = None
+    error_status: int | None = None
+    ended: float | None = None
+    future: Future[Output] | None = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a client is told, as JSON."""
+        found: dict[str, Any] = {
+            "id": self.id,
+            "task": self.task,
+            "name": self.name,
+            "stage": self.watch.stage,
+            "share": round(self.watch.share, 4),
+            "url": f"/api/v1/jobs/{self.id}",
+        }
+        if self.error is not None:
+            found |= {"error": self.error, "status": self.error_status}
+        if self.output is not None:
+            found |= found_in(self.output) | {
+                "bytes": self.path.stat().st_size if self.path.exists() else 0,
+                "mask": self.output.mask is not None,
+            }
+        return found
+
+
+def found_in(output: Output) -> dict[str, Any]:
+    """What is known of a result, as JSON."""
+    return {
+        "result": output.status,
+        "file": output.name,
+        "format": output.kind,
+        "width": output.size[0],
+        "height": output.size[1],
+        "seconds": round(output.seconds, 4),
+        "message": output.message,
+        "mask_share": output.mask_share,
+    }
+
+
+class Jobs:
+    """The jobs of a server; results are files in a folder of their own that goes when the server does.
+
+    Args:
+        limits: how long and how much is kept.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._folder = tempfile.TemporaryDirectory(prefix="restore-serve-", ignore_cleanup_errors=True)
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def create(self, task: str, name: str) -> Job:
+        """A new job, which has not begun."""
+        self.forget()
+        name_of = secrets.token_urlsafe(18)
+        job = Job(name_of, task, name, Path(self._folder.name) / name_of)
+        with self._lock:
+            self._jobs[job.id] = job
+        return job
+
+    def begin(self, job: Job, future: Future[Output], place: Admitted) -> None:
+        """The job ends when `future` does, and gives its place back."""
+        job.future = future
+
+        def ended(done: Future[Output]) -> None:
+            try:
+                self._end(job, done)
+            finally:
+                place.leave()
+                job.watch.tell()
+
+        future.add_done_callback(ended)
+
+    def drop(self, job: Job) -> None:
+        """Forgets a job that has not begun."""
+        with self._lock:
+            self._jobs.pop(job.id, None)
+
+    def get(self, id: str) -> Job:
+        """The job called `id`. Raises Refused (404)."""
+        with self._lock:
+            job = self._jobs.get(id)
+        if job is None:
+            raise Refused(404, "no such job; results are kept for a limited time")
+        return job
+
+    def finished(self, id: str) -> Job:
+        """The job called `id`, which has a result. Raises Refused: 404, 409 if it has none yet, or why it has none."""
+        job = self.get(id)
+        if job.error is not None:
+            raise Refused(job.error_status or 500, job.error)
+        if job.output is None:
+            raise Refused(409, "this job has not ended yet", retry_after=1)
+        return job
+
+    def cancel(self, id: str) -> Job:
+        """Gives up a job, and forgets it if it had ended. Raises Refused (404)."""
+        job = self.get(id)
+        if job.ended is not None:
+            self._remove(job)
+            return job
+        job.watch.cancel()
+        if job.future is not None:
+            job.future.cancel()
+        return job
+
+    def expire(self, job: Job) -> None:
+        """Gives up a job for which the time is over."""
+        if job.ended is None:
+            job.error, job.error_status = f"took longer than {self._limits.job_seconds:g} seconds", 504
+            self.cancel(job.id)
+
+    def forget(self) -> None:
+        """Removes results that are too old, or the oldest where they are too many."""
+        with self._lock:
+            ended = sorted(
+                (job for job in self._jobs.values() if job.ended is not None), key=lambda one: one.ended or 0
+            )
+        sizes = {job.id: job.path.stat().st_size for job in ended if job.path.exists()}
+        total = sum(sizes.values())
+        for job in ended:
+            old = time.monotonic() - (job.ended or 0) > self._limits.keep_seconds
+            if not old and total <= self._limits.keep_bytes and len(ended) <= 10_000:
+                continue
+            total -= sizes.get(job.id, 0)
+            self._remove(job)
+
+    def stop(self) -> None:
+        """All that have not ended are told that they never will."""
+        self._stopped = True
+        with self._lock:
+            jobs = list(self._jobs.values())
+        for job in jobs:
+            if job.ended is None:
+                job.error, job.error_status = "the server was stopped", 503
+                job.watch.cancel()
+
+    def close(self) -> None:
+        """Removes all results."""
+        self._folder.cleanup()
+
+    def archive(self, ids: Sequence[str]) -> Iterator[bytes]:
+        """A zip file of results, piece by piece. Raises Refused before the first piece where one is missing."""
+        jobs = [self.finished(id) for id in ids]
+        return _zipped(jobs)
+
+    def _end(self, job: Job, future: Future[Output]) -> None:
+        stage = "failed"
+        try:
+            output = future.result()
+            job.path.write_bytes(output.data)
+            job.output, stage = replace(output, data=b""), "done"
+        except CancelledError:
+            if job.error is None:
+                job.error, job.error_status, stage = "cancelled", 410, "cancelled"
+        except Refused as refused:
+            job.error, job.error_status = refused.message, refused.status
+        except OSError:
+            job.error, job.error_status = "the server has no space left for the result", 507
+        job.ended = time.monotonic()
+        job.watch.stage, job.watch.share = stage, 1.0
+        job.future = None
+
+    def _remove(self, job: Job) -> None:
+        with self._lock:
+            self._jobs.pop(job.id, None)
+        with suppress(OSError):
+            job.path.unlink(missing_ok=True)
+
+
+class _Pieces(RawIOBase):
+    """What a zip file writes, until it is taken."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._pieces.append(bytes(data))
+        return len(data)
+
+    def take(self) -> bytes:
+        """All that was written since the last call."""
+        taken, self._pieces = b"".join(self._pieces), []
+        return taken
+
+
+def _zipped(jobs: Sequence[Job]) -> Iterator[bytes]:
+    pieces, used = _Pieces(), set[str]()
+    with zipfile.ZipFile(pieces, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
+        for job in jobs:
+            assert job.output is not None
+            path, number = Path(job.output.name), 1
+            name = path.name
+            while name.casefold() in used:
+                number += 1
+                name = f"{path.stem}~{number}{path.suffix}"
+            used.add(name.casefold())
+            with job.path.open("rb") as source, archive.open(name, "w", force_zip64=True) as target:
+                while data := source.read(CHUNK):
+                    target.write(data)
+                    yield pieces.take()
+    yield pieces.take()

@@ -1,0 +1,237 @@
+"""Restorers that tell how far they are and stop where they are told, and the one thread that drives them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from restore import weights
+from restore.devices import pick_device, pick_precision
+from restore.errors import UsageError
+from restore.folders.compute_queue import Pending, Picture
+from restore.images import Image
+from restore.inference.restored import Restored
+from restore.inference.restorer import Restorer
+from restore.inference.tiling import Item
+from restore.models.registry import Architecture
+from restore.serve.options import Order
+from restore.tasks.base import Window, load_task
+
+KEPT = 8  # restorers with their options; those of one task share the weights in full precision
+
+
+class Watch:
+    """How far a picture is; and the way to stop it. Any thread may call anything here."""
+
+    def __init__(self) -> None:
+        self.stage = "queued"
+        self.share = 0.0
+        self.cancelled = False
+        self._listeners: set[Callable[[], None]] = set()
+        self._lock = threading.Lock()
+
+    def at(self, stage: str, share: float = 0.0) -> None:
+        """Says what is being done, and which part of that is done. Raises CancelledError if that is not wanted."""
+        self.check()
+        self.stage, self.share = stage, share
+        self.tell()
+
+    def check(self) -> None:
+        """Raises CancelledError if nobody waits for the picture any more."""
+        if self.cancelled:
+            raise CancelledError
+
+    def cancel(self) -> None:
+        """Nobody waits for the picture any more: it is dropped at the next tile."""
+        self.cancelled = True
+        self.tell()
+
+    def tell(self) -> None:
+        """Wakes all listeners."""
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()
+
+    @contextmanager
+    def listening(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Calls `listener`, in any thread, whenever something has changed."""
+        with self._lock:
+            self._listeners.add(listener)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._listeners.discard(listener)
+
+
+class WatchedRestorer(Restorer):
+    """A restorer whose picture can be watched, and given up between two tiles."""
+
+    watch: Watch | None = None
+    _area, _done = 1, 0
+
+    def watched(self, image: Image, mask: np.ndarray | None, watch: Watch) -> Pending:
+        """As `enqueue` of one picture."""
+        self.watch, self._area, self._done = watch, max(1, image.size[0] * image.size[1]), 0
+        try:
+            return self.enqueue([(image, mask)])[0]
+        finally:
+            self.watch = None
+
+    def tiles(
+        self, size: tuple[int, int], planes: Callable[[Window], torch.Tensor], stage: str = ""
+    ) -> Iterator[tuple[Window, torch.Tensor]]:
+        for found in super().tiles(size, planes, stage):
+            if self.watch is not None:
+                self.watch.check()
+            yield found
+
+    def _restore_tiles(
+        self, group: list[Item[Any]], dtype: torch.dtype | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        watch = self.watch
+        if watch is not None:
+            watch.check()
+        restored = super()._restore_tiles(group, dtype)
+        if watch is not None:
+            self._done += sum(item.tile.inner.height * item.tile.inner.width for item in group)
+            watch.at("computing", min(1.0, self._done / self._area))
+        return restored
+
+
+@dataclass(frozen=True, eq=False)
+class Assigned(Image):
+    """A picture, and who is to do what with it."""
+
+    restorer: WatchedRestorer | None = None
+    watch: Watch | None = None
+    examine: bool = False
+
+    @classmethod
+    def of(cls, image: Image, restorer: WatchedRestorer, watch: Watch, examine: bool) -> Assigned:
+        """`image` with an assignment."""
+        values = {known.name: getattr(image, known.name) for known in fields(Image)}
+        return cls(**values, restorer=restorer, watch=watch, examine=examine)
+
+
+class Dispatcher:
+    """A `Processor` for pictures that are `Assigned`: each goes to its restorer, those of one together."""
+
+    def batch_size(self, image: Image) -> int:
+        """As that of the picture's restorer."""
+        one = cast(Assigned, image)
+        assert one.restorer is not None
+        return 1 if one.examine else one.restorer.batch_size(image)
+
+    def enqueue(self, pictures: Sequence[Picture]) -> list[Pending]:
+        """Begins with `pictures`; those that nobody waits for any more are not begun."""
+        results: list[Pending | None] = [None] * len(pictures)
+        groups: dict[WatchedRestorer, list[int]] = {}
+        for number, (image, mask) in enumerate(pictures):
+            one = cast(Assigned, image)
+            assert one.restorer is not None
+            assert one.watch is not None
+            if one.watch.cancelled or one.examine:
+                results[number] = _now(one, mask)
+            else:
+                groups.setdefault(one.restorer, []).append(number)
+        for restorer, numbers in groups.items():
+            if len(numbers) == 1:
+                image, mask = pictures[numbers[0]]
+                watch = cast(Assigned, image).watch
+                assert watch is not None
+                results[numbers[0]] = restorer.watched(image, mask, watch)
+                continue
+            begun = restorer.enqueue([pictures[number] for number in numbers])
+            for number, pending in zip(numbers, begun, strict=True):
+                results[number] = pending
+        return cast(list[Pending], results)
+
+
+def _now(one: Assigned, mask: np.ndarray | None) -> Pending:
+    result: Future[Restored] = Future()
+    assert one.restorer is not None
+    assert one.watch is not None
+    try:
+        one.watch.check()
+        result.set_result(one.restorer.examine(one, mask))
+    except BaseException as error:  # raised to the thread that waits for this picture
+        result.set_exception(error)
+    return result
+
+
+class Restorers:
+    """Restorers by task and options, made when they are first asked for.
+
+    Args:
+        device: auto, cpu, mps, cuda or cuda:N.
+        precision: auto, fp32, bf16 or fp16.
+        tile: side of a tile in pixels; 0: as large as memory allows.
+        models: task -> variant or weights file; the default weights of the others.
+
+    Raises:
+        UsageError: there is no such device or precision, or no such weights.
+    """
+
+    def __init__(
+        self, device: str = "auto", precision: str = "auto", tile: int = 0, models: dict[str, str] | None = None
+    ) -> None:
+        self.device = pick_device(device)
+        self.dtype = pick_precision(precision, self.device)
+        self._tile = tile
+        self._files = {task: weights.find(task, model) for task, model in (models or {}).items()}
+        self._networks: dict[str, tuple[weights.Header, Architecture]] = {}
+        self._made: OrderedDict[tuple[Any, ...], WatchedRestorer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def loaded(self) -> list[str]:
+        """The tasks whose weights are in memory."""
+        return sorted(self._networks)
+
+    def get(self, order: Order, lane: str) -> WatchedRestorer:
+        """The restorer for an order.
+
+        Args:
+            order: what is asked for.
+            lane: restorers of different lanes may be used in different threads at once.
+
+        Raises:
+            UsageError: there are no such weights (as WeightsError), or they do not fit the options.
+        """
+        task = order.spec.name
+        key = (lane, task, order.options, order.strength, order.tta)
+        with self._lock:
+            if key not in self._made:
+                if task not in self._networks:
+                    path = self._files.get(task) or weights.find(task)
+                    self._networks[task] = weights.load(path, task)
+                header, network = self._networks[task]
+                head = load_task(task).head(order.options)
+                if head.scale not in network.scales:
+                    known = ", ".join(map(str, network.scales))
+                    raise UsageError(f"these weights enlarge by {known}, not by {head.scale}")
+                self._made[key] = WatchedRestorer(
+                    head,
+                    network,
+                    order.options,
+                    self.device,
+                    self.dtype,
+                    self._tile,
+                    strength=order.strength,
+                    tta=order.tta,
+                    header=header,
+                )
+                while len(self._made) > KEPT:
+                    self._made.popitem(last=False)
+            self._made.move_to_end(key)
+            return self._made[key]

@@ -1,0 +1,168 @@
+"""Exported graphs in onnxruntime, beside torch."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import shutil
+import threading
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+import restore
+from restore.cli import app
+from restore.models import autoencoder, blocks
+from restore.tasks import TASKS
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytest.importorskip("onnxscript", reason="the extra [onnx] is not installed")
+
+from restore import export  # noqa: E402 (after the check that it can work)
+
+
+def session(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def levels_apart(one: np.ndarray, other: np.ndarray) -> int:
+    assert one.shape == other.shape and one.dtype == other.dtype == np.uint8
+    return int(np.abs(one.astype(int) - other).max())
+
+
+@pytest.fixture(scope="module")
+def denoiser_graph(tiny, tmp_path_factory):
+    """The graph of a small network, and its weights."""
+    path = tmp_path_factory.mktemp("onnx") / "graph.onnx"
+    assert app.run(["export", "denoise", "--onnx", str(path), "-m", str(tiny("denoise"))]) == 0
+    return path, tiny("denoise")
+
+
+def same_as_torch(path, restorer, photo) -> None:
+    """Any size and any batch, whole numbers in and out, within one level of the restorer."""
+    graph = session(path)
+    for height, width in ((1, 1), (2, 5), (37, 64), (96, 61)):
+        pictures = np.stack([photo[top : top + height, 7 : 7 + width] for top in (0, 50)])
+        (found,) = graph.run(None, {"pixels": pictures})
+        for picture, one in zip(pictures, found, strict=True):
+            assert levels_apart(one, restorer(picture)) <= 1
+    flat = np.full((1, 20, 20, 3), 250, np.uint8)
+    assert (graph.run(None, {"pixels": flat})[0] == 250).all()
+
+
+def test_denoise_from_pixels_to_pixels(denoiser_graph, photo):
+    path, weights = denoiser_graph
+    same_as_torch(path, restore.load("denoise", str(weights), device="cpu", precision="fp32"), photo)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_super_resolve_from_pixels_to_pixels(tiny, photo, tmp_path, scale):
+    path, weights = tmp_path / "graph.onnx", str(tiny("super-resolve"))
+    flags = ["-s", str(scale), "--strength", "0.5"][: 2 if scale == 2 else 4]
+    assert app.run(["export", "super-resolve", "--onnx", str(path), "-m", weights, *flags]) == 0
+    strength = 1.0 if scale == 2 else 0.5
+    restorer = restore.load("super-resolve", weights, device="cpu", precision="fp32", scale=scale, strength=strength)
+    same_as_torch(path, restorer, photo)
+
+
+def test_the_shipped_denoiser(photo, tmp_path):
+    path = tmp_path / "denoise.onnx"
+    export.export_onnx("denoise", path)
+    picture = np.clip(photo[:120, :140] + np.random.default_rng(0).normal(0, 25, (120, 140, 3)), 0, 255).astype(
+        np.uint8
+    )
+    (found,) = session(path).run(None, {"pixels": picture[None]})
+    assert levels_apart(found[0], restore.load("denoise", device="cpu", precision="fp32")(picture)) <= 1
+
+
+@pytest.mark.parametrize("task", ["inpaint", "dewatermark", "colorize"])
+def test_the_networks_of_the_others(tiny, tmp_path, task):
+    files = export.export_onnx(task, tmp_path / "net.onnx", str(tiny(task)))
+    assert [file.name for file in files] == ["net.onnx", "net.find.onnx"][: 2 if TASKS[task].masks else 1]
+    for graph, file in zip(export.graphs(task, str(tiny(task))), files, strict=True):
+        channels = graph.example.shape[1]
+        planes = torch.rand(3, channels, 35, 50)
+        with torch.no_grad():
+            wanted = graph.module(planes).numpy()
+        (found,) = session(file).run(None, {"planes": planes.numpy()})
+        np.testing.assert_allclose(found, wanted, atol=1e-3, rtol=1e-3)
+
+
+def test_what_stands_in_for_operations_is_the_same():
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((1, 1), (2, 3), (3, 8), (7, 5), (13, 1)):
+        planes = torch.rand(2, 3, height, width, generator=generator)
+        assert torch.equal(export.gather_padded(planes, 8), blocks.pad_to_multiple(planes, 8))
+        for scale in (2, 3, 4):
+            wanted = autoencoder._enlarged(planes, scale)
+            torch.testing.assert_close(export.convolved_bicubic(planes, scale), wanted, atol=1e-5, rtol=0)
+
+
+def test_wrong_calls(tiny, tmp_path, capsys):
+    file = tmp_path / "a.onnx"
+    for arguments, said in {
+        ("denoise",): "--onnx",
+        ("denoise", "--onnx", str(tmp_path / "a.bin")): "ends in .onnx",
+        ("denoise", "--onnx", str(file), "-s", "2"): "no scale",
+        ("denoize", "--onnx", str(file)): "did you mean",
+        ("super-resolve", "--onnx", str(file), "-s", "5"): "scale must be",
+        ("denoise", "--onnx", str(file), "--strength", "0"): "over 0",
+        ("inpaint", "--onnx", str(file), "--strength", "0.5"): "no strength",
+    }.items():
+        assert app.run(["export", *arguments]) == 2
+        assert said in capsys.readouterr().err
+        assert not file.exists()
+    file.write_bytes(b"mine")
+    assert app.run(["export", "denoise", "--onnx", str(file), "-m", str(tiny("denoise"))]) == 2
+    assert file.read_bytes() == b"mine" and "exists" in capsys.readouterr().err
+
+
+PAGE = """<!doctype html><title>onnx</title><script type="module">
+import * as ort from "./ort.wasm.min.mjs";
+ort.env.wasm.numThreads = 1;
+window.restored = async (values, height, width) => {
+  const session = await ort.InferenceSession.create("graph.onnx");
+  const pixels = new ort.Tensor("uint8", Uint8Array.from(values), [1, height, width, 3]);
+  return Array.from((await session.run({ pixels })).restored.data);
+};
+document.documentElement.dataset.ready = "yes";
+</script>"""
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    extensions_map: ClassVar[dict[str, str]] = {".mjs": "text/javascript", ".wasm": "application/wasm", "": "text/html"}
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Says nothing."""
+
+
+def test_in_a_browser(denoiser_graph, photo, tmp_path):
+    """onnxruntime-web in Chromium gives what torch gives."""
+    path, weights = denoiser_graph
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium, library = os.environ.get("CHROMIUM") or shutil.which("chromium"), os.environ.get("ORT_WEB")
+    if chromium is None or library is None:
+        pytest.skip("needs Chromium, and ORT_WEB, the folder 'dist' of the npm package onnxruntime-web")
+    for file in Path(library).glob("ort*wasm*"):
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "graph.onnx").symlink_to(path)
+    (tmp_path / "index.html").write_text(PAGE)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    picture = photo[:40, :52]
+    with driver.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        page.wait_for_selector("html[data-ready=yes]")
+        found = page.evaluate("([values]) => restored(values, 40, 52)", [picture.ravel().tolist()])
+        browser.close()
+    server.shutdown()
+    one = np.array(found, np.uint8).reshape(picture.shape)
+    assert levels_apart(one, restore.load("denoise", str(weights), device="cpu", precision="fp32")(picture)) <= 1
