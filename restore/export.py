@@ -107,7 +107,7 @@ def graphs(
         raise UsageError(f"of {task} only the network is exported, which has no strength")
     if isinstance(network, MaskedAutoencoder):
         painter = torch.rand(batch, network.painter.config.in_channels, height, width)
-        finder = torch.rand(batch, network.LOOKED_AT, height, width)
+        finder = torch.rand(batch, network.FINDER_CHANNELS, height, width)
         return [
             Graph("", Stage(network, ""), painter, (type(network).__doc__ or "").strip()),
             Graph("find", Stage(network, FIND), finder, "the stage FIND of the other graph: logits of the mask"),

@@ -20,7 +20,7 @@ from restore.folders.masks import encode_mask
 from restore.folders.names import Naming
 from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
 from restore.images.failures import CODEC_ERRORS, printable
-from restore.images.pil import without_limit
+from restore.images.pixels import without_limit
 from restore.inference.restored import Restored
 from restore.pixels import white
 from restore.serve.limits import Limits, Refused
