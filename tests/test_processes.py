@@ -122,6 +122,7 @@ def test_watch(here, denoise, started):
     assert b"denoise on" in run.stderr.readline()
     assert b"watching" in run.stderr.readline()
     shutil.copy("in/a.png", "inbox")
+    assert run.stderr.readline().startswith(b"inbox/a.png: ")  # how much noise was removed
     assert run.stderr.readline() == b"out/a.png\n"
     run.send_signal(signal.SIGINT)
     assert run.wait(10) == 0

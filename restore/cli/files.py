@@ -157,7 +157,7 @@ def _extension(files: FileFlags) -> str | None:
     kind = SUFFIXES.get(suffix)
     if kind is None or suffix not in WRITABLE:
         known = " ".join(sorted(known.lstrip(".") for known in WRITABLE))
-        raise UsageError(f"--ext {files.ext}: no format that can be written; known: {known}")
+        raise UsageError(f"--ext {files.ext}: not a format that can be written; known: {known}")
     if files.quality is not None and not FORMATS[kind].lossy:
         raise UsageError(f"--quality does nothing for --ext {files.ext}, which loses nothing")
     return suffix

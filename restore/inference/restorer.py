@@ -22,7 +22,7 @@ from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float, white
 from restore.tasks import Options, task_spec
 from restore.tasks.base import Analysis, Head, Picture, Window, load_task
-from restore.tasks.functional import to_pixels, to_planes
+from restore.tasks.functional import as_tensor, to_pixels, to_planes
 
 # Overlap of tiles in pixels. With the radius of the network tiles are exact, but distant pixels hardly matter.
 # Denoising gradients and photographs with sigma 0 to 50 in tiles of 256, in fp32, differs from the whole picture by at
@@ -387,7 +387,7 @@ class Restorer:
             out[...] = alpha
             return
         scale, result = self.head.scale, torch.from_numpy(out)
-        source = torch.from_numpy(np.ascontiguousarray(alpha))
+        source = as_tensor(alpha)
         for tile in self._planner.plan(*alpha.shape[:2]):
             outer, inner = tile.outer, tile.inner
             enlarged = to_pixels(self.head.identity(to_planes(source[outer.slices][None])), source.dtype)[0]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from restore.devices import free_memory
+from restore.tasks.functional import as_tensor
 
 RESIDENT_SHARE = 0.25  # of the free memory of a device: larger pictures stay on the host, and are sent by tiles
 KEPT_BUFFERS = 8  # pinned buffers kept for reuse
@@ -30,11 +31,11 @@ class Transfer:
         Returns:
             (H,W,C) in the same dtype, on the device, or on the host if it is too large.
         """
-        return _shared(array)
+        return as_tensor(array)
 
     def allocate(self, out: np.ndarray) -> torch.Tensor:
         """Allocates a tensor like `out` (H,W,C), for a result that is downloaded into it."""
-        return _shared(out)
+        return as_tensor(out)
 
     def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
         """Starts a copy of `tensor`, made by `allocate`, into `out`.
@@ -56,16 +57,16 @@ class DeviceTransfer(Transfer):
         self.device = device
 
     def upload(self, array: np.ndarray) -> torch.Tensor:
-        host = _shared(array)
+        host = as_tensor(array)
         return host.to(self.device) if self._fits(array) else host
 
     def allocate(self, out: np.ndarray) -> torch.Tensor:
-        host = _shared(out)
+        host = as_tensor(out)
         return torch.empty(out.shape, dtype=host.dtype, device=self.device) if self._fits(out) else host
 
     def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
         if tensor.device.type != "cpu":
-            _shared(out).copy_(tensor)
+            as_tensor(out).copy_(tensor)
         return _nothing
 
     def _fits(self, array: np.ndarray) -> bool:
@@ -85,10 +86,10 @@ class CudaTransfer(DeviceTransfer):
 
     def upload(self, array: np.ndarray) -> torch.Tensor:
         if not self._fits(array):
-            return _shared(array)
+            return as_tensor(array)
         staged = self._pinned(array.nbytes)
-        host = staged[: array.nbytes].view(_shared(array[:1, :1]).dtype).view(array.shape)
-        host.copy_(_shared(array))
+        host = staged[: array.nbytes].view(as_tensor(array[:1, :1]).dtype).view(array.shape)
+        host.copy_(as_tensor(array))
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             uploaded = host.to(self.device, non_blocking=True)
             copied = torch.cuda.Event()
@@ -161,10 +162,10 @@ class MetaTransfer(Transfer):
         if self._staged.nbytes < array.nbytes:
             self._staged = np.empty(array.nbytes, np.uint8)
         np.copyto(self._staged[: array.nbytes].view(array.dtype).reshape(array.shape), array)
-        return torch.empty(array.shape, dtype=_shared(array).dtype, device="meta")
+        return torch.empty(array.shape, dtype=as_tensor(array).dtype, device="meta")
 
     def allocate(self, out: np.ndarray) -> torch.Tensor:
-        return torch.empty(out.shape, dtype=_shared(out).dtype, device="meta")
+        return torch.empty(out.shape, dtype=as_tensor(out).dtype, device="meta")
 
     def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
         return lambda: out.fill(0)
@@ -180,13 +181,6 @@ def transfer_for(device: torch.device) -> Transfer:
     if device.type == "meta":
         return MetaTransfer()
     return Transfer() if device.type == "cpu" else DeviceTransfer(device)
-
-
-def _shared(array: np.ndarray) -> torch.Tensor:
-    """A tensor that shares the memory of `array`; of a copy if torch does not support its layout."""
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()
-    return torch.from_numpy(array)
 
 
 def _nothing() -> None:

@@ -12,6 +12,8 @@ from torch import nn
 def conv3x3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
     """A 3x3 convolution with zero padding, Kaiming-initialised (He et al. 2015) and scaled by `gain`."""
     conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+    if conv.weight.is_meta:  # only the shapes are asked for; torch would load its compiler for such random numbers
+        return conv
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     with torch.no_grad():
         conv.weight.mul_(gain)

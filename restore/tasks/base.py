@@ -13,7 +13,7 @@ import torch
 from restore.corruptions.base import Corrupted, Corruption
 from restore.metrics import masked_psnr
 from restore.models.registry import Architecture
-from restore.tasks.functional import to_pixels, to_planes
+from restore.tasks.functional import as_tensor, to_pixels, to_planes
 from restore.tasks.losses import PixelLoss
 from restore.tasks.spec import Options, TaskSpec, task_spec
 
@@ -76,7 +76,7 @@ class Picture:
     def of(cls, array: np.ndarray, device: torch.device | None = None) -> Picture:
         """The picture in `array`, moved to `device` (the CPU, if None)."""
         device = device or torch.device("cpu")
-        return cls(array, torch.from_numpy(np.ascontiguousarray(array)).to(device), device)
+        return cls(array, as_tensor(array).to(device), device)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -342,7 +342,7 @@ def load_task(name: str) -> Task:
 
 def identity(head: Head[Any, Any], image: np.ndarray) -> np.ndarray:
     """`Head.identity` for an array: (H,W,1 or 3) -> (H*scale,W*scale,1 or 3), same dtype."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
+    pixels = as_tensor(image)[None]
     return np.asarray(to_pixels(head.identity(to_planes(pixels)), pixels.dtype)[0].numpy())
 
 

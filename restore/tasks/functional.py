@@ -65,9 +65,16 @@ def to_pixels(planes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return planes.permute(0, 2, 3, 1).to(dtype)
 
 
+def as_tensor(array: np.ndarray) -> torch.Tensor:
+    """A tensor that shares the memory of `array`; of a copy if torch does not support its layout."""
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()
+    return torch.from_numpy(array)
+
+
 def array_to_planes(image: np.ndarray) -> torch.Tensor:
     """Converts an array (H,W,C) of any supported dtype to (C,H,W) float32 on the CPU, contiguous."""
-    return to_planes(torch.from_numpy(np.ascontiguousarray(image))[None])[0].contiguous()
+    return to_planes(as_tensor(image)[None])[0].contiguous()
 
 
 def to_array(tensor: torch.Tensor) -> np.ndarray:
