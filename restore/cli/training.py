@@ -44,6 +44,7 @@ class TrainFlags:
     optimizer: str = option("muon", "How weights follow the gradient.", choices=("muon", "adamw"))
     loss: str = option("l1", "How pixels are compared.", choices=("l1", "charbonnier", "mse", "psnr"))
     mse_share: float = option(0.0, "Last share of the steps, where the loss is mse.", min=0.0, max=1.0)
+    encoder_lr: float = option(1.0, "Share of the learning rate for the network's encoder.", min=0.0, max=1.0)
     ema: float = option(0.999, "Decay of the averaged weights, which are the ones kept; 0 keeps the last.")
     precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16")
     device: str = option("auto", "Where to train.", metavar="auto|cpu|mps|cuda|cuda:N")
@@ -96,6 +97,7 @@ def _body(spec: TaskSpec) -> Any:
             ema=flags.ema,
             loss=flags.loss,
             mse_share=flags.mse_share,
+            encoder_lr=flags.encoder_lr,
             seed=flags.seed,
             precision=flags.precision,
             device=flags.device,

@@ -122,6 +122,10 @@ class Head:
         """What no restoration at all gives (`strength` 0), at the size of the restored tile."""
         return pixels
 
+    def initial(self, config: Any) -> dict[str, torch.Tensor]:
+        """Weights trained elsewhere that training a network of `config` starts from, by name; the rest starts fresh."""
+        return {}
+
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         """What training makes of a damaged patch beforehand, besides its planes: (h,w,K) float32."""
         return None

@@ -1,34 +1,47 @@
 """colorize: the loss of colour, and the head that gives plausible ones back.
 
-A network sees the lightness of the whole picture at a bounded size and gives CIELAB a*b* (as Zhang et al.
-2016, and Iizuka et al. 2016, who also take the whole scene in). At full size the colours follow the edges of
+A network that was trained to name things sees the whole picture at a bounded size, and colours that a person gave
+(Zhang et al. 2017), and gives a distribution over CIELAB a*b*, of which the annealed mean is taken (Zhang et al. 2016).
+At full size the colours follow the edges of
 the luma by a fast guided filter (He and Sun 2015), and the luma is the input's own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from restore.colour import bands, chroma_of, has_colours, in_gamut, lightness, luma_of, to_lab, with_luma
+from restore.colour import bands, chroma_of, has_colours, in_gamut, luma_of, to_lab, with_luma
 from restore.corruptions.base import Corrupted
-from restore.corruptions.grayscale import Grayscale
+from restore.corruptions.grayscale import Grayscale, opaque
 from restore.metrics import psnr
-from restore.models.ensemble import EnsembleAutoencoderConfig
+from restore.models.pretrained import (
+    AB,
+    BACKBONES,
+    DISTRIBUTION,
+    FINEST,
+    PretrainedUNetConfig,
+    cells_of,
+    centres_of,
+    mean_ab,
+    pretrained_tensors,
+    spacing_of,
+)
+from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window
 from restore.tasks.distances import Distance
 from restore.tasks.sampling import sampled
-from restore.tasks.spec import TASKS, ColorizeOptions, Options
+from restore.tasks.spec import TASKS, ColorizeOptions, ColorizeTraining, GrayOptions, Options
 
 ANALYSED = 192  # short side of what the network sees, in pixels
 LONGEST = 4  # the long side is at most so many times that; longer pictures are squeezed
-AB = 110.0  # a* and b* of sRGB lie within this of 0, nearly
 LEVELS = 3.0  # of 255: how far the channels of gray pictures that went through JPEG, WebP or a scanner may be apart
 RARE = 0.001  # share of the pixels that may be further apart than that
 
@@ -36,6 +49,13 @@ RARE = 0.001  # share of the pixels that may be further apart than that
 # sqrt(SMOOTH) (white at 1) as no edges.
 REACH = 2
 SMOOTH = 3e-4
+
+# The loss. Coloured pixels are rare, and count for more (as in Zhang et al. 2016): by 1 + chroma / RARER, at most so
+# many times a gray one. Patches of gray pictures, with a mean chroma below that, teach nothing.
+RARER, MOST = 12.0, 6.0
+GRAY = 2.5
+GIVEN = 10  # hints, where they are scored
+REGRESSED = 2.0  # weight of the distance of the mean beside the cross-entropy
 
 
 @dataclass(frozen=True)
@@ -51,29 +71,51 @@ class Colours(Finding):
 
 
 class ColorizeHead(Head):
-    """L* of a whole picture to its a*b*; tiles then only take the colours up. L* is divided by 100, a*b* by `AB`."""
+    """Gray values of a whole picture to its a*b*; tiles then only take the colours up.
+
+    encoder: what training starts from, the name of a backbone or a file.
+    """
 
     colours = True
     upright = True
     tiles = False
+    training_stage = DISTRIBUTION
+
+    def __init__(self, encoder: str | None = None) -> None:
+        self._encoder = encoder
+
+    def initial(self, config: Any) -> dict[str, torch.Tensor]:
+        """The pretrained encoder. Raises UsageError or WeightsError where there is none, or it does not fit."""
+        if self._encoder is None:
+            return {}
+        return pretrained_tensors(self._encoder, config.encoder, config.stages)
 
     def analyse(
         self, image: np.ndarray, options: ColorizeOptions, look: Look, mask: np.ndarray | None = None
     ) -> Colours:
         """The colours of a gray picture; a coloured one is left alone, unless `options.force`.
 
-        A tinted picture, sepia say, counts as coloured.
+        A tinted picture, sepia say, counts as coloured. mask: (H,W,4), hints, which are colours where opaque.
         """
         size = (image.shape[0], image.shape[1])
         if not options.force and has_colours(image, LEVELS, RARE):
             untouched = np.broadcast_to(np.False_, size)
             return Colours(untouched, "has colours already (--force colours it anew)")
         luma = np.clip(shrunk_luma(image), 0, 1)
-        planes = torch.from_numpy(lightness(luma)[None] / np.float32(100))
-        ab = look.whole(planes).numpy().transpose(1, 2, 0) * np.float32(AB * options.saturation)
+        planes = luma[..., None] if mask is None else np.concatenate([luma[..., None], hint_planes(mask, luma)], -1)
+        logits = look.whole(torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1))), DISTRIBUTION)
+        ab = self.decoded(logits, luma.shape, options)
         chroma = chroma_of(in_gamut(luma, chroma_of(with_luma(luma, ab))))
         slope, offset = guided(luma, chroma)
         return Colours(slope=slope, offset=offset, size=size)
+
+    def decoded(self, logits: torch.Tensor, size: tuple[int, int], options: ColorizeOptions) -> np.ndarray:
+        """a*b* (h,w,2) of `size` from the logits (K,h/4,w/4) of cells."""
+        centres = torch.from_numpy(centres_of(len(logits)))
+        ab = mean_ab(logits[None], centres, options.temperature) * options.saturation
+        height, width = logits.shape[-2] * FINEST, logits.shape[-1] * FINEST
+        ab = F.interpolate(ab, size=(height, width), mode="bilinear", align_corners=False)
+        return ab[0, :, : size[0], : size[1]].numpy().transpose(1, 2, 0)
 
     def finish(self, output: torch.Tensor, pixels: np.ndarray, context: Colours, window: Window) -> np.ndarray:
         """The tile (h,w,3) in colours, its luma kept where it is within [0, 1]; `output` plays no part."""
@@ -85,19 +127,57 @@ class ColorizeHead(Head):
         chroma += sampled(context.offset, context.size, window)
         return in_gamut(luma, chroma)
 
+    def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
+        """Stage DISTRIBUTION gives logits of cells at a quarter of the size."""
+        result: torch.Tensor = network(planes, None, stage)
+        return result
+
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(h,w,3): L* of the gray patch, by 100, and a*b* of the clean one, by `AB`."""
-        light = lightness(to_float(damaged.image)) / np.float32(100)
-        return np.concatenate([light, to_lab(to_float(clean))[..., 1:] / np.float32(AB)], axis=-1)
+        """(h,w,6): the gray patch, a*b* by `AB` of the hints, where those are, and a*b* by `AB` of the clean one."""
+        gray = to_float(damaged.image)
+        given = np.zeros((*gray.shape[:2], 3), np.float32)
+        if damaged.hints is not None:
+            there = opaque(damaged.hints)
+            given[there, :2] = to_lab(to_float(damaged.hints[there][None, :, :3]))[0, :, 1:] / np.float32(AB)
+            given[there, 2] = 1
+        return np.concatenate([gray, given, to_lab(to_float(clean))[..., 1:] / np.float32(AB)], axis=-1)
 
     def seen(self, sample: Sample) -> torch.Tensor:
         assert sample.hints is not None
-        return sample.hints[:, :1]
+        return sample.hints[:, :4]
 
     def loss(self, prediction: torch.Tensor, sample: Sample, distance: Distance) -> torch.Tensor:
-        """The mean `distance` of a* and b*."""
+        """Cross-entropy of the cells of a*b*, rare colours rebalanced, and the mean `distance` of their mean."""
         assert sample.hints is not None
-        return distance(prediction, sample.hints[:, 1:]).mean()
+        ab = F.avg_pool2d(sample.hints[:, 4:], FINEST, ceil_mode=True).float() * AB
+        spacing, centres = spacing_of(prediction.shape[1]), torch.from_numpy(centres_of(prediction.shape[1]))
+        cells, shares = cells_of(ab, spacing)
+        likely = prediction.float().log_softmax(1)
+        entropy = -(likely.gather(1, cells) * shares).sum(1)
+        chroma = ab.norm(dim=1)
+        weight = (1 + chroma / RARER).clamp(max=MOST) * (chroma.mean((1, 2), keepdim=True) > GRAY)
+        mean = torch.einsum("nkhw,kc->nchw", likely.exp(), centres.to(ab.device))
+        regressed = distance(mean / AB, ab / AB).mean(1)
+        total: torch.Tensor = (weight * (entropy + REGRESSED * regressed)).sum() / weight.sum().clamp(min=1)
+        return total
+
+
+def hint_planes(hints: np.ndarray, luma: np.ndarray) -> np.ndarray:
+    """What the network sees of hints (H,W,4), at the size of `luma` (h,w): a*b* by `AB`, and where there are any.
+
+    However thin a stroke is: where a pixel covers any of it, it has its mean colour. (h,w,3) float32.
+    """
+    height, width = luma.shape
+    there = opaque(hints).astype(np.float32)
+    coverage = _resized(there, height, width)
+    planes = np.zeros((height, width, 3), np.float32)
+    colours = to_float(np.ascontiguousarray(hints[..., :3])) * there[..., None]
+    colours = _resized(colours, height, width)
+    marked = coverage > 1e-3
+    found = np.clip(colours[marked] / coverage[marked][:, None], 0, 1)
+    planes[marked, :2] = to_lab(found[None])[0, :, 1:] / np.float32(AB)
+    planes[marked, 2] = 1
+    return planes
 
 
 def analysed_size(height: int, width: int) -> tuple[int, int]:
@@ -145,33 +225,43 @@ class Colorize:
     """The BT.601 luma of a picture, paired with a head that colours it anew."""
 
     spec = TASKS["colorize"]
-    arch = "ensemble-autoencoder"
-    # Each works at a quarter of the analysed size, and sees all of a scene. A thousand pictures tell too little of what
-    # colour a thing has, so the mean of several guesses is better than one.
-    config = EnsembleAutoencoderConfig(
-        in_channels=1, out_channels=2, widths=(32, 48, 48, 48), blocks=(2, 2, 2, 1), fold=4, residual=False, members=3
-    )
+    arch = "pretrained-unet"
+    config = PretrainedUNetConfig()
     patch = 160
 
     def head(self, options: Options) -> Head:
         return ColorizeHead()
 
-    def operator(self, damage: Options) -> Grayscale:
-        return Grayscale()
+    def operator(self, damage: GrayOptions) -> Grayscale:
+        return Grayscale((damage.hints, damage.hints))
 
     def variants(self, damage: Options) -> list[Variant]:
         """Most of a scene in each patch, as the whole of it is seen in use."""
-        return [Variant(Grayscale(), ColorizeHead(), coverage=(0.7, 1.0))]
+        assert isinstance(damage, ColorizeTraining)
+        operator = Grayscale(damage.hints, damage.without)
+        return [Variant(operator, ColorizeHead(damage.encoder), coverage=(0.7, 1.0))]
 
     def cases(self, damage: Options) -> list[Case]:
-        """RGB PSNR; pictures that were gray before do not count."""
-        return [Case("gray", variant, colour_psnr) for variant in self.variants(damage)]
+        """RGB PSNR, without hints and with ten, or as many as asked for; pictures that were gray before do not count."""
+        count = damage.hints if isinstance(damage, GrayOptions) and damage.hints else GIVEN
+        whole = (0.7, 1.0)
+        return [
+            Case("gray", Variant(Grayscale(), ColorizeHead(), coverage=whole), colour_psnr),
+            Case(
+                f"{count} hints",
+                Variant(Grayscale((count, count)), ColorizeHead(), coverage=whole),
+                colour_psnr,
+                given=True,
+            ),
+        ]
 
     def prepare(self, clean: np.ndarray, damage: Options, rng: np.random.Generator) -> np.ndarray:
         return clean
 
     def config_for(self, config: Any, damage: Options) -> Any:
-        return config
+        """The encoder that training is to start from, where it is named."""
+        encoder = damage.encoder if isinstance(damage, ColorizeTraining) else None
+        return replace(config, encoder=encoder) if encoder in BACKBONES else config
 
 
 TASK = Colorize()

@@ -37,6 +37,10 @@ class RestorationObjective:
         kind = self.variants[variant]
         return self.patch * kind.head.scale * kind.slack
 
+    def initial(self) -> dict[str, torch.Tensor]:
+        """Weights that were trained elsewhere, to start from; what is not among them starts fresh."""
+        return self.variants[0].head.initial(self.config)
+
     def coverage(self, variant: int) -> tuple[float, float] | None:
         """Share of a picture's short side that a clean patch covers, lowest and highest; None: pixels as they are."""
         return self.variants[variant].coverage
@@ -98,7 +102,8 @@ class RestorationObjective:
         picture = _centre(picture, VALIDATED) if variant.coverage is None else _shrunk(picture, VALIDATED)
         params = variant.corruption.sample(picture.shape, rng)
         damaged = variant.corruption.apply(picture, params)
-        mask = damaged.mask if case.given else None
+        given = damaged.mask if damaged.hints is None else damaged.hints
+        mask = given if case.given else None
         restored = restore_whole(network, variant.head, damaged.image, self.task.spec.options(), mask)
         return damaged, restored, variant.corruption.target(picture, params)
 

@@ -99,7 +99,12 @@ class Run:
             network.load_state_dict(fresh | {name: init[name] for name in fresh if name in init})
         self.progress = Progress()
         chosen = optimizer(
-            settings.optimizer, network, settings.lr, fused=not hardware.cpu, half=settings.precision == "bf16"
+            settings.optimizer,
+            network,
+            settings.lr,
+            fused=not hardware.cpu,
+            half=settings.precision == "bf16",
+            encoder_lr=settings.encoder_lr,
         )
         network, self.optimizer = self.accelerator.prepare(network, chosen)
         self.bare = self.accelerator.unwrap_model(network)
@@ -192,7 +197,7 @@ class Run:
 
     def _step(self, step: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr_at(step)
+            group["lr"] = self.settings.lr_at(step) * group.get("share", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
             variant = variant_of(step, len(self.objective.variants), self.settings.seed)

@@ -20,11 +20,20 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
 
-def optimizer(name: str, network: nn.Module, lr: float, *, fused: bool, half: bool) -> torch.optim.Optimizer:
-    """`muon` or `adamw` for `network`. fused: AdamW by one kernel; half: Muon turns its matrices in bfloat16."""
+def optimizer(
+    name: str, network: nn.Module, lr: float, *, fused: bool, half: bool, encoder_lr: float = 1.0
+) -> torch.optim.Optimizer:
+    """`muon` or `adamw` for `network`. fused: AdamW by one kernel; half: Muon turns its matrices in bfloat16.
+
+    encoder_lr: the `share` of the learning rate that the part `encoder` of the network is to have.
+    """
+    parameters: list[dict[str, Any]] = [{"params": [], "share": 1.0}, {"params": [], "share": encoder_lr}]
+    for known, parameter in network.named_parameters():
+        parameters[known.startswith("encoder.") and encoder_lr != 1]["params"].append(parameter)
+    parameters = [group for group in parameters if group["params"]]
     if name == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=fused)
-    return Muon(network.parameters(), lr, half=half)
+        return torch.optim.AdamW(parameters, lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=fused)
+    return Muon(parameters, lr, half=half)
 
 
 class Muon(torch.optim.Optimizer):

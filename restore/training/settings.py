@@ -21,7 +21,8 @@ class Settings:
 
     lr: its peak. optimizer: muon or adamw. ema: decay of the averaged weights, which are the ones kept. loss: how
     values are compared (l1, charbonnier, mse or psnr); mse_share: the last share of the steps, where mse takes over: L1
-    learns quicker, and PSNR is about squares in the end. precision: fp32 or bf16.
+    learns quicker, and PSNR is about squares in the end. encoder_lr: share of the learning rate for the network's
+    encoder. precision: fp32 or bf16.
     validate_every: steps between validations. All of these shape the weights: a resumed run keeps them.
     Raises UsageError for numbers that make no run.
     """
@@ -34,6 +35,7 @@ class Settings:
     ema: float = 0.999
     loss: str = "l1"
     mse_share: float = 0.0
+    encoder_lr: float = 1.0
     precision: str = "fp32"
     validate_every: int = 500
 
@@ -47,6 +49,8 @@ class Settings:
             raise UsageError(f"ema must be from 0 to below 1; got {self.ema}")
         if not 0 <= self.mse_share <= 1:
             raise UsageError(f"mse-share must be from 0 to 1; got {self.mse_share}")
+        if not 0 <= self.encoder_lr <= 1:
+            raise UsageError(f"encoder-lr must be from 0 to 1; got {self.encoder_lr}")
         if self.loss not in DISTANCES:
             raise unknown_name("loss", self.loss, DISTANCES)
         if self.optimizer not in OPTIMIZERS:

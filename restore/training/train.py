@@ -53,6 +53,7 @@ class Request:
     ema: float = 0.999
     loss: str = "l1"
     mse_share: float = 0.0
+    encoder_lr: float = 1.0
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
@@ -194,6 +195,7 @@ def _settings(
         ema=request.ema,
         loss=request.loss,
         mse_share=request.mse_share,
+        encoder_lr=request.encoder_lr,
         precision=precision,
     )
     if past is not None:
@@ -215,8 +217,10 @@ def _settings(
 
 
 def _initial(objective: Objective, request: Request) -> dict[str, torch.Tensor] | None:
-    if request.init is None or request.resume:
+    if request.resume:
         return None
+    if request.init is None:
+        return objective.initial()
     header, network = weights.load(request.init, objective.name)
     # Heads for other scales do not hinder: what both have is taken, what is new starts fresh.
     theirs, ours = ({**config, "scales": None} for config in (header.config, _as_json(objective.config)))
