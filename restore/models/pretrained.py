@@ -102,7 +102,8 @@ class PretrainedUNetConfig:
 
     encoder: one of `BACKBONES`. stages: how many of its stages there are, at least those down to a sixteenth.
     widths: channels of the decoder at a quarter, an eighth and a sixteenth of the input. spacing: between centres of
-    the a*b* cells, in units of CIELAB. heads: ways of attending to hints; 0 takes none.
+    the a*b* cells, in units of CIELAB. heads: ways of attending to hints; 0 takes none. frozen: the first
+    stages of the encoder that training leaves as they are.
     Raises UsageError for values that make no network.
     """
 
@@ -111,6 +112,7 @@ class PretrainedUNetConfig:
     widths: tuple[int, ...] = (64, 128, 160)
     spacing: int = 12
     heads: int = 4
+    frozen: int = 0
 
     def __post_init__(self) -> None:
         if self.encoder not in BACKBONES:
@@ -119,7 +121,7 @@ class PretrainedUNetConfig:
             raise UsageError(f"the encoder has 6 or 7 stages; got {self.stages}")
         if len(self.widths) != 3 or min(self.widths) < 1:
             raise UsageError(f"the decoder has three levels, of at least one channel; got {self.widths}")
-        if self.spacing not in SPACINGS or self.heads < 0:
+        if self.spacing not in SPACINGS or self.heads < 0 or self.frozen < 0:
             raise UsageError(f"cells of the a*b* plane are 8 to 30 apart, and heads at least 0; got {self}")
 
 
@@ -172,8 +174,9 @@ class Encoder(nn.Module):
     H and W are multiples of 32.
     """
 
-    def __init__(self, backbone: Backbone, stages: int) -> None:
+    def __init__(self, backbone: Backbone, stages: int, frozen: int = 0) -> None:
         super().__init__()
+        self.frozen = frozen
         self.mean = sum(backbone.mean) / 3
         self.std = sum(backbone.std) / 3
         self.stem = StridedConv(1, backbone.stem, 3, 2, backbone.late)
@@ -204,6 +207,8 @@ class Encoder(nn.Module):
         found = []
         for number, stage in enumerate(self.stages):
             features = stage(features)
+            if number + 1 == self.frozen:  # what they see in any picture, edges and textures, they have learnt
+                features = features.detach()
             if number in self.given:
                 found.append(features)
         return found
@@ -277,7 +282,7 @@ class PretrainedUNet(Architecture):
         self.config = config
         self.stride, self.scales = 32, (1,)
         self.radius = 1 << 15  # attention has no end
-        self.encoder = Encoder(BACKBONES[config.encoder], config.stages)
+        self.encoder = Encoder(BACKBONES[config.encoder], config.stages, config.frozen)
         quarter, eighth, sixteenth, bottom = self.encoder.channels
         fine, middle, coarse = config.widths
         self.at_sixteenth = Merge(bottom, sixteenth, coarse)
@@ -334,7 +339,13 @@ def mean_ab(logits: torch.Tensor, centres: torch.Tensor, temperature: float = 1.
 
     temperature: below 1 the likeliest colours count for more: 1 gives the mean, towards 0 the mode.
     """
-    return torch.einsum("nkhw,kc->nchw", (logits / temperature).softmax(1), centres)
+    with torch.autocast(logits.device.type, enabled=False):  # which would round colours to a hundredth
+        return expected_ab((logits.float() / temperature).softmax(1), centres)
+
+
+def expected_ab(shares: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """The mean of `centres` (K,2) by `shares` (N,K,h,w), which add up to 1: (N,2,h,w)."""
+    return torch.einsum("nkhw,kc->nchw", shares, centres)
 
 
 @cache

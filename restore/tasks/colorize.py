@@ -29,6 +29,7 @@ from restore.models.pretrained import (
     PretrainedUNetConfig,
     cells_of,
     centres_of,
+    expected_ab,
     mean_ab,
     pretrained_tensors,
     spacing_of,
@@ -156,7 +157,7 @@ class ColorizeHead(Head):
         entropy = -(likely.gather(1, cells) * shares).sum(1)
         chroma = ab.norm(dim=1)
         weight = (1 + chroma / RARER).clamp(max=MOST) * (chroma.mean((1, 2), keepdim=True) > GRAY)
-        mean = torch.einsum("nkhw,kc->nchw", likely.exp(), centres.to(ab.device))
+        mean = expected_ab(likely.exp(), centres.to(ab.device))
         regressed = distance(mean / AB, ab / AB).mean(1)
         total: torch.Tensor = (weight * (entropy + REGRESSED * regressed)).sum() / weight.sum().clamp(min=1)
         return total
@@ -242,7 +243,7 @@ class Colorize:
         return [Variant(operator, ColorizeHead(damage.encoder), coverage=(0.7, 1.0))]
 
     def cases(self, damage: Options) -> list[Case]:
-        """RGB PSNR, without hints and with ten, or as many as asked for; pictures that were gray before do not count."""
+        """RGB PSNR, without hints and with ten, or as many as asked for; gray pictures do not count."""
         count = damage.hints if isinstance(damage, GrayOptions) and damage.hints else GIVEN
         whole = (0.7, 1.0)
         return [
