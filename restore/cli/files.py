@@ -92,11 +92,18 @@ class Errand:
 
 
 def plan_jobs(
-    files: FileFlags, suffix: str, *, mask: Path | None = None, save_mask: Path | None = None, dry_run: bool = False
+    files: FileFlags,
+    suffix: str,
+    *,
+    mask: Path | None = None,
+    save_mask: Path | None = None,
+    dry_run: bool = False,
+    hints: bool = False,
 ) -> Errand:
     """What the flags ask for; suffix: for names of outputs beside their input, unless the flags have one.
 
     mask: where the damage is, a file or a folder. save_mask: a folder. dry_run: only masks are written.
+    hints: those two are colours that a person gives.
     Raises UsageError for a call that cannot be; nothing is written, and torch not imported.
     """
     from restore.inference.jobs import STREAM, existing, plan
@@ -107,7 +114,7 @@ def plan_jobs(
     if files.watch and (output == STREAM or not all(os.path.isdir(path) for path in inputs)):
         raise UsageError("--watch watches folders: give folders as INPUT, and a folder or nothing as OUTPUT")
     naming = Naming((files.suffix or suffix).strip("."), _extension(files))
-    masks = MaskPlaces(mask, save_mask)
+    masks = MaskPlaces(mask, save_mask, hints)
     planned = plan(inputs, output, naming, recursive=files.recursive, empty=files.watch, masks=masks)
     _check_streams(planned.jobs, files, dry_run)
     replacing = files.overwrite or files.skip_existing or files.watch

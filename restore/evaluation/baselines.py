@@ -13,8 +13,9 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from restore.colour import in_gamut, with_luma
+from restore.colour import chroma_of, in_gamut, with_luma
 from restore.corruptions.downsample import resize_bicubic
+from restore.corruptions.grayscale import opaque
 from restore.errors import RestoreError, UsageError, unknown_name
 from restore.evaluation.colour_table import TENTHS
 from restore.evaluation.trials import COVERED, Answer, Contender, Trial
@@ -29,6 +30,10 @@ NLM_LUMA, NLM_COLOUR, NLM_PATCH, NLM_SEARCH = 0.6, 0.8, 7, 21
 TV_WEIGHT = 0.75
 
 RADIUS = 3  # pixels; of OpenCV's inpainting
+
+# Of Levin et al. 2004: of the variance in a window, how much alike pixels differ by, and the least of that; and what
+# a neighbour weighs however much it differs.
+LEVIN_SHARE, LEVIN_LEAST, LEVIN_FLOOR = 0.6, 2e-6, 1e-6
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,47 @@ def _table(trial: Trial) -> np.ndarray:
     return to_dtype(np.stack(colours, axis=-1), image.dtype)
 
 
+def _levin(trial: Trial) -> np.ndarray:
+    """Each pixel has the mean chroma of its neighbours, alike ones weighing most; the hints have their own."""
+    image, hints = trial.damage.image, trial.damage.hints
+    grey = luma(to_float(image))
+    if hints is None or not opaque(hints).any():
+        return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+    told = opaque(hints)
+    chroma = spread_chroma(grey, chroma_of(to_float(hints[..., :3])), told)
+    return to_dtype(in_gamut(grey, chroma.astype(np.float32)), image.dtype)
+
+
+def spread_chroma(grey: np.ndarray, chroma: np.ndarray, told: np.ndarray) -> np.ndarray:
+    """The linear system of Levin et al. 2004, over windows of 3x3 pixels, solved by scipy's sparse LU.
+
+    Shape: (H,W) luma with white at 1, (H,W,2) of which only `told` (H,W) bool counts -> (H,W,2), float64.
+    """
+    from scipy.sparse import csr_matrix, eye_array
+    from scipy.sparse.linalg import splu
+
+    height, width = grey.shape
+    number = np.arange(height * width).reshape(height, width)
+    padded = np.pad(grey.astype(np.float64), 1, mode="edge")
+    around = [padded[1 + y : 1 + y + height, 1 + x : 1 + x + width] for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    spread = np.maximum(LEVIN_SHARE * np.var(around, axis=0), LEVIN_LEAST)
+    rows, columns, weights = [], [], []
+    for y, x in [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]:
+        here = np.s_[max(0, -y) : height - max(0, y), max(0, -x) : width - max(0, x)]
+        there = np.s_[max(0, y) : height - max(0, -y), max(0, x) : width - max(0, -x)]
+        alike = np.exp(-np.square(grey[here] - grey[there]) / spread[here]) + LEVIN_FLOOR
+        free = ~told[here]
+        rows.append(number[here][free])
+        columns.append(number[there][free])
+        weights.append(alike[free])
+    size = number.size
+    row, column, weight = (np.concatenate(parts) for parts in (rows, columns, weights))
+    total = np.bincount(row, weight, size)
+    shares = csr_matrix((weight / total[row], (row, column)), shape=(size, size))
+    known = np.where(told[..., None], chroma, 0).reshape(size, 2).astype(np.float64)
+    return np.asarray(splu((eye_array(size) - shares).tocsc()).solve(known)).reshape(height, width, 2)
+
+
 TELEA = Baseline(
     "telea",
     f"OpenCV inpaint, INPAINT_TELEA, radius {RADIUS}, true mask, for marks where opacity > {COVERED} (Telea 2004)",
@@ -270,6 +316,12 @@ BASELINES: dict[str, tuple[Baseline, ...]] = {
             "table",
             "the mean CIELAB ab of each level of luma in the training pictures, as much as the gamut has at that luma",
             _table,
+        ),
+        Baseline(
+            "levin",
+            "the hints, spread by the linear system of Levin et al. 2004 in R-Y and B-Y, scipy's sparse LU",
+            _levin,
+            slow=True,
         ),
     ),
 }

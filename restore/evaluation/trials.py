@@ -66,8 +66,9 @@ class Trial:
 
     @property
     def told(self) -> np.ndarray | None:
-        """The mask (H,W) that the head is given; None where it has to find its own."""
-        return self.damage.mask if self.case.given else None
+        """The mask (H,W), or the hints (H,W,4), that the head is given; None where it has to find its own."""
+        given = self.damage.mask if self.damage.hints is None else self.damage.hints
+        return given if self.case.given else None
 
 
 @dataclass(frozen=True)

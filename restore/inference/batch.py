@@ -18,7 +18,7 @@ from restore.inference.bounds import Budget, bytes_needed
 from restore.inference.computing import Computing, Together, Transform
 from restore.inference.gate import Gate
 from restore.inference.job import Job
-from restore.inference.masks import encode_mask, read_mask
+from restore.inference.masks import encode_hints, encode_mask, read_hints, read_mask
 from restore.inference.outcomes import Outcome, Runner, Writing, success
 from restore.inference.outputs import Outputs, signature, target
 from restore.placing import abandon
@@ -153,7 +153,8 @@ class Pipeline:
         output, _, _ = target(job, image, writing)
         if output != job.output and (there := self._outputs.there(job, output, overwrite)) is not None:
             return there
-        mask = None if job.mask is None else read_mask(job.mask)
+        read, encode = (read_hints, encode_hints) if job.hints else (read_mask, encode_mask)
+        mask = None if job.mask is None else read(job.mask)
         self._outputs.prepare(job)
         seconds, restored = self._computing.submit(image, mask).result()
         del image, mask
@@ -163,7 +164,7 @@ class Pipeline:
             data = data if again is None else again.read_bytes()
         elif not writing.dry_run:
             data = encode_image(restored.image, kind, quality=writing.quality, metadata=writing.metadata)
-        found = b"" if job.save_mask is None else encode_mask(restored.mask, restored.image.size)
+        found = b"" if job.save_mask is None else encode(restored.mask, restored.image.size)
         outcome = success(job, restored, writing, seconds, copied=copied)
         with self._gate.passing() as allowed:
             if not allowed:

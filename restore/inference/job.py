@@ -12,7 +12,7 @@ class Job:
 
     whole_name: where the output's format cannot hold the picture, `a.jpg` becomes `a.jpg.png`, for `a.png`
     is another's. mask: says where the picture is damaged. save_mask: where the mask goes that was found, or given.
-    trouble: why it cannot be done.
+    hints: what `mask` and `save_mask` name are colours that a person gives. trouble: why it cannot be done.
     """
 
     input: Path | None
@@ -20,6 +20,7 @@ class Job:
     whole_name: bool = False
     mask: Path | None = None
     save_mask: Path | None = None
+    hints: bool = False
     trouble: str = ""
 
     @property

@@ -97,8 +97,10 @@ def _masked(jobs: Sequence[Job], names: Sequence[Path | None], masks: MaskPlaces
     done = list(jobs)
     if masks.given is not None and masks.saved is not None and same(masks.given, masks.saved):
         raise UsageError(f"--mask and --save-mask are both {printable(masks.given)}; give one of them another folder")
+    if masks.hints:
+        done = [replace(job, hints=True) for job in done]
     if masks.given is not None:
-        given = given_masks(names, masks.given, empty=empty)
+        given = given_masks(names, masks.given, empty=empty, flag="--hints" if masks.hints else "--mask")
         done = [replace(job, mask=mask, trouble=why) for job, (mask, why) in zip(done, given, strict=True)]
     if masks.saved is not None:
         _refuse_file_as_folder(masks.saved)

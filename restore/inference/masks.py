@@ -16,13 +16,19 @@ from restore.images.failures import printable
 from restore.inference.naming import Naming, distinct, key
 from restore.pixels import white
 
+PAPER = 0.97  # share of white from which on all channels of hints without alpha say nothing
+
 
 @dataclass(frozen=True)
 class MaskPlaces:
-    """given: a mask, or a folder of masks. saved: the folder where found ones go."""
+    """given: a mask, or a folder of masks. saved: the folder where found ones go.
+
+    hints: they are pictures of colours that a person gives, not masks.
+    """
 
     given: Path | None = None
     saved: Path | None = None
+    hints: bool = False
 
     @property
     def folders(self) -> list[Path]:
@@ -40,6 +46,27 @@ def read_mask(path: Path) -> np.ndarray:
     return mask
 
 
+def read_hints(path: Path) -> np.ndarray:
+    """(H,W,4) RGB and alpha: colours that a person gives, upright. Where a picture has no alpha, white gives none.
+
+    Raises ImageError, its text one line with the name.
+    """
+    image = read_image(path)
+    colours = np.broadcast_to(image.pixels, (*image.pixels.shape[:2], 3))
+    if image.alpha is not None:
+        return np.concatenate([colours, image.alpha[..., None]], axis=-1)
+    full = white(colours.dtype)
+    told = colours.min(axis=-1) < PAPER * full
+    return np.concatenate([colours, told[..., None] * np.asarray(full, colours.dtype)], axis=-1)
+
+
+def encode_hints(hints: np.ndarray | None, size: tuple[int, int]) -> bytes:
+    """(H,W,4) RGB and alpha as a PNG. size: (width, height), of a picture without any hints."""
+    if hints is None:
+        hints = np.zeros((size[1], size[0], 4), np.uint8)
+    return encode_image(Image(hints[..., :3], alpha=hints[..., 3]), "png")
+
+
 def encode_mask(mask: np.ndarray | None, size: tuple[int, int]) -> bytes:
     """(H,W) bool as a PNG of 0 and 255. size: (width, height), of a picture without a mask: all may change there."""
     if mask is None:
@@ -47,27 +74,30 @@ def encode_mask(mask: np.ndarray | None, size: tuple[int, int]) -> bytes:
     return encode_image(Image(mask[..., None].astype(np.uint8) * np.uint8(255)), "png")
 
 
-def given_masks(names: Sequence[Path | None], given: Path, *, empty: bool = False) -> list[tuple[Path | None, str]]:
+def given_masks(
+    names: Sequence[Path | None], given: Path, *, empty: bool = False, flag: str = "--mask"
+) -> list[tuple[Path | None, str]]:
     """The mask for each picture, or why it has none.
 
     names: of the pictures, relative to what was named as input; None is stdin. given: one mask, for one picture, or
     a folder of masks by the same relative path and stem; the order of files never matters. empty: more pictures and
-    masks may come. Raises UsageError for what is not there, holds no picture, or is one for several.
+    masks may come. flag: what they were given by.
+    Raises UsageError for what is not there, holds no picture, or is one for several.
     """
     if not os.path.lexists(given):
-        raise UsageError(f"--mask {printable(given)}: no such file or folder; name a mask, or a folder of masks")
+        raise UsageError(f"{flag} {printable(given)}: no such file or folder; name one file, or a folder of them")
     if not os.path.isdir(given):
         if empty or len(names) > 1:
             raise UsageError(
-                f"--mask {printable(given)}: is one mask, and there are several pictures;"
-                " give a folder of masks with the names of the pictures"
+                f"{flag} {printable(given)}: is one file, and there are several pictures;"
+                " give a folder of files with the names of the pictures"
             )
         return [(given, "")] * len(names)
     if None in names:
-        raise UsageError(f"--mask {printable(given)}: is a folder, and a picture from stdin has no name; give a file")
+        raise UsageError(f"{flag} {printable(given)}: is a folder, and a picture from stdin has no name; give a file")
     found = find_images(given)
     if not found and not empty:
-        raise UsageError(f"--mask {printable(given)}: no pictures here; put masks there, named as the pictures are")
+        raise UsageError(f"{flag} {printable(given)}: no pictures here; put some there, named as the pictures are")
     pictures = [name for name in names if name is not None]
     folder = _MaskFolder(given, found, pictures)
     return [folder.mask_of(name) for name in pictures]

@@ -112,24 +112,28 @@ class Restorer:
         self._tiled = Tiled(self._engine, self._room)
         self._sharing = Sharing(self._engine)
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray | None = None, *, hints: np.ndarray | None = None
+    ) -> np.ndarray:
         """Restores an array: same dtype, same channels, sides `scale` times as long.
 
         image: uint8, uint16 or float (white at 1, values outside [0, 1] accepted), of shape (H,W),
         (H,W,1) gray, (H,W,2) gray and alpha, (H,W,3) RGB or (H,W,4) RGB and alpha. Alpha passes
         through (enlarged where the picture is). A gray picture stays gray, unless the task is to colour it:
         then 1 becomes 3 channels, and 2 become 4. mask: (H,W) bool, where the damage is, for tasks that look for it.
-        Raises UsageError for any other shape or dtype, an empty image, NaN, and a mask that does not fit;
+        hints: (H,W,4) RGB and alpha, the colours that are known where alpha is opaque, for tasks that give colours.
+        Raises UsageError for any other shape or dtype, an empty image, NaN, and a mask or hints that do not fit;
         MemoryError where not even the smallest tiles fit into the CPU's memory.
         """
         white(image.dtype)  # refuses other dtypes
         channels = 1 if image.ndim == 2 else image.shape[-1] if image.ndim == 3 else 0
         if channels not in (1, 2, 3, 4) or 0 in image.shape:
             raise UsageError(f"an image has shape (H,W), or (H,W,C) with C from 1 to 4; got {image.shape}")
+        given = mask if hints is None else hints
         if image.ndim == 2:
-            restored = self._restore(image[..., None], mask)[0]
+            restored = self._restore(image[..., None], given)[0]
             return restored[..., 0] if restored.shape[-1] == 1 else restored
-        return self._restore(image, mask)[0]
+        return self._restore(image, given)[0]
 
     def restore(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Restores a picture read from a file: the pixels change, its metadata and format do not."""
@@ -166,10 +170,17 @@ class Restorer:
         return Restored(image, finding.mask, finding.nothing, finding.note)
 
     def find(self, image: np.ndarray, mask: np.ndarray | None = None) -> Finding:
-        """What there is to do in (H,W,1 or 3), in its own dtype. Raises UsageError for a mask that does not fit."""
-        if mask is not None and mask.shape != image.shape[:2]:
-            (height, width), (h, w) = image.shape[:2], mask.shape[:2]
-            raise UsageError(f"a mask of {w}x{h} does not fit a picture of {width}x{height}")
+        """What there is to do in (H,W,1 or 3), in its own dtype. mask: or hints, where the head takes those.
+
+        Raises UsageError for a mask, or hints, that do not fit.
+        """
+        if mask is not None:
+            kind, shape = ("hints", (*image.shape[:2], 4)) if self.head.colours else ("a mask", image.shape[:2])
+            if mask.ndim != len(shape) or (self.head.colours and mask.shape[-1] != 4):
+                raise UsageError(f"{kind} of shape {mask.shape} do not go with this task; it takes {shape}")
+            if mask.shape != shape:
+                (height, width), (h, w) = image.shape[:2], mask.shape[:2]
+                raise UsageError(f"{kind} of {w}x{h} does not fit a picture of {width}x{height}")
         finding: Finding = self.head.analyse(_colour(image), self.options, self._tiled, mask)
         return finding
 

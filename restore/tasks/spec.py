@@ -155,6 +155,9 @@ class ColorizeOptions(Options):
 
     force: bool = option(False, "Colour pictures anew that have colours already.")
     saturation: float = option(1.0, "Multiplies the strength of the colours; 0 leaves them gray.", min=0.0, max=2.0)
+    reference: str | None = option(
+        None, "A picture in colours, whose palette the colours are drawn to.", metavar="FILE"
+    )
     temperature: float = option(
         0.5, "How bold the colours are: towards 0 the likeliest one, 1 the mean of all likely ones.", min=0.05, max=2.0
     )
@@ -196,7 +199,7 @@ class TaskSpec:
     damage: flags of the corruption in `restore corrupt`. training, trial: the same and more, for
     `restore train` and `restore evaluate` (None: just the same).
     module: where the task itself lives, imported when it is needed.
-    masks: whether it looks for the damage, or takes a mask of it.
+    masks: whether it looks for the damage, or takes a mask of it. hints: whether a person can tell it colours.
     """
 
     name: str
@@ -209,6 +212,7 @@ class TaskSpec:
     training: type[Options] | None = None
     trial: type[Options] | None = None
     masks: bool = False
+    hints: bool = False
 
     @property
     def training_options(self) -> type[Options]:
@@ -281,6 +285,7 @@ TASKS: dict[str, TaskSpec] = {
             suffix="colorized",
             module="restore.tasks.colorize",
             options=ColorizeOptions,
+            hints=True,
             damage=GrayOptions,
             training=ColorizeTraining,
         ),
