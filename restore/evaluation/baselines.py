@@ -18,6 +18,7 @@ from restore.corruptions.downsample import resize_bicubic
 from restore.corruptions.grayscale import opaque
 from restore.errors import RestoreError, UsageError, unknown_name
 from restore.evaluation.colour_table import TENTHS
+from restore.evaluation.levin import spread_chroma
 from restore.evaluation.trials import COVERED, Answer, Contender, Trial
 from restore.images.failures import CODEC_ERRORS, reason
 from restore.pixels import luma, to_dtype, to_float
@@ -30,10 +31,6 @@ NLM_LUMA, NLM_COLOUR, NLM_PATCH, NLM_SEARCH = 0.6, 0.8, 7, 21
 TV_WEIGHT = 0.75
 
 RADIUS = 3  # pixels; of OpenCV's inpainting
-
-# Of Levin et al. 2004: of the variance in a window, how much alike pixels differ by, and the least of that; and what
-# a neighbour weighs however much it differs.
-LEVIN_SHARE, LEVIN_LEAST, LEVIN_FLOOR = 0.6, 2e-6, 1e-6
 
 
 @dataclass(frozen=True)
@@ -229,36 +226,6 @@ def _levin(trial: Trial) -> np.ndarray:
     told = opaque(hints)
     chroma = spread_chroma(grey, chroma_of(to_float(hints[..., :3])), told)
     return to_dtype(in_gamut(grey, chroma.astype(np.float32)), image.dtype)
-
-
-def spread_chroma(grey: np.ndarray, chroma: np.ndarray, told: np.ndarray) -> np.ndarray:
-    """The linear system of Levin et al. 2004, over windows of 3x3 pixels, solved by scipy's sparse LU.
-
-    Shape: (H,W) luma with white at 1, (H,W,2) of which only `told` (H,W) bool counts -> (H,W,2), float64.
-    """
-    from scipy.sparse import csr_matrix, eye_array
-    from scipy.sparse.linalg import splu
-
-    height, width = grey.shape
-    number = np.arange(height * width).reshape(height, width)
-    padded = np.pad(grey.astype(np.float64), 1, mode="edge")
-    around = [padded[1 + y : 1 + y + height, 1 + x : 1 + x + width] for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    spread = np.maximum(LEVIN_SHARE * np.var(around, axis=0), LEVIN_LEAST)
-    rows, columns, weights = [], [], []
-    for y, x in [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]:
-        here = np.s_[max(0, -y) : height - max(0, y), max(0, -x) : width - max(0, x)]
-        there = np.s_[max(0, y) : height - max(0, -y), max(0, x) : width - max(0, -x)]
-        alike = np.exp(-np.square(grey[here] - grey[there]) / spread[here]) + LEVIN_FLOOR
-        free = ~told[here]
-        rows.append(number[here][free])
-        columns.append(number[there][free])
-        weights.append(alike[free])
-    size = number.size
-    row, column, weight = (np.concatenate(parts) for parts in (rows, columns, weights))
-    total = np.bincount(row, weight, size)
-    shares = csr_matrix((weight / total[row], (row, column)), shape=(size, size))
-    known = np.where(told[..., None], chroma, 0).reshape(size, 2).astype(np.float64)
-    return np.asarray(splu((eye_array(size) - shares).tocsc()).solve(known)).reshape(height, width, 2)
 
 
 TELEA = Baseline(

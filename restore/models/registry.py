@@ -36,7 +36,7 @@ class Architecture(nn.Module):
 
 # Name -> (module, config class, network class); imported when asked for.
 ARCHITECTURES: dict[str, tuple[type[Any], Callable[[Any], Architecture]]] = {}
-_BUILT_IN = ("restore.models.autoencoder", "restore.models.masking", "restore.models.pretrained")
+_BUILT_IN = ("restore.models.autoencoder", "restore.models.masking", "restore.models.pretrained_unet")
 
 
 def register(arch: str, config: type[Any]) -> Callable[[type[Architecture]], type[Architecture]]:

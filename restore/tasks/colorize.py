@@ -9,65 +9,36 @@ the luma by a fast guided filter (He and Sun 2015), and the luma is the input's 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from math import atan2, degrees, hypot, nan
-from pathlib import Path
+from math import nan
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from restore.colour import bands, chroma_of, has_colours, in_gamut, luma_of, to_lab, with_luma
+from restore.colour import chroma_of, has_colours, in_gamut, luma_of, to_lab, with_luma
 from restore.corruptions.base import Corrupted
 from restore.corruptions.grayscale import Grayscale, opaque
-from restore.errors import UsageError
-from restore.images import read_image
 from restore.metrics import psnr
-from restore.models.pretrained import (
-    AB,
-    BACKBONES,
-    DISTRIBUTION,
-    FINEST,
-    PretrainedUNetConfig,
-    ab_centres,
-    cells_of,
-    centres_of,
-    expected_ab,
-    mean_ab,
-    pretrained_tensors,
-    spacing_of,
-)
+from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, mean_ab, spacing_of
+from restore.models.backbones import BACKBONES, pretrained_tensors
+from restore.models.pretrained_unet import DISTRIBUTION, FINEST, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window
 from restore.tasks.distances import Distance
+from restore.tasks.palettes import drawn_to, is_tinted, palette_of
 from restore.tasks.sampling import sampled
+from restore.tasks.scene import guided, resized, shrunk_luma
 from restore.tasks.spec import TASKS, ColorizeOptions, ColorizeTraining, GrayOptions, Options
 
-ANALYSED = 192  # short side of what the network sees, in pixels
-LONGEST = 4  # the long side is at most so many times that; longer pictures are squeezed
 LEVELS = 3.0  # of 255: how far the channels of gray pictures that went through JPEG, WebP or a scanner may be apart
 RARE = 0.001  # share of the pixels that may be further apart than that
-
-# The guided filter: colours are taken as linear in the luma within so many pixels, and contrasts below
-# sqrt(SMOOTH) (white at 1) as no edges.
-REACH = 2
-SMOOTH = 3e-4
-
-# Of sepia prints: how far, as the root of the mean square, a*b* may be from its mean at that lightness, in so many
-# ranges of it; that as a share of the mean; and the hue of the mean, in degrees.
-TINTED, BINS = 3.0, 16
-TINT_SHARE = 0.25
-WARM = (30.0, 110.0)
-
-# Of palettes: the share of cells that are not in it, how far each round goes, and how many there are.
-FLOOR, DRAWN, ROUNDS = 0.01, 0.7, 3
 
 # The loss. Coloured pixels are rare, and count for more (as in Zhang et al. 2016): by 1 + chroma / RARER, at most so
 # many times a gray one. Patches of gray pictures, with a mean chroma below that, teach nothing.
 RARER, MOST = 12.0, 6.0
+UNDONE = 1.0  # power of that by which the distribution is divided again when a picture is restored
 GRAY = 2.5
 GIVEN = 10  # hints, where they are scored
 REGRESSED = 2.0  # weight of the distance of the mean beside the cross-entropy
@@ -126,6 +97,7 @@ class ColorizeHead(Head):
 
     def decoded(self, logits: torch.Tensor, size: tuple[int, int], options: ColorizeOptions) -> np.ndarray:
         """a*b* (h,w,2) of `size` from the logits (K,h/4,w/4) of cells."""
+        logits = logits - UNDONE * rarity(torch.from_numpy(centres_of(len(logits))).norm(dim=1)).log()[:, None, None]
         if options.reference is not None:
             logits = drawn_to(logits, palette_of(str(options.reference), len(logits)))
         centres = torch.from_numpy(centres_of(len(logits)))
@@ -172,11 +144,16 @@ class ColorizeHead(Head):
         likely = prediction.float().log_softmax(1)
         entropy = -(likely.gather(1, cells) * shares).sum(1)
         chroma = ab.norm(dim=1)
-        weight = (1 + chroma / RARER).clamp(max=MOST) * (chroma.mean((1, 2), keepdim=True) > GRAY)
+        weight = rarity(chroma) * (chroma.mean((1, 2), keepdim=True) > GRAY)
         mean = expected_ab(likely.exp(), centres.to(ab.device))
         regressed = distance(mean / AB, ab / AB).mean(1)
         total: torch.Tensor = (weight * (entropy + REGRESSED * regressed)).sum() / weight.sum().clamp(min=1)
         return total
+
+
+def rarity(chroma: torch.Tensor) -> torch.Tensor:
+    """How much more colours of a chroma, in units of CIELAB, count in training than gray does."""
+    return (1 + chroma / RARER).clamp(max=MOST)
 
 
 def hint_planes(hints: np.ndarray, luma: np.ndarray) -> np.ndarray:
@@ -186,10 +163,10 @@ def hint_planes(hints: np.ndarray, luma: np.ndarray) -> np.ndarray:
     """
     height, width = luma.shape
     there = opaque(hints).astype(np.float32)
-    coverage = _resized(there, height, width)
+    coverage = resized(there, height, width)
     planes = np.zeros((height, width, 3), np.float32)
     colours = to_float(np.ascontiguousarray(hints[..., :3])) * there[..., None]
-    colours = _resized(colours, height, width)
+    colours = resized(colours, height, width)
     marked = coverage > 1e-3
     found = np.clip(colours[marked] / coverage[marked][:, None], 0, 1)
     planes[marked, :2] = to_lab(found[None])[0, :, 1:] / np.float32(AB)
@@ -197,92 +174,9 @@ def hint_planes(hints: np.ndarray, luma: np.ndarray) -> np.ndarray:
     return planes
 
 
-def is_tinted(image: np.ndarray) -> bool:
-    """Whether (H,W,3), any dtype, is a sepia print: gray but for a warm tint, that goes with the lightness.
-
-    In each of `BINS` ranges of lightness all pixels then have about the same a*b*. It was so for 87 % of gray pictures
-    printed in six tints with noise or JPEG, and for 0.7 % of 677 training pictures: skies at dusk, sand, old paper.
-    """
-    height, width = analysed_size(*image.shape[:2])
-    narrow = [_resized(to_float(band), band.shape[0], width) for band in bands(image)]
-    lab = to_lab(np.clip(_resized(np.concatenate(narrow), height, width), 0, 1)).reshape(-1, 3)
-    place = np.clip(lab[:, 0] * (BINS / 100), 0, BINS - 1).astype(np.intp)
-    count = np.bincount(place, minlength=BINS).clip(min=1)
-    usual = np.stack([np.bincount(place, ab, BINS) / count for ab in lab[:, 1:].T], axis=-1)[place]
-    off = float(np.sqrt(np.square(lab[:, 1:] - usual).sum(axis=-1).mean()))
-    a, b = lab[:, 1:].mean(axis=0)
-    warm = WARM[0] <= degrees(atan2(b, a)) <= WARM[1]
-    return warm and off < min(TINTED, TINT_SHARE * hypot(a, b))
-
-
-@lru_cache(maxsize=4)
-def palette_of(path: str, count: int) -> torch.Tensor:
-    """How often each of `count` cells of a*b* occurs in a picture file: (count,), adding up to 1.
-
-    Raises ImageError for a file that cannot be read, UsageError for a picture without colours.
-    """
-    pixels = read_image(Path(path)).pixels
-    if pixels.shape[-1] == 1 or is_gray(pixels):
-        raise UsageError(f"{path}: a gray picture has no palette; name one in colours as --reference")
-    height, width = analysed_size(*pixels.shape[:2])
-    small = cv2.resize(to_float(pixels), (width, height), interpolation=cv2.INTER_AREA)
-    ab = torch.from_numpy(to_lab(np.clip(small, 0, 1))[..., 1:].transpose(2, 0, 1).copy())[None]
-    cells, shares = cells_of(ab, spacing_of(count))
-    palette = torch.zeros(count).index_add_(0, cells.flatten(), shares.flatten())
-    return palette / palette.sum()
-
-
-def drawn_to(logits: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
-    """Logits (K,h,w) whose mean distribution over the picture is that of `palette` (K,), nearly.
-
-    Each cell is made likelier everywhere by as much as it is rarer than in the palette, `ROUNDS` times.
-    """
-    wanted = (palette + FLOOR / len(palette)).log()
-    for _ in range(ROUNDS):
-        there = logits.softmax(0).mean((1, 2)) + FLOOR / len(palette)
-        logits = logits + DRAWN * (wanted - there.log())[:, None, None]
-    return logits
-
-
-def analysed_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width at which a picture is looked at: `ANALYSED` pixels on the short side, its proportions kept."""
-    scale = ANALYSED / min(height, width)
-    return min(round(height * scale), LONGEST * ANALYSED), min(round(width * scale), LONGEST * ANALYSED)
-
-
-def shrunk_luma(image: np.ndarray) -> np.ndarray:
-    """BT.601 luma of (H,W,3), any dtype, at `analysed_size`: float32, white at 1.
-
-    By area where it shrinks, cubic where it grows; never held at full size.
-    """
-    height, width = analysed_size(*image.shape[:2])
-    # Rows first shrink in width only, a band at a time; area and cubic interpolation are separable.
-    narrow = [_resized(luma_of(to_float(band)), band.shape[0], width) for band in bands(image)]
-    return _resized(np.concatenate(narrow), height, width)
-
-
-def guided(luma: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`chroma` (h,w,2) as slope * luma + offset, with slope and offset (h,w,2) that vary little (He et al. 2013)."""
-    guide = luma[..., None]
-    mean, mean_chroma = _box(luma)[..., None], _box(chroma)
-    variance = _box(luma * luma)[..., None] - mean * mean
-    slope = (_box(guide * chroma) - mean * mean_chroma) / (np.maximum(variance, 0) + np.float32(SMOOTH))
-    return _box(slope), _box(mean_chroma - slope * mean)
-
-
 def colour_psnr(restored: np.ndarray, clean: np.ndarray) -> float:
     """`psnr` in dB; NaN for a clean picture without colours: it had none to lose."""
     return nan if is_gray(clean) else psnr(restored, clean)
-
-
-def _resized(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    shrinks = height <= values.shape[0] and width <= values.shape[1]
-    return cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-
-
-def _box(values: np.ndarray) -> np.ndarray:
-    side = 2 * REACH + 1
-    return cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT)
 
 
 class Colorize:
