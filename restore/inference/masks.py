@@ -84,20 +84,21 @@ def given_masks(
     masks may come. flag: what they were given by.
     Raises UsageError for what is not there, holds no picture, or is one for several.
     """
+    one, many = ("mask", "masks") if flag == "--mask" else ("picture of hints", "hints")
     if not os.path.lexists(given):
-        raise UsageError(f"{flag} {printable(given)}: no such file or folder; name one file, or a folder of them")
+        raise UsageError(f"{flag} {printable(given)}: no such file or folder; name a {one}, or a folder of {many}")
     if not os.path.isdir(given):
         if empty or len(names) > 1:
             raise UsageError(
-                f"{flag} {printable(given)}: is one file, and there are several pictures;"
-                " give a folder of files with the names of the pictures"
+                f"{flag} {printable(given)}: is one {one}, and there are several pictures;"
+                f" give a folder of {many} with the names of the pictures"
             )
         return [(given, "")] * len(names)
     if None in names:
         raise UsageError(f"{flag} {printable(given)}: is a folder, and a picture from stdin has no name; give a file")
     found = find_images(given)
     if not found and not empty:
-        raise UsageError(f"{flag} {printable(given)}: no pictures here; put some there, named as the pictures are")
+        raise UsageError(f"{flag} {printable(given)}: no pictures here; put {many} there, named as the pictures are")
     pictures = [name for name in names if name is not None]
     folder = _MaskFolder(given, found, pictures)
     return [folder.mask_of(name) for name in pictures]

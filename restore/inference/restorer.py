@@ -175,8 +175,8 @@ class Restorer:
         Raises UsageError for a mask, or hints, that do not fit.
         """
         if mask is not None:
-            kind, shape = ("hints", (*image.shape[:2], 4)) if self.head.colours else ("a mask", image.shape[:2])
-            if mask.ndim != len(shape) or (self.head.colours and mask.shape[-1] != 4):
+            kind, shape = ("hints", (*image.shape[:2], 4)) if self.head.hinted else ("a mask", image.shape[:2])
+            if mask.ndim != len(shape) or (self.head.hinted and mask.shape[-1] != 4):
                 raise UsageError(f"{kind} of shape {mask.shape} do not go with this task; it takes {shape}")
             if mask.shape != shape:
                 (height, width), (h, w) = image.shape[:2], mask.shape[:2]

@@ -91,6 +91,7 @@ class Head:
 
     scale = 1  # how many times larger the restored picture is
     colours = False  # whether a gray picture may become a coloured one
+    hinted = False  # whether a person can tell it colours: `analyse` is then given hints (H,W,4), and no mask
     upright = False  # whether a picture on its head is another one: `tta` then mirrors only
     tiles = True  # whether tiles go through the network; else `analyse` has done that, and `finish` gets no output
     training_stage = ""  # what `run` is told in training

@@ -63,6 +63,7 @@ class ColorizeHead(Head):
     """
 
     colours = True
+    hinted = True
     upright = True
     tiles = False
     training_stage = DISTRIBUTION
