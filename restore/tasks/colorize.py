@@ -1,9 +1,9 @@
 """colorize: the loss of colour, and the head that gives plausible ones back.
 
 A network that was trained to name things sees the whole picture at a bounded size, and colours that a person gave
-(Zhang et al. 2017), and gives a distribution over CIELAB a*b*, of which the annealed mean is taken (Zhang et al. 2016).
-At full size the colours follow the edges of
-the luma by a fast guided filter (He and Sun 2015), and the luma is the input's own.
+(Zhang et al. 2017), and gives a distribution over CIELAB a*b* (Zhang et al. 2016), from which the colour that errs
+least is chosen. At full size the colours follow the edges of the luma by a fast guided filter (He and Sun 2015), and
+the luma is the input's own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from restore.colour import chroma_of, has_colours, in_gamut, luma_of, to_lab, wi
 from restore.corruptions.base import Corrupted
 from restore.corruptions.grayscale import Grayscale, opaque
 from restore.metrics import psnr
-from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, mean_ab, spacing_of
+from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, spacing_of
 from restore.models.backbones import BACKBONES, pretrained_tensors
 from restore.models.pretrained_unet import DISTRIBUTION, FINEST, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
 from restore.tasks.base import Case, Finding, Head, Look, Sample, Variant, Window
+from restore.tasks.colour_choice import chosen_ab
 from restore.tasks.distances import Distance
 from restore.tasks.palettes import drawn_to, is_tinted, palette_of
 from restore.tasks.sampling import sampled
@@ -38,7 +39,7 @@ RARE = 0.001  # share of the pixels that may be further apart than that
 # The loss. Coloured pixels are rare, and count for more (as in Zhang et al. 2016): by 1 + chroma / RARER, at most so
 # many times a gray one. Patches of gray pictures, with a mean chroma below that, teach nothing.
 RARER, MOST = 12.0, 6.0
-UNDONE = 1.0  # power of that by which the distribution is divided again when a picture is restored
+UNDONE = 0.5  # power of that by which the distribution is divided again when a picture is restored
 GRAY = 2.5
 GIVEN = 10  # hints, where they are scored
 REGRESSED = 2.0  # weight of the distance of the mean beside the cross-entropy
@@ -101,8 +102,7 @@ class ColorizeHead(Head):
         logits = logits - UNDONE * rarity(torch.from_numpy(centres_of(len(logits))).norm(dim=1)).log()[:, None, None]
         if options.reference is not None:
             logits = drawn_to(logits, palette_of(str(options.reference), len(logits)))
-        centres = torch.from_numpy(centres_of(len(logits)))
-        ab = mean_ab(logits[None], centres, options.temperature) * options.saturation
+        ab = chosen_ab(logits, options.temperature)[None] * options.saturation
         height, width = logits.shape[-2] * FINEST, logits.shape[-1] * FINEST
         ab = F.interpolate(ab, size=(height, width), mode="bilinear", align_corners=False)
         return ab[0, :, : size[0], : size[1]].numpy().transpose(1, 2, 0)

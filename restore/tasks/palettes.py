@@ -52,7 +52,7 @@ def palette_of(path: str, count: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=4)  # it is asked for with each picture
-def _palette(path: Path, count: int, changed: int) -> torch.Tensor:
+def _palette(path: Path, count: int, changed: int) -> torch.Tensor:  # noqa: ARG001
     pixels = read_image(path).pixels
     if pixels.shape[-1] == 1 or is_gray(pixels):
         raise UsageError(f"{path}: a gray picture has no palette; name one in colours as --reference")

@@ -159,7 +159,7 @@ class ColorizeOptions(Options):
         None, "A picture in colours, whose palette the colours are drawn to.", metavar="FILE"
     )
     temperature: float = option(
-        0.5, "How bold the colours are: towards 0 the likeliest one, 1 the mean of all likely ones.", min=0.05, max=2.0
+        1.0, "Of the colours that are likely: lower, and only the likeliest count.", min=0.05, max=2.0
     )
 
     def __post_init__(self) -> None:
