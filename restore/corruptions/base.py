@@ -17,12 +17,14 @@ class Corrupted:
     image: the damaged picture, (h,w,C). mask: (h,w) bool, True where the picture is lost.
     opacity: (h,w) float32 in [0, 1], how much of an overlay covers each pixel.
     colour: (h,w,C) float32 with white at 1, the colour of that overlay.
+    hints: (h,w,4), RGB and alpha in the dtype of `image`: what is known of the clean picture, where alpha is opaque.
     """
 
     image: np.ndarray
     mask: np.ndarray | None = None
     opacity: np.ndarray | None = None
     colour: np.ndarray | None = None
+    hints: np.ndarray | None = None
 
 
 class Corruption(Protocol[Params]):

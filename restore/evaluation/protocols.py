@@ -16,7 +16,7 @@ import numpy as np
 
 from restore.corruptions.base import Corrupted
 from restore.evaluation.trials import COVERED, Method, Prediction, Trial
-from restore.metrics import ciede2000, colorfulness, mask_iou, masked_psnr, psnr, ssim
+from restore.metrics import chroma_share, ciede2000, colorfulness, hue_hits, mask_iou, masked_psnr, psnr, ssim
 from restore.pixels import to_dtype, to_float
 
 COLOURLESS = 0.05  # standard deviation of ab; what rounding leaves of a gray picture's is smaller
@@ -86,7 +86,8 @@ def protocol(trial: Trial) -> str:
     else:
         given = f"corrupted pictures clipped and rounded to {image.dtype}"
     goal = "goes by PSNR inside the mask; " if leading(trial) == "psnr_inside" else ""
-    told = "; the true mask given to the model" if trial.told is not None else ""
+    given_hints = trial.damage.hints is not None
+    told = "" if trial.told is None else f"; the {'hints' if given_hints else 'true mask'} given to the model"
     how_scored = f"PSNR and SSIM on {channel}, CIEDE2000 on RGB, all clipped and rounded to 8 bits"
     return f"{goal}{how_scored}; {border}; {given}{told}"
 
@@ -188,6 +189,22 @@ MEASURES = (
     ),
     Measure(
         "true_colours", "true", ".1f", "colours of the clean picture", lambda r: colorfulness(r.clean), _has_colours
+    ),
+    Measure(
+        "hue_hits",
+        "hue",
+        ".3f",
+        "share of pixels of chroma over 15 that have one over 10 and a hue within 30 degrees",
+        lambda r: hue_hits(r.seen, r.clean),
+        _has_colours,
+    ),
+    Measure(
+        "chroma_share",
+        "chroma",
+        ".2f",
+        "mean CIELAB chroma, of the clean picture's",
+        lambda r: chroma_share(r.seen, r.clean),
+        _has_colours,
     ),
     Measure("ab_correlation", "ab corr.", ".3f", "of CIELAB ab, a picture", _ab_correlation, _has_colours),
 )

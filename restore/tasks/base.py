@@ -144,6 +144,7 @@ class Head(Generic[OptionsT, AnalysisT]):
 
     scale = 1  # how many times larger the restored picture is
     colours = False  # whether a gray picture may become a coloured one
+    hinted = False  # whether a person may tell it colours: `analyse` is then given hints (H,W,4), and no mask
     upright = False  # whether turning a picture changes what it shows: self-ensemble then only mirrors
     runs_network = True  # whether tiles go through the network; else `analyse` has done that
     training_stage = ""  # what `run` is told in training
@@ -169,7 +170,8 @@ class Head(Generic[OptionsT, AnalysisT]):
             picture: the corrupted picture.
             options: what a person asked for.
             predict: the network.
-            mask: (H,W) bool, where a person says that the damage is; None where the head is to look for it.
+            mask: (H,W) bool, where a person says that the damage is; None where the head is to look for it. Of a head
+                that is `hinted`: (H,W,4) RGB and alpha in any dtype, the colours that are known where alpha is opaque.
         """
         raise NotImplementedError
 
@@ -208,6 +210,10 @@ class Head(Generic[OptionsT, AnalysisT]):
     def identity(self, planes: torch.Tensor) -> torch.Tensor:
         """What no restoration at all gives (`strength` 0), at the size of the restored tile."""
         return planes
+
+    def initial(self, config: Any) -> dict[str, torch.Tensor]:
+        """Weights trained elsewhere that training a network of `config` starts from, by name; the rest starts fresh."""
+        return {}
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         """What training makes of a damaged patch beforehand, besides its planes: (h,w,K) float32."""
@@ -331,7 +337,7 @@ def restore_whole(
         head: fits the network to the damage.
         image: (H,W,1 or 3), any supported dtype, of moderate size.
         options: of the task.
-        mask: (H,W) bool, where the damage is; None: the head looks for it.
+        mask: (H,W) bool, where the damage is; None: the head looks for it. Or hints, as `Head.analyse` takes them.
 
     Returns:
         (H*scale,W*scale,3) float32, white at 1.
