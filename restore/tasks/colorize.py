@@ -22,6 +22,7 @@ from restore.corruptions.grayscale import Grayscale, opaque
 from restore.metrics import psnr
 from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, spacing_of
 from restore.models.backbones import BACKBONES, pretrained_tensors
+from restore.models.blocks import pad_to_multiple
 from restore.models.pretrained_unet import DISTRIBUTION, FINEST, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
@@ -39,7 +40,7 @@ RARE = 0.001  # share of the pixels that may be further apart than that
 # The loss. Coloured pixels are rare, and count for more (as in Zhang et al. 2016): by 1 + chroma / RARER, at most so
 # many times a gray one. Patches of gray pictures, with a mean chroma below that, teach nothing.
 RARER, MOST = 12.0, 6.0
-UNDONE = 0.5  # power of that by which the distribution is divided again when a picture is restored
+UNDONE = 1.0  # power of that by which the distribution is divided again when a picture is restored
 GRAY = 2.5
 GIVEN = 10  # hints, where they are scored
 REGRESSED = 2.0  # weight of the distance of the mean beside the cross-entropy
@@ -91,7 +92,9 @@ class ColorizeHead(Head):
             return Colours(untouched, "has colours already (--force colours it anew)")
         luma = np.clip(shrunk_luma(image), 0, 1)
         planes = luma[..., None] if mask is None else np.concatenate([luma[..., None], hint_planes(mask, luma)], -1)
-        logits = look.whole(torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1))), DISTRIBUTION)
+        # Logits of the picture and of its mirror image lie on each other only where they divide its width.
+        seen = pad_to_multiple(torch.from_numpy(np.ascontiguousarray(planes.transpose(2, 0, 1)))[None], FINEST)[0]
+        logits = (look.whole(seen, DISTRIBUTION) + look.whole(seen.flip(2), DISTRIBUTION).flip(2)) / 2
         ab = self.decoded(logits, luma.shape, options)
         chroma = chroma_of(in_gamut(luma, chroma_of(with_luma(luma, ab))))
         slope, offset = guided(luma, chroma)
