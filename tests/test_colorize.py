@@ -39,11 +39,23 @@ class Painted:
 
     def __init__(self, a: object, b: object) -> None:
         self.a, self.b = a, b
+        self.mirrored = False  # each picture is looked at twice
+
+    @staticmethod
+    def padded(values: object, shape: tuple[int, ...]) -> np.ndarray:
+        """What is given for a picture, for one that was padded to `shape`."""
+        values = np.asarray(values, np.float32)
+        more = [(0, max(0, n - m)) for n, m in zip(shape[2 - values.ndim :], values.shape, strict=True) if m > 1]
+        return np.pad(values, more, "edge") if more and len(more) == values.ndim else values
 
     def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        self.seen = planes
         assert stage == DISTRIBUTION
-        values = [np.broadcast_to(np.float32(v), planes.shape[1:]) for v in (self.a, self.b)]
+        values = [np.zeros(planes.shape[1:], np.float32) + self.padded(v, planes.shape[1:]) for v in (self.a, self.b)]
+        if self.mirrored:
+            values = [np.ascontiguousarray(v[:, ::-1]) for v in values]
+        else:
+            self.seen = planes
+        self.mirrored = not self.mirrored
         ab = F.avg_pool2d(torch.from_numpy(np.stack(values)), FINEST, ceil_mode=True)[None]
         cells, shares = cells_of(ab, SPACING)
         centres = torch.from_numpy(ab_centres(SPACING))
@@ -208,7 +220,8 @@ def test_the_network_sees_the_whole_picture_at_a_bounded_size(photo):
     assert analysed_size(1, 5000) == (ANALYSED, LONGEST * ANALYSED)
     look = Painted(0, 0)
     painted(gray_of(photo), look)
-    assert look.seen.shape == (1, *analysed_size(*photo.shape[:2]))
+    height, width = analysed_size(*photo.shape[:2])
+    assert look.seen.shape == (1, height, -(-width // FINEST) * FINEST)
     assert 0 <= float(look.seen.min()) < float(look.seen.max()) <= 1
 
 

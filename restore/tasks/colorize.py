@@ -23,6 +23,7 @@ from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, spacing_of
 from restore.models.backbones import BACKBONES, pretrained_tensors
+from restore.models.blocks import pad_to_multiple
 from restore.models.pretrained_unet import DISTRIBUTION, FINEST, PretrainedUNet, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
@@ -40,7 +41,7 @@ RARE = 0.001  # share of the pixels that may be further apart than that
 # The loss. Coloured pixels are rare, and count for more (as in Zhang et al. 2016): by 1 + chroma / RARER, at most so
 # many times a gray one. Patches of gray pictures, with a mean chroma below that, teach nothing.
 RARER, MOST = 12.0, 6.0
-UNDONE = 0.5  # power of that by which the distribution is divided again when a picture is restored
+UNDONE = 1.0  # power of that by which the distribution is divided again when a picture is restored
 GRAY = 2.5
 GIVEN = 10  # hints, where they are scored
 REGRESSED = 2.0  # weight of the distance of the mean beside the cross-entropy
@@ -99,7 +100,10 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
         planes = torch.from_numpy(small)[None].to(picture.device)
         if mask is not None:
             planes = torch.cat([planes, hint_planes(mask, picture.device)])
-        ab = self.decoded(predict.whole(planes, DISTRIBUTION), small.shape, options)
+        # Logits of the picture and of its mirror image lie on each other only where they divide its width.
+        seen = pad_to_multiple(planes[None], FINEST)[0]
+        logits = (predict.whole(seen, DISTRIBUTION) + predict.whole(seen.flip(2), DISTRIBUTION).flip(2)) / 2
+        ab = self.decoded(logits, small.shape, options)
         chroma = _chroma_in_gamut(small, chroma_of(with_luma(small, ab)))
         coefficients = np.concatenate(guided(small, chroma), axis=-1).transpose(2, 0, 1)
         return Colours(

@@ -14,7 +14,7 @@ from restore.models.ab_cells import centres_of
 LIGHTNESS = 60.0  # at which colours are compared; CIEDE2000 of equally light ones depends on it little
 # What it costs to miss the hue of a coloured pixel, beside the difference of the colours, in units of CIEDE2000; and
 # how far above the least expected cost a colour still takes part. Without the first, gray is what errs least.
-MISSED, SPREAD = 10.0, 1.0
+MISSED, SPREAD = 13.0, 1.0
 
 
 def chosen_ab(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
