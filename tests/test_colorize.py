@@ -13,6 +13,7 @@ import skimage.color
 import skimage.data
 import torch
 import torch.nn.functional as F
+import torchvision
 
 import restore as package
 from restore.colour import has_colours, luma_of, to_lab
@@ -438,3 +439,21 @@ def test_nothing_to_do_is_finished_untouched(photo):
     assert ColorizeHead().context(analysis, picture.window) is None
     planes = picture.planes()
     assert ColorizeHead().postprocess(torch.empty(0), planes, None) is planes
+
+
+def test_training_starts_from_a_pretrained_encoder(tmp_path):
+    """From a file of a published network; what is none is refused in a line that names it."""
+    published = torchvision.models.mobilenet_v2()
+    torch.save(published.state_dict(), tmp_path / "published.pth")
+    objective = RestorationObjective(TASK, TASK.spec.training_options(encoder=str(tmp_path / "published.pth")))
+    tensors = objective.initial()
+    network = build(objective.arch, objective.config)
+    assert set(tensors) == {name for name, _ in network.named_parameters() if name.startswith("encoder.")}
+    assert RestorationObjective(TASK, TASK.spec.training_options()).initial() == {}
+    lite = RestorationObjective(TASK, TASK.spec.training_options(encoder="efficientnet_lite0"))
+    assert lite.config.encoder == "efficientnet_lite0"
+    (tmp_path / "notes.pth").write_text("no network")
+    for wrong in ("notes.pth", "nowhere.pth"):
+        objective = RestorationObjective(TASK, TASK.spec.training_options(encoder=str(tmp_path / wrong)))
+        with pytest.raises(UsageError, match=wrong):
+            objective.initial()

@@ -208,7 +208,7 @@ def test_cells_make_up_their_colour(spacing):
 def test_default_networks_are_light(task):
     """At most 0.8 MFLOP a pixel for denoise; super-resolve is held to 1.5 million parameters.
 
-    All files together stay under 32 MB, at two bytes a parameter.
+    All files together stay under 48 MB, at two bytes a parameter.
     """
     built = load_task(task)
     network = build(built.arch, built.config)

@@ -106,11 +106,11 @@ def test_saved_in_half_precision_with_the_usual_rights(tiny, tmp_path):
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_shipped_weights_are_complete(task):
-    """Every task has default weights, whose header says where they come from; all together stay under 32 MB."""
+    """Every task has default weights, whose header says where they come from; all together stay under 48 MB."""
     header, _ = weights.load(weights.find(task), task)
     assert header.scores
     assert header.provenance["pictures"] > 100
     assert header.data_terms
     card = (weights.default_folder() / "README.md").read_text(encoding="utf-8")
     assert f"`{task}.safetensors`" in card
-    assert sum(path.stat().st_size for path in weights.shipped()) < 32e6
+    assert sum(path.stat().st_size for path in weights.shipped()) < 48e6
