@@ -1,4 +1,4 @@
-"""What the denoiser is made of, and how it is trained: short runs of equal cost on one core.
+"""Ablations of the denoiser and its training: short runs of equal cost on one core.
 
     RESTORE_DATA=... OMP_NUM_THREADS=1 python benchmarks/ablations.py --seconds 170 [ROW ...]
 
@@ -238,7 +238,7 @@ def main() -> int:
     flags = parser.parse_args()
     data = os.environ.get("RESTORE_DATA")
     if not data:
-        print("RESTORE_DATA does not say where the pictures are", file=sys.stderr)
+        print("RESTORE_DATA is not set; set it to the folder of the data sets", file=sys.stderr)
         return 2
     print(
         f"| {flags.seconds:g} s each | parameters | steps | sigma 15 | 25 | 50 | mean |\n|---|---|---|---|---|---|---|"

@@ -1,10 +1,10 @@
-"""What tells a mark from a thing in the picture: fits the weights of `restore/tasks/dewatermark/confidence.py`.
+"""Fits the logistic regression of `restore/tasks/dewatermark/confidence.py`: watermarks or objects of the scene.
 
     RESTORE_DATA=... OMP_NUM_THREADS=1 python benchmarks/confirmation.py
 
-Pictures of `train/` and `val/` as they are, and others with the marks that training draws, exact and re-encoded. What
-the finder sees twice in them is told apart by logistic regression (scikit-learn), fitted on those of `train/`. A
-find is worth its while if undoing it gains 0.3 dB under the mark. Prints the weights, and a table of what they do.
+The samples are detections in clean pictures of `train/` and `val/`, and in pictures with the marks that training draws,
+exact and re-encoded. Positive are those whose removal gains at least 0.3 dB inside the mask. Fits on `train/` by
+scikit-learn; prints the weights, and for some thresholds how many pictures would be changed and what that gains.
 """
 
 from __future__ import annotations
@@ -28,21 +28,28 @@ from restore.images import find_images, read_image
 from restore.metrics import masked_psnr
 from restore.models.registry import Architecture
 from restore.pixels import to_dtype, to_float
-from restore.tasks.base import Whole, Window
+from restore.tasks.base import Picture, WholePredictor
 from restore.tasks.dewatermark.confidence import Evidence
-from restore.tasks.dewatermark.task import EDGE, DewatermarkHead, Marks, seen_twice
+from restore.tasks.dewatermark.task import EDGE, DewatermarkHead, Marks, detect_marks
+from restore.tasks.mask_detection import dilate
 
-WORTH = 0.3  # dB
-LEAST_PIXELS = 50  # of a mark that counts
-WEIGHED = (0.2, 6.0), 3.0  # a find counts by the dB it gains or loses, within these, divided by that
+MIN_GAIN = 0.3  # dB, of a positive sample
+MIN_PIXELS = 50  # of a mark
+GAIN_RANGE, GAIN_UNIT = (0.2, 6.0), 3.0  # dB: marked samples are weighted by their absolute gain, clipped and scaled
 THRESHOLDS = (0.0, 1.0, 2.0, 2.5, 3.0, 3.2, 3.5)
-# Looked at one by one: these came with a watermark of their own, so what is found in them is no mistake.
+# Checked by eye: these have watermarks, so that detections in them are correct.
 MARKED_BEFORE = ("n02099601", "n02129604", "n02487347", "n02808440", "n07720875")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One picture. part: of `train` or `val`, and what is over it. gain: in dB under the mark, if it is undone."""
+    """The sample of one picture.
+
+    Args:
+        part: "train" or "val", and the kind of marks.
+        evidence: of the detection; None if there is none.
+        gain: of PSNR inside the mask by the removal, in dB.
+    """
 
     part: str
     evidence: Evidence | None
@@ -50,12 +57,12 @@ class Case:
 
 
 def cases(data: Path, network: Architecture) -> Iterator[Case]:
-    """All that is looked at: everything clean, and a part of it marked."""
+    """The samples of all pictures without marks, and of some of them with marks."""
     for part, folder in (("train", "bsds"), ("train", "imagenet-1"), ("val", "bsds"), ("val", "imagenet")):
         paths = [path for path in find_images(data / part / folder) if not path.name.startswith(MARKED_BEFORE)]
         for path in tqdm(paths, desc=f"{part}/{folder}, clean"):
-            found = _seen(_rgb(path), network)
-            yield Case(f"{part}, clean", found and found[1])
+            detected = _detect(_rgb(path), network)
+            yield Case(f"{part}, clean", detected and detected[1])
     for part, folder, first, step in (
         ("train", "bsds", 1, 4),
         ("train", "imagenet-1", 1, 4),
@@ -73,19 +80,23 @@ def _marked(clean: np.ndarray, part: str, share: float, seed: tuple[int, int], n
     params = operator.sample(clean.shape, np.random.default_rng(seed))
     damaged, target = operator.apply(clean, params), to_float(operator.target(clean, params))
     assert damaged.mask is not None
-    if np.count_nonzero(damaged.mask) < LEAST_PIXELS:
+    if np.count_nonzero(damaged.mask) < MIN_PIXELS:
         return
     image = to_dtype(to_float(damaged.image), np.uint8)
-    found = _seen(image, network)
-    if found is None:
+    detected = _detect(image, network)
+    if detected is None:
         yield Case(part, None)
         return
-    marks = found[0].wider(EDGE)
-    window, head = Window(0, 0, *image.shape[:2]), DewatermarkHead()
-    painted = Whole(network, head).whole(head.planes(to_float(image), marks, window)).numpy().transpose(1, 2, 0)
-    restored = np.where(marks.mask[..., None], painted, to_float(image))
+    marks, evidence = detected
+    assert marks.mask is not None
+    head, picture, mask = DewatermarkHead(), Picture.of(image), dilate(marks.mask, EDGE)
+    context = head.context(Marks.at(mask, marks.blend, picture.device), picture.window)
+    assert context is not None
+    planes = head.preprocess(picture.planes(), context[None])[0]
+    output = WholePredictor(network, head).whole(planes).numpy().transpose(1, 2, 0)
+    restored = np.where(mask[..., None], output, to_float(image))
     gain = masked_psnr(restored, target, damaged.mask) - masked_psnr(to_float(image), target, damaged.mask)
-    yield Case(part, found[1], gain)
+    yield Case(part, evidence, gain)
 
 
 def _rgb(path: Path) -> np.ndarray:
@@ -93,32 +104,32 @@ def _rgb(path: Path) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
-def _seen(image: np.ndarray, network: Architecture) -> tuple[Marks, Evidence] | None:
+def _detect(image: np.ndarray, network: Architecture) -> tuple[Marks, Evidence] | None:
+    head = DewatermarkHead()
     with torch.autocast("cpu", torch.bfloat16):
-        return seen_twice(image, Whole(network, DewatermarkHead()))
+        return detect_marks(Picture.of(image), WholePredictor(network, head), head)
 
 
-def fitted(found: list[Case]) -> tuple[np.ndarray, float]:
-    """The weights of the five figures, and what is added to their sum."""
-    figures = np.array([astuple(case.evidence) for case in found if case.evidence])
+def fit(found: list[Case]) -> tuple[np.ndarray, float]:
+    """Fits the weights of the features and the intercept."""
+    features = np.array([astuple(case.evidence) for case in found if case.evidence])
     gains = np.array([case.gain for case in found])
     clean = np.array(["clean" in case.part for case in found])
-    (least, most), unit = WEIGHED
-    counted = np.where(clean, 1.0, np.clip(np.abs(gains), least, most) / unit)
-    spread = figures.std(axis=0)  # so that the regression restrains all alike
-    line = LogisticRegression().fit(figures / spread, gains > WORTH, counted)
-    return line.coef_[0] / spread, float(line.intercept_[0])
+    weights = np.where(clean, 1.0, np.clip(np.abs(gains), *GAIN_RANGE) / GAIN_UNIT)
+    scale = features.std(axis=0)  # the L2 penalty assumes features of one scale
+    regression = LogisticRegression().fit(features / scale, gains > MIN_GAIN, weights)
+    return regression.coef_[0] / scale, float(regression.intercept_[0])
 
 
-def table(all_cases: list[Case], slopes: np.ndarray, start: float) -> str:
-    """What each threshold of the log odds does to the pictures of each part."""
+def table(all_cases: list[Case], slopes: np.ndarray, intercept: float) -> str:
+    """The number of pictures over each threshold of the log odds, and the mean gain, for each part."""
     parts = sorted({case.part for case in all_cases})
     lines = [f"| log odds | {' | '.join(parts)} |", "|---" * (len(parts) + 1) + "|"]
     for threshold in THRESHOLDS:
         cells = []
         for part in parts:
             here = [case for case in all_cases if case.part == part]
-            taken = [c for c in here if c.evidence and start + slopes @ astuple(c.evidence) >= threshold]
+            taken = [c for c in here if c.evidence and intercept + slopes @ astuple(c.evidence) >= threshold]
             gain = sum(case.gain for case in taken) / len(here)
             cells.append(f"{len(taken)} of {len(here)}" + ("" if "clean" in part else f", {gain:+.2f} dB"))
         lines.append(f"| {threshold:g} | {' | '.join(cells)} |")
@@ -126,20 +137,20 @@ def table(all_cases: list[Case], slopes: np.ndarray, start: float) -> str:
 
 
 def main() -> int:
-    """Looks at all pictures, fits and prints."""
+    """Collects the samples, fits and prints."""
     about, _, rest = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(description=about, epilog=rest, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("-m", "--model", metavar="FILE", help="these weights instead of the shipped")
     flags = parser.parse_args()
     data = os.environ.get("RESTORE_DATA")
     if not data:
-        print("RESTORE_DATA does not say where the pictures are", file=sys.stderr)
+        print("RESTORE_DATA is not set; set it to the folder of the data sets", file=sys.stderr)
         return 2
     _, network = weights.load(weights.find("dewatermark", flags.model))
     everything = list(cases(Path(data), network.eval().to(memory_format=torch.channels_last)))
-    slopes, start = fitted([case for case in everything if case.evidence and case.part.startswith("train")])
-    print(f"WEIGHTS = ({', '.join(f'{slope:.2f}' for slope in slopes)})\nSTART = {start:.2f}\n")
-    print(table(everything, slopes, start))
+    slopes, intercept = fit([case for case in everything if case.evidence and case.part.startswith("train")])
+    print(f"WEIGHTS = ({', '.join(f'{slope:.2f}' for slope in slopes)})\nINTERCEPT = {intercept:.2f}\n")
+    print(table(everything, slopes, intercept))
     return 0
 
 

@@ -33,7 +33,7 @@ from restore.devices import describe, pick_device, pick_precision
 from restore.folders.pipeline import Pipeline, WriteOptions
 from restore.folders.plan import Job
 from restore.images import Image, write_image
-from restore.inference.benchmark import forget_peak, peak_memory
+from restore.inference.benchmark import peak_memory, reset_peak_memory
 from restore.inference.restorer import Restorer
 from restore.models.registry import Architecture
 
@@ -154,7 +154,7 @@ def report(flags: argparse.Namespace) -> str:
             megapixels = count * size[0] * size[1] / 1e6
             for one in methods:
                 run(one.restorer, paths[: min(8, count)], flags.workers)  # pays for what is made once
-                forget_peak(device)
+                reset_peak_memory(device)
                 seconds, share = run(one.restorer, paths, flags.workers)
                 gpu = torch.cuda.max_memory_reserved(device) / 1e6 if device.type == "cuda" else 0
                 rows.append(

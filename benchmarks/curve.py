@@ -1,8 +1,8 @@
-"""The validation curve of training runs as a picture, from their checkpoints: what was learnt, and when.
+"""Plots the validation curves of training runs as SVG, from their checkpoints.
 
     python benchmarks/curve.py first.checkpoint second.checkpoint -o curve-super-resolve.svg
 
-Runs that follow one another (the second started from the first's weights) are drawn one after the other.
+Several checkpoints are joined: each run continued from the weights of the one before.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ COLOURS = ("#1b6ca8", "#c0392b", "#27825a", "#8e5ea2")
 
 
 def curves(folders: list[Path]) -> tuple[dict[str, list[tuple[float, float]]], list[float]]:
-    """Points (thousands of patches, score in dB) by case, and where each run ended."""
+    """Points (thousands of patches, score in dB) by case, and the end of each run in thousands of patches."""
     found: dict[str, list[tuple[float, float]]] = {}
     ends, before = [], 0.0
     for folder in folders:
         past = checkpoint.load(folder)
         if past is None:
-            raise UsageError(f"{folder}: no checkpoint here; name the folder beside the weights that were trained")
+            raise UsageError(f"{folder}: no checkpoint here; give the checkpoint folder beside the trained weights")
         size = past.state["settings"]["batch_size"] / 1000
         for row in past.state["progress"]["history"]:
             for case, score in row.items():
@@ -36,7 +36,7 @@ def curves(folders: list[Path]) -> tuple[dict[str, list[tuple[float, float]]], l
 
 
 def svg(found: dict[str, list[tuple[float, float]]], ends: list[float]) -> str:
-    """The curves, each over its own range: they are decibels of different damages. Beside each its two ends."""
+    """Draws each curve over its own range, since cases differ in level, with its first and last score."""
     across = (WIDTH - LEFT - 150) / ends[-1]
     panel = (HEIGHT - BOTTOM - ROOM) / len(found)
     parts = [

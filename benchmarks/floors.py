@@ -2,9 +2,9 @@
 
     RESTORE_DATA=... python benchmarks/floors.py [-m FILE ...] [--sheets FOLDER]
 
-Pairs are scored as `restore evaluate` scores them; the methods beside inpaint and dewatermark are told the true mask.
-"The better" of two is the one with the higher mean over the set, and what is over it is the mean of per-picture
-differences. Exit code 0: every floor holds, 1: one does not, 2: nothing could be measured.
+Pairs are scored as in `restore evaluate`; the baselines of inpaint and dewatermark get the true mask. "The better" of
+two is the one with the higher mean over the set, and a gain over it is the mean of per-picture differences. Exit code
+0: every minimum is reached, 1: one is not, 2: nothing could be measured.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ UNCHANGED = 99.0  # dB, for pictures that come back as they were: infinity has n
 
 @dataclass(frozen=True)
 class Line:
-    """What was measured, against the least (`floor`) it has to be; without one it is only told."""
+    """A measurement and its minimum (`floor`); without one it is only printed."""
 
     what: str
     value: float
@@ -50,7 +50,7 @@ class Line:
 
     @property
     def holds(self) -> bool:
-        """Whether the floor holds; NaN holds none."""
+        """Whether the value reaches the floor; NaN does not."""
         return self.floor is None or self.value >= self.floor
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ class Bench:
     rivals: tuple[Method, ...] | None = None
 
     def entries(self, bench: Path, limit: int | None) -> list[Entry]:
-        """Its pictures below the folder `bench`."""
+        """Its pictures, below the folder `bench`."""
         corrupted, masks = (None if name is None else bench / name for name in (self.corrupted, self.masks))
         return find_entries(bench / self.clean, corrupted, masks, limit)
 
@@ -85,24 +85,26 @@ def _values(results: Results, case: str, method: str, key: str) -> list[float]:
     return [row.scores.get(key, math.nan) for row in results.of(case, method)]
 
 
-def _over(results: Results, case: str, method: str, rivals: Sequence[str], key: str) -> tuple[str, float]:
-    """The best rival by its mean over the set, and the mean of the per-picture differences to it."""
-    means = {name: mean(_values(results, case, name, key)) for name in rivals}
+def _over(results: Results, case: str, method: str, baselines: Sequence[str], key: str) -> tuple[str, float]:
+    """The best baseline by its mean over the set, and the mean of the per-picture differences to it."""
+    means = {name: mean(_values(results, case, name, key)) for name in baselines}
     best = max(means, key=lambda name: means[name])
     pairs = zip(_values(results, case, method, key), _values(results, case, best, key), strict=True)
-    told = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
-    return told if len(means) == 1 else f"{best}, the better of {told}", mean([ours - theirs for ours, theirs in pairs])
+    listed = ", ".join(f"{name} {value:.2f}" for name, value in means.items())
+    return listed if len(means) == 1 else f"{best}, the better of {listed}", mean(
+        [ours - theirs for ours, theirs in pairs]
+    )
 
 
 def _inpaint(blind: float, given: float, iou: float | None) -> Judge:
     def judge(results: Results) -> Iterator[Line]:
         model = results.methods[-1].name
         for case, floor in (("pairs", blind), ("pairs, mask given", given)):
-            rival, gain = _over(results, case, model, ("telea", "navier-stokes"), "psnr_inside")
+            baseline, gain = _over(results, case, model, ("telea", "navier-stokes"), "psnr_inside")
             yield Line(f"{case}: PSNR inside the mask", mean(_values(results, case, model, "psnr_inside")))
-            yield Line(f"{case}: over {rival}", gain, floor=floor)
-            rival, gain = _over(results, case, model, ("biharmonic",), "psnr_inside")
-            yield Line(f"{case}: over {rival}", gain)
+            yield Line(f"{case}: over {baseline}", gain, floor=floor)
+            baseline, gain = _over(results, case, model, ("biharmonic",), "psnr_inside")
+            yield Line(f"{case}: over {baseline}", gain)
         yield Line("mask found: mean IoU", mean(_values(results, "pairs", model, "mask_iou")), "", iou)
 
     return judge
@@ -121,7 +123,7 @@ def _dewatermark(least: float) -> Judge:
 
 
 def _unmarked(results: Results) -> Iterator[Line]:
-    """Clean pictures given as their own damaged ones: only an untouched 8-bit picture has infinite PSNR."""
+    """Clean pictures as input: only an unchanged 8-bit picture has infinite PSNR."""
     values = _values(results, "pairs", results.methods[-1].name, "psnr")
     changed = [value for value in values if math.isfinite(value)]
     yield Line("pictures left byte for byte", 100 * (1 - len(changed) / len(values)), "%", 90)
@@ -130,9 +132,9 @@ def _unmarked(results: Results) -> Iterator[Line]:
 
 def _colorize(results: Results) -> Iterator[Line]:
     (case, hinted), model = results.cases, results.methods[-1].name
-    for rival, floor in (("gray", 0.2), ("table", 0.2)):
-        told, gain = _over(results, case, model, (rival,), "psnr")
-        yield Line(f"RGB PSNR over {told}", gain, floor=floor)
+    for baseline, floor in (("gray", 0.2), ("table", 0.2)):
+        listed, gain = _over(results, case, model, (baseline,), "psnr")
+        yield Line(f"RGB PSNR over {listed}", gain, floor=floor)
     _, difference = _over(results, case, model, ("gray",), "ciede2000")
     yield Line("CIEDE2000 below gray's", -difference, "")
     yield Line("coloured pixels in the right hue", 100 * mean(_values(results, case, model, "hue_hits")), "%", 25)
@@ -142,9 +144,9 @@ def _colorize(results: Results) -> Iterator[Line]:
         )
         yield Line(f"colourfulness of {method}, of the clean pictures'", 100 * share, "%")
     yield Line("correlation of ab", mean(_values(results, case, model, "ab_correlation")), "")
-    for rival, floor in (("gray", 3.0), ("levin", 0.3)):
-        told, gain = _over(results, hinted, model, (rival,), "psnr")
-        yield Line(f"{hinted}: RGB PSNR over {told}", gain, floor=floor)
+    for baseline, floor in (("gray", 3.0), ("levin", 0.3)):
+        listed, gain = _over(results, hinted, model, (baseline,), "psnr")
+        yield Line(f"{hinted}: RGB PSNR over {listed}", gain, floor=floor)
 
 
 def _non_local_means(strength: int) -> Method:
@@ -230,7 +232,7 @@ def main() -> int:
     flags = _flags()
     data = os.environ.get("RESTORE_DATA")
     if not data:
-        print("RESTORE_DATA does not say where the test sets are", file=sys.stderr)
+        print("RESTORE_DATA is not set; set it to the folder of the data sets", file=sys.stderr)
         return 2
     device = pick_device(flags.device)
     dtype = pick_precision(flags.precision, device)
@@ -253,7 +255,7 @@ def main() -> int:
 
 
 def _measure(known: Bench, model: Model, bench: Path, flags: argparse.Namespace) -> bool:
-    """One set: prints its lines, writes its sheet; whether every floor holds."""
+    """Measures one set, prints its lines and writes its contact sheet; whether every floor is reached."""
     spec = TASKS[model.header.task]
     task, damage = load_task(spec.name), spec.trial_options()
     chosen, _ = choose(spec.name, masks=known.corrupted is None or known.masks is not None)
@@ -280,13 +282,13 @@ def _measure(known: Bench, model: Model, bench: Path, flags: argparse.Namespace)
 
 
 def contact_sheet(shown: Iterator[Trial], method: Method) -> np.ndarray:
-    """(H,W,3) uint8: corrupted, restored, clean of each trial, in rows; coloured pictures whole, others at 1:1.
+    """Makes a contact sheet (H,W,3) uint8 of corrupted, restored and clean pictures.
 
-    Those are shown where the method errs most.
+    Pictures of colorize are shown whole, others as 1:1 crops with the largest error.
     """
     cells = []
     for trial in shown:
-        three = [eight_bit(image) for image in (trial.untouched, method.restore(trial).pixels, trial.clean)]
+        three = [eight_bit(image) for image in (trial.identity, method.restore(trial).pixels, trial.clean)]
         if not trial.head.colours:
             top, left = worst_window(((three[1].astype(float) - three[2]) ** 2).sum(axis=-1), CELL)
             three = [image[top : top + CELL, left : left + CELL] for image in three]
@@ -297,7 +299,7 @@ def contact_sheet(shown: Iterator[Trial], method: Method) -> np.ndarray:
 
 
 def _cell(image: np.ndarray) -> np.ndarray:
-    """`image` on a white square, made smaller if it has to be."""
+    """`image` on a white square, shrunk to fit."""
     scale = CELL / max(*image.shape[:2], CELL)
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -311,7 +313,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("-m", "--model", action="append", metavar="FILE", help="these weights instead of the shipped")
     parser.add_argument("--only", metavar="WORD", help="only sets with this in their name, such as inpaint-png")
     parser.add_argument("--limit", type=int, help="only the first pictures of each set")
-    parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="also write pictures to look at, one a set")
+    parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="also write a contact sheet for each set")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     return parser.parse_args()

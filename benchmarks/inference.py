@@ -1,10 +1,10 @@
-"""The default networks beside architectures of the literature: speed and memory, in one run and at one precision.
+"""Speed and memory of the default networks and of architectures of the literature, in one run and one precision.
 
     python benchmarks/inference.py --out RESULTS-inference.md     # about five minutes on two cores
 
-Networks of others are built here from their papers, with random weights: time does not depend on those. All go
-through the same restorer, with pictures made of one photograph. Contenders take turns, so that a change of the
-machine's mood meets them all.
+Other networks are implemented here from their papers, with random weights, on which time does not depend. All use the
+same restorer and pictures made of one photograph. The networks alternate, so that changes in the load of the machine
+affect all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-# Threads of the network that wait for each other must not keep the codecs from the cores; before torch is loaded.
+# Waiting threads of OpenMP must not spin, since the cores also decode and encode. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import cv2
@@ -36,7 +36,7 @@ from restore.devices import describe, pick_device, pick_precision
 from restore.folders.pipeline import Pipeline, WriteOptions
 from restore.folders.plan import Job
 from restore.images import Image, read_image, write_image
-from restore.inference.benchmark import forget_peak, peak_memory, synthetic
+from restore.inference.benchmark import peak_memory, reset_peak_memory, synthetic
 from restore.inference.restorer import Restorer
 from restore.metrics import psnr
 from restore.models import build
@@ -45,8 +45,8 @@ from restore.tasks import TASKS
 from restore.tasks.base import load_task
 
 SMALL = (160, 257)  # sides of the small pictures, in pixels: from, to
-QUICKER = 1.6  # than CDnCNN, a megapixel
-WITHIN = 0.15  # of pure compute time, a folder
+MIN_SPEEDUP = 1.6  # over CDnCNN
+MAX_OVERHEAD = 0.15  # of a folder, relative to the computation alone
 MET = {True: "met", False: "**missed**"}
 
 
@@ -73,7 +73,7 @@ class CDnCNN(Architecture):
 
 
 class FFDNet(Architecture):
-    """Zhang et al. 2018, colour: 12 layers of 96 at half resolution, which are told the noise level."""
+    """Zhang et al. 2018, colour: 12 layers of 96 at half resolution, with the noise level as an input."""
 
     stride, radius, scales = 2, 26, (1,)
 
@@ -84,8 +84,10 @@ class FFDNet(Architecture):
     def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
         height, width = planes.shape[-2:]
         folded = F.pixel_unshuffle(F.pad(planes, (0, width % 2, 0, height % 2), "replicate"), 2)
-        told = torch.cat([folded, torch.full_like(folded[:, :1], 25 / 255)], 1).to(self.body[0].weight.dtype)
-        output = self.body(told.contiguous(memory_format=torch.channels_last))
+        planes_and_sigma = torch.cat([folded, torch.full_like(folded[:, :1], 25 / 255)], 1).to(
+            self.body[0].weight.dtype
+        )
+        output = self.body(planes_and_sigma.contiguous(memory_format=torch.channels_last))
         return F.pixel_shuffle(output, 2)[..., :height, :width].float()
 
     def values_a_pixel(self, scale: int) -> float:
@@ -103,7 +105,7 @@ class _Residual(nn.Module):
 
 
 class _Cascade(nn.Module):
-    """Three steps; after each a 1x1 convolution joins all that there has been."""
+    """Three steps; after each a 1x1 convolution of the outputs of all steps so far."""
 
     def __init__(self, steps: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -111,10 +113,10 @@ class _Cascade(nn.Module):
         self.joins = nn.ModuleList(nn.Conv2d(64 * (number + 2), 64, 1) for number in range(3))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        seen = features
+        outputs = features
         for step, join in zip(self.steps, self.joins, strict=True):
-            seen = torch.cat([seen, step(features)], 1)
-            features = F.relu_(join(seen))
+            outputs = torch.cat([outputs, step(features)], 1)
+            features = F.relu_(join(outputs))
         return features
 
 
@@ -138,7 +140,7 @@ class CarnM(Architecture):
 
 
 class Method:
-    """A network that is measured. seconds: of each repetition, by what was measured; memory: bytes, at the peak."""
+    """A network that is measured. seconds: of each repetition, by kind of measurement; memory: peak in bytes."""
 
     def __init__(self, name: str, restorer: Restorer) -> None:
         self.name, self.restorer, self.network = name, restorer, restorer.network
@@ -155,7 +157,7 @@ class Method:
 
 
 def all_methods(task: str, others: dict[str, Architecture], device: torch.device, dtype: torch.dtype) -> list[Method]:
-    """Ours, with the shipped weights if they are there, and the others."""
+    """The default network of `task`, with the shipped weights if there are any, and the others."""
     found, options = load_task(task), TASKS[task].options()
     path = weights.default_folder() / f"{task}{weights.SUFFIX}"
     ours = weights.load(path, task)[1] if path.is_file() else build(found.arch, found.config)
@@ -164,21 +166,21 @@ def all_methods(task: str, others: dict[str, Architecture], device: torch.device
 
 
 def one_picture(found: Sequence[Method], side: int, repeat: int) -> None:
-    """Times each on one picture: its network alone, and from array to array; notes the peak of memory."""
+    """Times each network on one picture, alone and from array to array, and measures the peak of memory."""
     image = read_image(synthetic(side, side)).pixels
     planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
     for number in range(repeat + 1):
         for one in found:
-            forget_peak(one.restorer.device)
+            reset_peak_memory(one.restorer.device)
             one.time("array", one.restorer, image)
             one.memory = max(one.memory, peak_memory())
             one.time("network", one.restorer._engine.predict, planes, one.restorer.device)
-            if number == 0:  # which pays for what is made once
+            if number == 0:  # a warm-up
                 one.seconds.clear()
 
 
 def folder(found: Sequence[Method], count: int, repeat: int) -> float:
-    """Times each on many small PNG files: all in memory, and from folder to folder. Returns their megapixels."""
+    """Times each network on small PNG files, in memory and from folder to folder; returns their megapixels."""
     rng = np.random.default_rng(0)
     photo = skimage.data.astronaut()
     with tempfile.TemporaryDirectory() as name:
@@ -205,7 +207,7 @@ def _restore_files(jobs: list[Job], restorer: Restorer) -> None:
 
 
 def precision(one: Method, side: int = 256) -> list[list[str]]:
-    """Rows of sigma, PSNR in fp32, PSNR as it is used, and the difference; three photographs, unclipped noise."""
+    """Rows of sigma, PSNR in fp32 and in the precision in use, and the difference."""
     ours = one.restorer
     full = Restorer(ours.head, one.network, ours.options, ours.device, torch.float32)
     photos = [skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee()]
@@ -221,7 +223,7 @@ def precision(one: Method, side: int = 256) -> list[list[str]]:
 
 
 def report(flags: argparse.Namespace) -> str:
-    """Measures; a section in Markdown."""
+    """Measures everything; returns a section in Markdown."""
     cv2.setNumThreads(1)
     torch.manual_seed(0)
     device = pick_device(flags.device)
@@ -233,7 +235,7 @@ def report(flags: argparse.Namespace) -> str:
     one_picture(enlargers, flags.side // 2, flags.repeat)
     passes = min(3, flags.repeat)
     total = folder(denoisers, flags.files, passes)
-    quicker = slow.median("array") / ours.median("array")
+    speedup = slow.median("array") / ours.median("array")
     more = {one.name: one.median("folder") / one.median("compute") - 1 for one in denoisers}
     head = ["network", "parameters", "MFLOP a pixel", "network alone", "array to array", "peak memory"]
     seconds = [
@@ -243,17 +245,17 @@ def report(flags: argparse.Namespace) -> str:
     parts = [
         "## Speed",
         f"{machine()}, {describe(device, dtype)}, channels_last, torch {torch.__version__}, "
-        f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}. Medians of {flags.repeat} runs that took turns. Networks of "
-        "others have random weights; all go through the same restorer.",
+        f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}. Medians of {flags.repeat} alternating runs. Other "
+        "networks have random weights; all use the same restorer.",
         f"**One picture** of {flags.side}x{flags.side}: seconds a megapixel of input. Memory is that of the process.",
         markdown_table([*head, "against CDnCNN"], [_row(one, slow, flags.side) for one in denoisers]),
-        f"Target: {QUICKER} times quicker a megapixel than CDnCNN: {MET[quicker >= QUICKER]} ({quicker:.2f}).",
+        f"Target: {MIN_SPEEDUP} times as fast as CDnCNN: {MET[speedup >= MIN_SPEEDUP]} ({speedup:.2f}).",
         f"**Enlarging x2** a picture of {flags.side // 2}x{flags.side // 2}: seconds a megapixel of input.",
         markdown_table([*head, "against CARN-M"], [_row(one, enlargers[1], flags.side // 2) for one in enlargers]),
         f"**A folder** of {flags.files} PNG files, {SMALL[0]} to {SMALL[1] - 1} pixels a side, {total:.1f} megapixels: "
         f"seconds, medians of {passes}. Compute: the same pictures from array to array, one after the other.",
         markdown_table(["network", "compute", "folder to folder", "more"], seconds),
-        f"Target: within {WITHIN:.0%} of pure compute: {MET[more[ours.name] <= WITHIN]} ({more[ours.name]:+.1%}).",
+        f"Target: at most {MAX_OVERHEAD:.0%} more: {MET[more[ours.name] <= MAX_OVERHEAD]} ({more[ours.name]:+.1%}).",
     ]
     if "random" not in ours.name and dtype != torch.float32:
         used = describe(device, dtype).split(", ")[-1]
@@ -277,7 +279,7 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    """The processor, by its name and its cores."""
+    """Name of the processor and number of cores."""
     model = platform.machine()
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -2,7 +2,7 @@
 
     RESTORE_DATA=... python benchmarks/quality.py
 
-Every set is scored as `restore evaluate` scores it; published figures stand beside, marked as such.
+Sets are scored as in `restore evaluate`; published values are listed beside, and marked as such.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ MEGAPIXEL_SIDE = 1008  # 1.016 megapixels; a multiple of 2, 3, 4 and of the stri
 
 @dataclass(frozen=True)
 class TestSet:
-    """A folder of $RESTORE_DATA/bench, and what papers report on it: method -> PSNR in dB by case.
+    """A test set.
 
-    frozen: the folder holds pairs, in `clean`, `corrupted` and `mask`.
+    Args:
+        folder: below $RESTORE_DATA/bench.
+        published: PSNR in dB by method and case, from papers.
+        frozen: the folder holds pairs, in `clean`, `corrupted` and `mask`.
     """
 
     folder: str
@@ -50,7 +53,7 @@ class TestSet:
     frozen: bool = False
 
     def entries(self, bench: Path, limit: int | None) -> list[Entry]:
-        """Its pictures below the folder `bench`."""
+        """Its pictures, below the folder `bench`."""
         place = bench / self.folder
         if not self.frozen:
             return find_entries(place, limit=limit)
@@ -117,7 +120,7 @@ def main() -> int:
     flags = _flags()
     data = os.environ.get("RESTORE_DATA")
     if not data:
-        print("RESTORE_DATA does not say where the test sets are", file=sys.stderr)
+        print("RESTORE_DATA is not set; set it to the folder of the data sets", file=sys.stderr)
         return 2
     device = pick_device(flags.device)
     dtype = pick_precision(flags.precision, device)
@@ -160,7 +163,7 @@ def _flags() -> argparse.Namespace:
 def _measure(
     task: Task, damage: Options, models: Sequence[Model], known: TestSet, bench: Path, flags: argparse.Namespace
 ) -> Results:
-    """All methods on a set; slow ones on its first pictures only, as rows of their own with ours beside."""
+    """Scores all methods on a set, the slow ones on its first pictures only."""
     baselines, missing = choose(task.spec.name)
     quick = all_methods(models, [baseline.method() for baseline in baselines if not baseline.slow])
     results = Results(task.spec.name, 0, "", quick, notes=missing)
@@ -178,7 +181,7 @@ def _measure(
 
 
 def _section(known: TestSet, results: Results) -> str:
-    """A set's table: measured means, the subset of slow methods, published figures."""
+    """The table of a set: measured means, means on the subset of slow methods, published values."""
     shown = columns(results)
     titles = ["case", "method", "pictures", *(title for _, title, _ in shown)]
     text = [f"### {known.folder}\n", f"| {' | '.join(titles)} |", f"|---|---|{'---:|' * (len(titles) - 2)}"]
@@ -203,7 +206,7 @@ def _section(known: TestSet, results: Results) -> str:
 
 
 def _same_pictures(results: Results, case: str, method: str) -> list[str]:
-    """The models on the few pictures that a slow method was given, so that like stands beside like."""
+    """Rows of the models on the subset of pictures on which a slow method was scored."""
     pictures = {row.picture for row in results.of(case, method)}
     text = []
     for model in (one for one in results.methods if one.kind == "model"):
@@ -221,20 +224,20 @@ def _kind(results: Results, name: str) -> str:
 
 
 def _photo(path: Path) -> np.ndarray:
-    """A picture of `MEGAPIXEL_SIDE` a side: what a head finds to do depends on it, so that noise would not do."""
+    """A photograph tiled to `MEGAPIXEL_SIDE` pixels a side; not noise, since some heads depend on the content."""
     image = read_image(path).pixels
     image = np.broadcast_to(image, (*image.shape[:2], 3))
     for axis in (0, 1):
         times = -(-MEGAPIXEL_SIDE // image.shape[axis])
-        turned = [np.flip(image, axis) if number % 2 else image for number in range(times)]
-        image = np.concatenate(turned, axis).take(range(MEGAPIXEL_SIDE), axis)
+        copies = [np.flip(image, axis) if number % 2 else image for number in range(times)]
+        image = np.concatenate(copies, axis).take(range(MEGAPIXEL_SIDE), axis)
     return image
 
 
 def _costs(task: Task, damage: Options, models: Sequence[Model], photo: np.ndarray, repeat: int) -> str:
     """Parameters, FLOPs and seconds of each model, a line for each scale."""
     by_scale: dict[int, Case] = {case.pair.head.scale: case for case in task.cases(damage)}
-    text = ["### What it costs\n", "| weights | scale | parameters | FLOPs a pixel of output | seconds a megapixel |"]
+    text = ["### Cost\n", "| weights | scale | parameters | FLOPs a pixel of output | seconds a megapixel |"]
     text.append("|---|---:|---:|---:|---:|")
     for model in models:
         millions = sum(p.numel() for p in model.network.parameters()) / 1e6
@@ -263,7 +266,7 @@ def _cost(model: Model, case: Case, task: Task, photo: np.ndarray, repeat: int) 
     restore, times = restorer(0), []
     for _ in range(repeat + 1):
         start = time.perf_counter()
-        restore(damaged)  # returns what the CPU holds: nothing is left running on the device
+        restore(damaged)  # the result is on the host: nothing is left running on the device
         times.append(time.perf_counter() - start)
     return counter.get_total_flops() / MEGAPIXEL_SIDE**2, statistics.median(times[1:]) / (MEGAPIXEL_SIDE**2 / 1e6)
 
@@ -272,8 +275,8 @@ def _opening(device: torch.device, dtype: torch.dtype, limit: int | None) -> str
     limited = f"**Only the first {limit} pictures of each set: a trial, not a result.**\n" if limit else ""
     return (
         "# Measured quality\n\n"
-        "Written by `python benchmarks/quality.py`; figures in bold rows are of the weights that come with the package."
-        f" Rows marked *published* are quoted from the literature, and were not measured here.\n\n{limited}\n"
+        "Written by `python benchmarks/quality.py`; bold rows are the weights of the package."
+        f" Rows marked *published* are quoted from the literature and were not measured here.\n\n{limited}\n"
         f"restore {__version__}, torch {torch.__version__}, {describe(device, dtype)}; {_processor()}, "
         f"{os.cpu_count()} logical cores, Python {platform.python_version()}.\n"
     )

@@ -1,10 +1,10 @@
-"""The command from outside: how long it takes to start, and what memory large pictures take.
+"""Start-up time of the command, and memory for large pictures, measured from another process.
 
     python benchmarks/startup.py --out RESULTS-startup.md           # half a minute
     python benchmarks/startup.py --large                            # and 25 and 100 megapixels, some minutes
 
-Start-up: the wall time of `restore denoise` on a picture of 256x256 over that of `python -c "import torch"`. Both
-take turns, a fresh process each; medians. Large pictures: peak of resident memory from PNG file to PNG file.
+Start-up: the wall time of `restore denoise` on a picture of 256x256 relative to `python -c "import torch"`, medians of
+fresh processes that alternate. Large pictures: peak of resident memory from PNG file to PNG file.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from restore.cli.app import run
 assert run(sys.argv[1:]) == 0
 print(len(before), len(set(sys.modules) - before))
 """
-# A system may count the memory of whoever starts a process as that process's own: so this is a small one.
+# Linux counts the memory of the parent at the time of a fork, so the parent must be small.
 WATCH = """
 import resource, subprocess, sys, time
 start = time.perf_counter()
@@ -62,20 +62,20 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6, time.
 
 
 def python(script: str, *arguments: object) -> str:
-    """What a script prints, in a process of its own that must end well."""
+    """Runs a script in another process; returns what it prints."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def seconds(*command: str) -> float:
-    """Wall time of a process that must end well."""
+    """Wall time of a process, which must succeed."""
     start = time.perf_counter()
     subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
 def restoring(top: Path) -> list[str]:
-    """The arguments of `restore` for in.png in `top`, with the shipped weights, or random ones."""
+    """Arguments of `restore` for in.png in `top`, with the shipped weights or, without any, random ones."""
     weights = python(WEIGHTS, top / "random.safetensors")
     return ["denoise", "-i", str(top / "in.png"), "-o", str(top / "out.png"), "-q", "--overwrite", "-m", weights]
 
@@ -87,12 +87,12 @@ def start_up(top: Path, repeat: int) -> list[str]:
     importing, whole = [], []
     for number in range(repeat + 1):
         found = seconds("-c", "import torch"), seconds("-m", "restore", *arguments)
-        if number:  # the first of each fills the system's cache of files
+        if number:  # the first of each fills the page cache
             importing.append(found[0])
             whole.append(found[1])
     torch_modules, more = map(int, python(COUNT, *arguments).split())
-    base, all_in_all = statistics.median(importing), statistics.median(whole)
-    ratio = all_in_all / base
+    base, total = statistics.median(importing), statistics.median(whole)
+    ratio = total / base
     return [
         "## Start-up",
         "",
@@ -101,7 +101,7 @@ def start_up(top: Path, repeat: int) -> list[str]:
         "| | seconds |",
         "|---|---|",
         f'| `python -c "import torch"` | {base:.2f} |',
-        f"| `restore denoise` on a picture of {SIDE}x{SIDE}, PNG to PNG | {all_in_all:.2f} |",
+        f"| `restore denoise` on a picture of {SIDE}x{SIDE}, PNG to PNG | {total:.2f} |",
         "",
         f"{ratio:.2f} times as long; target: under {TARGET}: {'met' if ratio < TARGET else '**missed**'}. "
         f"Beyond the {torch_modules} modules of torch, restoring imports {more}.",
@@ -116,8 +116,8 @@ def large(top: Path, megapixels: list[int]) -> list[str]:
         memory, took = map(float, python(WATCH, sys.executable, "-m", "restore", *arguments).split())
         rows.append((count, memory, took))
     rows.sort()
-    dilate, own = rows[-1][1] - rows[0][1], (rows[-1][0] - rows[0][0]) * 6
-    target = "not tried"
+    growth, pixels = rows[-1][1] - rows[0][1], (rows[-1][0] - rows[0][0]) * 6
+    target = "not measured"
     if rows[-1][0] >= 100:
         target = "met" if all(memory < BUDGET for count, memory, _ in rows if count <= 100) else "**missed**"
     return [
@@ -130,7 +130,7 @@ def large(top: Path, megapixels: list[int]) -> list[str]:
         *(f"| {count} | {memory:.0f} MB | {took:.0f} |" for count, memory, took in rows),
         "",
         f"Target: 100 megapixels under {BUDGET} MB: {target}. From {rows[0][0]} to "
-        f"{rows[-1][0]} megapixels it grows by {dilate:.0f} MB; the pixels, in and out, by {own} MB.",
+        f"{rows[-1][0]} megapixels it grows by {growth:.0f} MB; input and output pixels by {pixels} MB.",
     ]
 
 

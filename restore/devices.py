@@ -1,4 +1,4 @@
-"""Which device and which precision to compute with."""
+"""Selection of device and precision, and their memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device called `name`: `auto` (CUDA, then Apple's MPS, then the CPU), `cpu`, `mps`, `cuda` or `cuda:N`.
+    """Returns the device for a name.
 
-    Raises DeviceError if it was named and is not there, UsageError if no such kind exists.
+    Args:
+        name: `auto` (CUDA, else Apple's MPS, else the CPU), `cpu`, `mps`, `cuda` or `cuda:N`.
+
+    Raises:
+        DeviceError: this machine does not have the device.
+        UsageError: unknown name.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -42,23 +47,28 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype for convolutions: `fp32`, `bf16`, `fp16`, or `auto`, the quickest that keeps the picture.
+    """Returns the dtype of the convolutions.
 
-    auto is bf16 where the hardware computes in it, else fp16 on CUDA, else fp32.
-    Raises UsageError for an unknown name.
+    Args:
+        name: `fp32`, `bf16`, `fp16`, or `auto`: bf16 where the hardware supports it natively, else fp16 on CUDA, else
+            fp32.
+        device: where to compute.
+
+    Raises:
+        UsageError: unknown name.
     """
     if name in PRECISIONS:
         return PRECISIONS[name]
     if name != "auto":
         raise UsageError(f"unknown precision '{name}'; use auto, fp32, bf16 or fp16")
     if device.type == "cuda":
-        with torch.cuda.device(device):  # the question is answered for the current device
+        with torch.cuda.device(device):  # is_bf16_supported asks the current device
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 natively (AVX-512 BF16, AMX, or Arm's BF16)."""
+    """Whether this processor has native bfloat16 instructions (AVX-512 BF16, AMX, or Arm's BF16)."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
     except OSError:  # not Linux
@@ -67,7 +77,7 @@ def cpu_has_bf16() -> bool:
 
 
 def single_thread_after_fork() -> None:
-    """A forked child computes in one thread: the threads of its parent are not there, and it would wait for them."""
+    """Makes forked children compute in one thread: they would wait forever for the thread pool of their parent."""
     global _fork_handled
     if not _fork_handled and hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
@@ -75,9 +85,9 @@ def single_thread_after_fork() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep what large tensors give back, for the next ones: fresh pages cost a twentieth of the time.
+    """Makes glibc keep freed memory for the next tensors; fresh pages would cost a twentieth of the time.
 
-    For all of this process, so only programs of ours call it; elsewhere than on glibc it does nothing.
+    It affects the whole process, so only the command line calls it. It does nothing without glibc.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -86,7 +96,7 @@ def keep_freed_memory() -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that may still be taken on `device`; what torch keeps in reserve on a GPU counts as free."""
+    """Bytes that can be allocated on `device`; what torch has reserved on a GPU but not allocated counts as free."""
     if device.type == "cuda":
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + reserve)
@@ -95,16 +105,33 @@ def free_memory(device: torch.device) -> int:
     return free if limit is None else max(0, min(free, limit - psutil.Process().memory_info().rss))
 
 
-def _container_limit() -> int | None:
-    """Bytes of memory that this container may use; None where there is no limit (or no Linux)."""
+def _container_limit(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes of memory that this container may use; None where there is no limit (or no Linux).
+
+    The smallest limit of the control group of this process and of those above it, in version 2 (`memory.max`) and
+    version 1 (`memory.limit_in_bytes`).
+    """
+    limits = []
     try:
-        return int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # ValueError: "max"
-        return None
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in [*lines, "0::/", "0:memory:/"]:  # in a container the path may be one of the machine outside
+        kinds, _, path = line.partition(":")[2].partition(":")
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        top, name = (mounted / "memory", "memory.limit_in_bytes") if kinds else (mounted, "memory.max")
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # ValueError: "max"
+                limits.append(int((folder / name).read_text()))
+            if folder == top:
+                break
+    return min(limits, default=None)
 
 
 def describe(device: torch.device, dtype: torch.dtype) -> str:
-    """One phrase for people: `cuda:0 (NVIDIA H200), bf16`."""
+    """Describes a device and precision for users, such as `cuda:0 (NVIDIA H200), bf16`."""
     precision = next(name for name, kind in PRECISIONS.items() if kind == dtype)
     what = (
         f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else f", {torch.get_num_threads()} threads"

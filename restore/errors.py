@@ -1,4 +1,4 @@
-"""What can go wrong, said in one line: what is wrong, where, and what to do.
+"""Exceptions with messages for users: one line that names what is wrong, where, and what to do.
 
 The library raises these; only the command line turns them into exit codes.
 """
@@ -10,35 +10,40 @@ from collections.abc import Iterable
 
 
 class RestoreError(Exception):
-    """Base of every error this package raises on purpose; its text is one line for a person."""
+    """Base of the errors of this package; `exit_code` is that of the command line."""
 
     exit_code = 1
 
 
 class UsageError(RestoreError):
-    """The call itself is wrong: a missing input, an unknown name, options that do not fit."""
+    """The call is wrong: a missing input, an unknown name, conflicting options."""
 
     exit_code = 2
 
 
 class DeviceError(UsageError):
-    """A device was asked for that this machine does not have."""
+    """The requested device does not exist on this machine."""
 
 
 class WeightsError(UsageError):
-    """Weights that are missing, unreadable, damaged, or made for another task."""
+    """Weights are missing, unreadable, damaged, or made for another task."""
 
 
 class ImageError(RestoreError):
-    """A picture that cannot be read or written; the text names the file."""
+    """An image cannot be read or written; the message names the file."""
 
 
 class TrainingError(RestoreError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """An error for a name nobody knows, listing those that are known and the nearest one.
+    """Makes an error for an unknown name that lists the known ones.
+
+    Args:
+        kind: what the name is of, such as "task".
+        name: the unknown name.
+        known: the known names, of which the most similar is suggested.
 
     >>> str(unknown_name("task", "denoize", ["denoise", "inpaint"]))
     "unknown task 'denoize'; did you mean 'denoise'? Known: denoise, inpaint"

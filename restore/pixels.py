@@ -1,4 +1,4 @@
-"""Pixel values: one scale for every dtype, and what makes a picture gray.
+"""Pixel values of arrays: conversion between dtypes, luma, and the test for gray images.
 
 Images are numpy (H,W,C) or (H,W) in uint8, uint16 or floating point with white at 1.
 """
@@ -17,7 +17,8 @@ Array = np.ndarray
 def white(dtype: np.dtype | type) -> float:
     """The value of white in `dtype`: 255, 65535, or 1 for floating point.
 
-    Raises UsageError for any other dtype.
+    Raises:
+        UsageError: any other dtype.
     """
     kind = np.dtype(dtype)
     if kind == np.uint8:
@@ -30,9 +31,15 @@ def white(dtype: np.dtype | type) -> float:
 
 
 def to_float(image: Array) -> Array:
-    """`image` as float32 with black at 0 and white at 1; floats keep values outside [0, 1].
+    """Converts to float32 with black at 0 and white at 1.
 
-    Shape: any -> the same. Integers survive `to_dtype(to_float(x), x.dtype)` exactly.
+    Floating point values outside [0, 1] are kept. `to_dtype(to_float(x), x.dtype)` is exact for integers.
+
+    Args:
+        image: uint8, uint16 or floating point, any shape.
+
+    Raises:
+        UsageError: any other dtype.
     """
     scale = white(image.dtype)
     values = image.astype(np.float32)
@@ -40,31 +47,32 @@ def to_float(image: Array) -> Array:
 
 
 def to_dtype(image: Array, dtype: np.dtype | type) -> Array:
-    """Float pixels with white at 1 as `dtype`: rounded to nearest and clipped for integers.
+    """Converts floating point pixels to another dtype, rounded to nearest and clipped for integers.
 
-    Shape: any -> the same. Floating point targets are neither rounded nor clipped.
-    Raises UsageError if `image` is not floating point: its white would not be at 1.
+    Args:
+        image: floating point, white at 1, any shape.
+        dtype: uint8, uint16 or floating point.
+
+    Raises:
+        UsageError: `image` is not floating point, or `dtype` is not supported.
     """
     scale = white(dtype)
     if image.dtype.kind != "f":
-        raise UsageError(f"pixels of type {image.dtype} have to go through to_float first")
+        raise UsageError(f"pixels of type {image.dtype} must be converted by to_float first")
     if scale == 1.0:
         return image.astype(dtype, copy=False)
     return np.clip(np.rint(image * np.float32(scale)), 0, scale).astype(dtype)
 
 
 def luma(image: Array) -> Array:
-    """BT.601 luma in float32, on the scale of `image`.
-
-    Shape: (H,W,3) -> (H,W); one channel is returned as it is.
-    """
+    """BT.601 luma in float32, on the scale of `image`: (H,W,3) -> (H,W); a single channel is luma already."""
     if image.shape[-1] == 1:
         return image[..., 0].astype(np.float32)
     return image.astype(np.float32) @ np.asarray(BT601, np.float32)
 
 
 def is_gray(image: Array) -> bool:
-    """Whether every pixel of (H,W,1) or (H,W,3) has equal channels (a gray picture)."""
+    """Whether all pixels of (H,W,1 or 3) have equal channels."""
     if image.shape[-1] == 1:
         return True
     red = image[..., 0]

@@ -20,6 +20,8 @@ from restore.utils.atomic_write import write_atomic
 
 FORMAT = "1"
 SUFFIX = ".safetensors"
+_MOST_ENTRIES, _LARGEST_NUMBER = 16, 1 << 16  # of a setting of a network
+_LARGEST_STRIDE, _LARGEST_SCALE = 1024, 16
 
 
 @dataclass(frozen=True)
@@ -91,17 +93,32 @@ def read_header(path: Path) -> Header:
     if found != FORMAT:
         raise WeightsError(f"{path}: weights of format {found}, this version reads format {FORMAT}; upgrade restore")
     try:
-        return Header(
+        header = Header(
             task=metadata["task"],
             variant=metadata["variant"],
             arch=metadata["arch"],
-            config=json.loads(metadata["config"]),
-            scores=json.loads(metadata["scores"]),
-            provenance=json.loads(metadata["provenance"]),
+            config=_mapping(metadata["config"]),
+            scores=_mapping(metadata["scores"]),
+            provenance=_mapping(metadata["provenance"]),
             data_terms=metadata["data_terms"],
         )
-    except (KeyError, ValueError) as error:
+        if not all(isinstance(score, (int, float)) for score in header.scores.values()):
+            raise ValueError("a score is no number")
+        return header
+    except (KeyError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: damaged header ({_first_line(error)})") from error
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """A JSON object; NaN and infinity are refused."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    found = json.loads(text, parse_constant=refuse)
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
 
 
 def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
@@ -114,15 +131,48 @@ def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
     if task is not None and header.task != task:
         raise WeightsError(f"{path}: weights for {header.task}, not for {task}")
     try:
-        network = build(header.arch, config_from_dict(header.arch, header.config))
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+            names = list(file.keys())
+            _check_config(header.config, len(names))
+            config = config_from_dict(header.arch, header.config)
+            with torch.device("meta"):  # without memory: a header may claim more than its file holds
+                _check_shapes(build(header.arch, config), {name: file.get_slice(name).get_shape() for name in names})
+            tensors = {name: file.get_tensor(name).float() for name in names}
+        network = build(header.arch, config)
         network.load_state_dict(tensors)
-    except (SafetensorError, OSError, RuntimeError, TypeError, UsageError) as error:
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise WeightsError(f"{path}: the tensors do not fit the header ({_first_line(error)})") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise WeightsError(f"{path}: damaged weights (some are not finite)")
     return header, network.eval()
+
+
+def _check_config(config: Mapping[str, Any], tensors: int) -> None:
+    """Raises ValueError where the settings of a network name more layers than there are `tensors`, or are no settings.
+
+    Building a network takes as long as it has layers, so this comes first.
+    """
+    layers = 0
+    for name, value in config.items():
+        values = value if isinstance(value, list) else [value]
+        if len(values) > _MOST_ENTRIES or not all(isinstance(one, (int, str)) for one in values):
+            raise ValueError(f"the setting '{name}' is not a few whole numbers")
+        numbers = [one for one in values if isinstance(one, int)]
+        if any(not 0 <= number <= _LARGEST_NUMBER for number in numbers):
+            raise ValueError(f"the setting '{name}' is out of range")
+        layers += sum(numbers) if "blocks" in name or name == "members" else 0
+    if layers > tensors:
+        raise ValueError(f"it names {layers} layers, and the file holds {tensors} tensors")
+
+
+def _check_shapes(network: Architecture, shapes: Mapping[str, list[int]]) -> None:
+    """Raises ValueError where `network`, on the meta device, is not of tensors of these shapes."""
+    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    if differing := sorted(name for name in {*expected, *shapes} if expected.get(name) != shapes.get(name)):
+        name = differing[0]
+        raise ValueError(f"{name} should be of {expected.get(name)} and is of {shapes.get(name)}")
+    if network.stride > _LARGEST_STRIDE or max(network.scales) > _LARGEST_SCALE:
+        raise ValueError(f"a stride of {network.stride} and scales up to {max(network.scales)}")
 
 
 def save(path: Path, header: Header, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What a mark does along its border tells its opacity and colour."""
+"""Estimation of opacity and colour of a mark from its border."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from restore.tasks.dewatermark.alpha import Blend, estimate_alpha
 
 
 def marked(photo: np.ndarray, opacity: float, colour: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph with a large word over it, in its own dtype, and where that is."""
+    """A photograph with a large word blended over it, in its own dtype, and the mask of the word."""
     word = draw_text("Proof", "sans", photo.shape[0] // 4, 700)[:, : photo.shape[1]]
     coverage = np.zeros(photo.shape[:2], np.float32)
     top = (photo.shape[0] - word.shape[0]) // 2
@@ -31,7 +31,7 @@ def marked(photo: np.ndarray, opacity: float, colour: tuple[float, float, float]
     name=st.sampled_from(["astronaut", "coffee", "chelsea"]),
     dtype=st.sampled_from([np.uint8, np.uint16, np.float32]),
 )
-def test_opacity_and_colour_are_found(opacity, colour, name, dtype):
+def test_opacity_and_colour_are_estimated(opacity, colour, name, dtype):
     image, mask = marked(to_dtype(to_float(getattr(skimage.data, name)()), dtype), opacity, colour)
     found = estimate_alpha(image, mask)
     assert found is not None
@@ -39,10 +39,10 @@ def test_opacity_and_colour_are_found(opacity, colour, name, dtype):
     assert np.allclose(found.colour, colour, atol=0.15)
 
 
-def test_in_bands_as_in_one_piece(monkeypatch):
+def test_bands_give_the_same_estimate(monkeypatch):
     image, mask = marked(skimage.data.astronaut(), 0.4, (1.0, 1.0, 1.0))
     whole = estimate_alpha(image, mask)
-    monkeypatch.setattr(blend_module, "BAND", 40 * image.shape[1])
+    monkeypatch.setattr(blend_module, "BAND_PIXELS", 40 * image.shape[1])
     parts = estimate_alpha(image, mask)
     assert parts is not None
     assert whole is not None
@@ -50,15 +50,15 @@ def test_in_bands_as_in_one_piece(monkeypatch):
     assert np.allclose(parts.colour, whole.colour, atol=1e-6)
 
 
-def test_undoing_is_the_inverse():
+def test_invert():
     clean = to_float(skimage.data.astronaut())
     overlay = Blend(0.6, (0.9, 0.2, 0.4))
     image = clean * np.float32(0.4) + np.array(overlay.colour, np.float32) * np.float32(0.6)
-    assert np.abs(overlay.undone(image) - clean).max() < 1e-5
+    assert np.abs(overlay.invert(image) - clean).max() < 1e-5
 
 
-def test_nothing_is_said_where_nothing_can_be_known():
-    """No mask, all of the picture, or noise on both sides that has nothing in common."""
+def test_no_estimate_without_information():
+    """An empty mask, a full mask, and uncorrelated noise."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (64, 64, 3), np.uint8)
     mask = np.zeros((64, 64), bool)

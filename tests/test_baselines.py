@@ -15,7 +15,7 @@ from restore.corruptions.grayscale import Dot, GrayscaleParams
 from restore.errors import RestoreError, UsageError
 from restore.evaluation import baselines
 from restore.evaluation.results import lines
-from restore.evaluation.trials import COVERED, Trial, find_entries, trials
+from restore.evaluation.trials import MIN_OPACITY, Trial, find_entries, trials
 from restore.images import read_image
 from restore.metrics import masked_psnr, psnr
 from restore.pixels import luma, to_dtype, to_float
@@ -37,7 +37,7 @@ def test_baselines_of_denoising_take_noise_away(clean_folder: Path) -> None:
 @pytest.mark.parametrize("baseline", baselines.BASELINES["denoise"], ids=lambda baseline: baseline.name)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_baseline_takes_gray_and_colour(baseline: baselines.Baseline, channels: int, clean_folder: Path) -> None:
-    if not baseline.there:
+    if not baseline.available:
         pytest.skip(f"{baseline.package} is not installed")
     image = read_image(clean_folder / "astronaut.png").pixels[:36, :36, :channels]
     case = load_task("denoise").cases(TASKS["denoise"].damage(sigma=(25.0, 25.0)))[0]
@@ -66,7 +66,7 @@ def test_a_baseline_that_is_not_installed_is_left_out_with_a_line(monkeypatch: p
 
 @pytest.mark.skipif("RESTORE_DATA" not in os.environ, reason="RESTORE_DATA does not say where the test sets are")
 @pytest.mark.parametrize(("name", "published"), [("Set5", {2: 33.66, 4: 28.42}), ("Set14", {2: 30.24, 4: 26.00})])
-def test_bicubic_is_as_published(name: str, published: dict[int, float]) -> None:
+def test_bicubic_matches_published_values(name: str, published: dict[int, float]) -> None:
     """Within 0.1 dB (+0.02 on Set5, +0.09 on Set14): MATLAB resizes luma in double precision, without rounding."""
     task = load_task("super-resolve")
     found: dict[int, list[float]] = {scale: [] for scale in published}
@@ -82,11 +82,11 @@ def photo(clean_folder: Path, name: str = "sub/coffee") -> np.ndarray:
     return read_image(clean_folder / f"{name}.png").pixels
 
 
-def covered(task: str, clean: np.ndarray, dtype: type = np.uint8) -> Trial:
+def bar_trial(task: str, clean: np.ndarray, dtype: type = np.uint8) -> Trial:
     """A picture with a thin bar over it, solid to inpaint, faint to dewatermark."""
     mask = np.zeros(clean.shape[:2], bool)
     mask[20:26, 5:-5] = True
-    opacity = None if task == "inpaint" else np.where(mask, 0.5, COVERED / 2).astype(np.float32)
+    opacity = None if task == "inpaint" else np.where(mask, 0.5, MIN_OPACITY / 2).astype(np.float32)
     image = np.where(mask[..., None], 250, clean).astype(np.uint8)
     case = load_task(task).cases(TASKS[task].trial_options())[0]
     damage = Corrupted(to_dtype(to_float(image), dtype), mask if opacity is None else mask | True, opacity)
@@ -99,15 +99,13 @@ def covered(task: str, clean: np.ndarray, dtype: type = np.uint8) -> Trial:
     ("task", "name"),
     [(task, baseline.name) for task in ("inpaint", "dewatermark") for baseline in baselines.BASELINES[task]],
 )
-def test_holes_are_filled_and_all_else_stays(
-    task: str, name: str, dtype: type, channels: int, clean_folder: Path
-) -> None:
+def test_only_holes_are_filled(task: str, name: str, dtype: type, channels: int, clean_folder: Path) -> None:
     """Every bit outside the true mask, which is where an opacity shows; inside, far better than nothing."""
-    trial = covered(task, photo(clean_folder)[..., :channels], dtype)
+    trial = bar_trial(task, photo(clean_folder)[..., :channels], dtype)
     (baseline,) = baselines.choose(task, [name])[0]
     restored = baseline.method().restore(trial).pixels
     assert (restored.dtype, restored.shape) == (trial.damage.image.dtype, trial.damage.image.shape)
-    inside = np.asarray(trial.covered)
+    inside = np.asarray(trial.visible_damage)
     assert inside.mean() < 0.1
     assert np.array_equal(restored[~inside], trial.damage.image[~inside])
     assert masked_psnr(restored, trial.clean, inside) > masked_psnr(trial.damage.image, trial.clean, inside) + 6
@@ -115,15 +113,15 @@ def test_holes_are_filled_and_all_else_stays(
     assert np.array_equal(baseline.method().restore(whole).pixels, trial.clean)
 
 
-def test_methods_that_need_the_mask_are_left_out_where_nobody_knows_it(clean_folder: Path) -> None:
+def test_methods_are_left_out_without_masks(clean_folder: Path) -> None:
     chosen, missing = baselines.choose("inpaint", masks=False)
     assert chosen == []
     assert len(missing) == 3
     assert all("--masks" in line for line in missing)
     with pytest.raises(UsageError, match="give --masks"):
         baselines.choose("inpaint", ["telea"], masks=False)
-    trial = covered("inpaint", photo(clean_folder))
-    with pytest.raises(RestoreError, match="telea: has to be told"):
+    trial = bar_trial("inpaint", photo(clean_folder))
+    with pytest.raises(RestoreError, match="telea: needs a mask"):
         baselines.TELEA.method().restore(replace(trial, damage=Corrupted(trial.clean)))
 
 
@@ -147,7 +145,7 @@ def test_colours_by_table_keep_the_luma(clean_folder: Path) -> None:
     assert np.abs(to_float(finer) - to_float(restored)).max() < 0.6 / 255
 
 
-def test_the_table_is_nearer_than_gray_on_photographs(bench: Path) -> None:
+def test_table_is_better_than_gray_on_photographs(bench: Path) -> None:
     """On validation pictures; on others it is about as far, so that no more is asked of it."""
     gains = []
     for entry in find_entries(bench.parent / "val" / "bsds", limit=6):
@@ -157,13 +155,13 @@ def test_the_table_is_nearer_than_gray_on_photographs(bench: Path) -> None:
     assert np.mean(gains) > 0.5
 
 
-def test_the_frozen_pairs_are_as_hard_as_they_were(bench: Path) -> None:
+def test_frozen_pairs_are_unchanged(bench: Path) -> None:
     """Telea inside the true mask, of the first pictures: the floors of inpaint are measured from here."""
     task, folder = load_task("inpaint"), bench / "damaged" / "inpaint" / "png"
     found = []
     for entry in find_entries(folder / "clean", folder / "corrupted", folder / "mask", limit=4):
         blind, given = trials(entry, task, TASKS["inpaint"].trial_options(), 0)
-        assert (blind.told, given.told is given.damage.mask) == (None, True)
+        assert (blind.given_mask, given.given_mask is given.damage.mask) == (None, True)
         found.append(blind.case.value(baselines.TELEA.run(blind), blind.clean, blind.damage))
     assert np.mean(found) == pytest.approx(TELEA_INSIDE, abs=0.05)
 

@@ -59,7 +59,7 @@ def test_json(benchmark):
 
 
 @pytest.mark.parametrize("task", ["denoise", "inpaint"])
-def test_what_stays_on_the_host(task, benchmark):
+def test_host(task, benchmark):
     """In milliseconds of processor time, with no network: far less than computing takes."""
     found = benchmark("--host", "--size", "512x512", "--repeat", 3, task=task)
     assert found["task"] == task
@@ -136,7 +136,7 @@ def test_unknown_tasks_and_unreadable_folders(benchmark, folder, tmp_path, tiny,
     assert "did you mean 'denoise'" in capsys.readouterr().err
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes()[:30])
-    assert "no picture that can be read" in benchmark("--folder", folder, expect=2)["error"]
+    assert "no picture can be read" in benchmark("--folder", folder, expect=2)["error"]
 
 
 def test_every_flag_is_documented(capsys):
@@ -146,7 +146,7 @@ def test_every_flag_is_documented(capsys):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (700, 40), (300, 1100)])
-def test_the_picture_that_is_made_up(width, height):
+def test_synthetic_size(width, height):
     """Of the size asked for, and the same every time."""
     data = measuring.synthetic(width, height)
     picture = read_image(data)
@@ -154,15 +154,15 @@ def test_the_picture_that_is_made_up(width, height):
     assert np.array_equal(picture.pixels, read_image(measuring.synthetic(width, height)).pixels)
 
 
-def test_repetition_makes_it_no_easier_for_a_codec():
+def test_synthetic_does_not_compress_better():
     assert len(measuring.synthetic(1024, 100)) > 1.8 * len(measuring.synthetic(512, 100))
 
 
-def test_peak_memory_is_that_of_what_was_measured():
-    measuring.forget_peak(torch.device("cpu"))
+def test_peak_memory_is_reset():
+    measuring.reset_peak_memory(torch.device("cpu"))
     before = measuring.peak_memory()
     ballast = np.ones(100_000_000, np.uint8)
     assert measuring.peak_memory() > before + 90e6
     del ballast
-    measuring.forget_peak(torch.device("cpu"))
+    measuring.reset_peak_memory(torch.device("cpu"))
     assert measuring.peak_memory() < before + 50e6

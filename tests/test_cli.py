@@ -142,7 +142,7 @@ def test_two_paths_of_a_shells_glob_are_no_overwriting(picture, tiny, capsys, ph
     other = picture.with_name("second.png")
     cv2.imwrite(str(other), photo[:20, :20])
     before = other.read_bytes()
-    assert "say so with -o" in refused(capsys, "denoise", picture, other, "--overwrite", "-m", tiny("denoise"))
+    assert "name it with -o" in refused(capsys, "denoise", picture, other, "--overwrite", "-m", tiny("denoise"))
     assert other.read_bytes() == before
     call("denoise", picture, "-o", other, "--overwrite", "-m", tiny("denoise"), "-q")
     assert read(other).shape == (96, 120, 3)

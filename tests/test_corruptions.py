@@ -1,4 +1,4 @@
-"""Operators: what they do to pixels, and that chance comes from the caller alone."""
+"""Corruptions: their effect on pixels, and that randomness comes from the caller alone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ operators = pytest.mark.parametrize("operator", OPERATORS, ids=lambda o: type(o)
     seed=st.integers(0, 2**32), channels=st.sampled_from([1, 3]), dtype=st.sampled_from(["uint8", "uint16", "float32"])
 )
 @settings(max_examples=20, deadline=None)
-def test_replay(operator, seed, channels, dtype):
+def test_same_parameters_same_bytes(operator, seed, channels, dtype):
     """Equal parameters give equal bytes, the input stays as it was, and the global generator is not touched."""
     image = np.random.default_rng(seed).random((24, 30, channels)).astype(np.float32)
     image = image if dtype == "float32" else (image * white(dtype)).astype(dtype)
@@ -88,7 +88,7 @@ def test_noise_levels_are_uniform():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_clipped_noise_is_what_a_file_holds(dtype, photo):
+def test_clipped_noise_has_the_dtype_of_the_image(dtype, photo):
     image = photo if dtype == "uint8" else (to_float(photo) * white(dtype)).astype(dtype)
     params = GaussianNoiseParams(50.0, seed=1, clip=True)
     clipped = GaussianNoise().apply(image, params).image
@@ -105,7 +105,7 @@ def test_clipped_noise_is_what_a_file_holds(dtype, photo):
     )
 
 
-def test_gray_pictures_may_get_equal_noise_and_coloured_ones_never(photo):
+def test_equal_noise_for_gray_images_only(photo):
     gray = np.repeat(photo[..., 1:2], 3, axis=-1)
     params = GaussianNoiseParams(25.0, seed=3, clip=False, gray_equal=True)
     equal = GaussianNoise().apply(gray, params).image
@@ -132,7 +132,7 @@ def test_downsample(scale, dtype, photo):
     assert np.abs(to_float(small) - blocks).mean() < np.abs(to_float(cut[::scale, ::scale]) - blocks).mean() / 2
 
 
-def test_bicubic_weights_are_those_of_a_half():
+def test_bicubic_coefficient():
     """An impulse enlarged twice shows the kernel of Keys (1981) with a = -0.5 at quarter positions."""
     impulse = np.zeros((1, 9, 1), np.float32)
     impulse[0, 4] = 1.0
@@ -173,12 +173,12 @@ def test_bicubic_weights_are_those_of_a_half():
         lambda: Degradation((Part(FilmGrain(), 2.0),)),
     ],
 )
-def test_settings_that_make_no_sense(make):
+def test_invalid_settings(make):
     with pytest.raises(UsageError):
         make()
 
 
-def test_too_small_to_shrink():
+def test_too_small_to_downsample():
     with pytest.raises(ImageError, match="1x1 is too small"):
         Downsample().apply(np.zeros((1, 1, 3), np.uint8), DownsampleParams(2))
     with pytest.raises(ImageError, match="1x1 is too small"):
@@ -325,8 +325,8 @@ def test_every_way_of_shrinking_stays_in_place(scale, kernel, photo):
 
 
 @operators
-def test_inside_albumentations(operator, photo):
-    """Ours in a pipeline of theirs: the pipeline's seed decides, and the pipeline's other steps still work."""
+def test_albumentations_adapter(operator, photo):
+    """In a pipeline of albumentations the seed of the pipeline decides, and its other steps still work."""
 
     def run(seed: int) -> np.ndarray:
         return A.Compose([A.HorizontalFlip(p=1), as_albumentations(operator)], seed=seed)(image=photo)["image"]

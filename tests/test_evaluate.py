@@ -153,7 +153,7 @@ def test_seed_tile_and_symmetries_take_effect(
         (["denoise", "clean", "--masks", "clean"], "needs --corrupted"),
         (["denoise", "clean", "--corrupted", "nowhere"], "nowhere: no such folder"),
         (["denoise", "clean", "--corrupted", "clean", "--sigma", "5"], "--sigma describes damage made here"),
-        (["denoise", "clean", "--csv", "there.csv"], "there.csv exists; --overwrite"),
+        (["denoise", "clean", "--csv", "there.csv"], "there.csv exists; use --overwrite"),
         (["denoise", "clean", "--csv", "a", "--report", "a"], "name the same file"),
         (["denoise", "clean", "--device", "toaster"], "unknown device"),
         (["colourise", "clean"], "No such command"),
@@ -285,7 +285,7 @@ def test_pairs_with_masks_are_scored_blind_and_told(
     assert 0 <= blind["mask_iou"] <= 1
     assert "mask_iou" not in given
     assert given["changed_outside"] == 0
-    assert "goes by PSNR inside the mask" in found["protocol"]["pairs"]
+    assert "ranked by PSNR inside the mask" in found["protocol"]["pairs"]
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     check_page(page, sliders=6)
     assert re.search(r"best: \S+ <span class=note>\(inside [\d.]+, PSNR", page)
@@ -299,7 +299,7 @@ def test_pairs_without_masks_are_scored_blind_alone(
     found = evaluated(capsys, *words)
     assert {line["case"] for line in found["summary"]} == {"pairs"}
     assert [line["method"] for line in found["summary"]] == ["corrupted", "inpaint"]
-    assert "telea left out: it has to be told where the damage is (--masks)" in found["notes"]
+    assert "telea left out: it needs masks of the damage (--masks)" in found["notes"]
     assert "psnr_inside" not in found["summary"][0]
 
 
@@ -345,7 +345,7 @@ def test_pairs_that_are_not_clear_or_do_not_fit(clean_folder: Path, tmp_path: Pa
     task, damage = load_task("denoise"), TASKS["denoise"].trial_options()
     (scored,) = evaluate([entries["astronaut.png"]], task, damage, all_methods([], []))
     assert scored.rows == []
-    assert scored.error == "astronaut.png: 72x72 does not belong to a clean picture of 60x72 (enlarged by 1)"
+    assert scored.error == "astronaut.png: 72x72 does not match the clean picture of 60x72 (enlarged by 1)"
 
 
 def test_a_stem_that_two_clean_pictures_share_is_settled_by_the_suffix(clean_folder: Path, tmp_path: Path) -> None:

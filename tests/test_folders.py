@@ -115,17 +115,17 @@ def test_what_is_wrong_with_a_call_is_said_without_torch(here, restore, capsys):
     for wrong, says in {
         ("in", "-o", "in"): "same folder",
         ("in", "-"): "stands for one picture",
-        ("in", "--ext", "gif"): "no format",
-        ("in", "--ext", "heic"): "no format",
-        ("in", "--ext", "png", "--quality", "5"): "does nothing",
+        ("in", "--ext", "gif"): "not a format",
+        ("in", "--ext", "heic"): "not a format",
+        ("in", "--ext", "png", "--quality", "5"): "has no effect",
         ("in", "--suffix", "a/b"): "without slashes",
         ("in", "-k", "--overwrite"): "contradict",
         ("in", "--watch", "--fail-fast"): "contradict",
-        ("in/a.png", "--watch"): "watches folders",
-        ("in/a.png", "-", "--json"): "--json writes to stdout",
+        ("in/a.png", "--watch"): "--watch needs folders",
+        ("in/a.png", "-", "--json"): "--json and the picture both go to stdout",
         ("in/a.png", "in/b.jpg", "in/c"): "several inputs need -o",
-        ("in", "--device", "cpu,"): "between any two commas",
-        (): "no INPUT",
+        ("in", "--device", "cpu,"): "without empty entries",
+        (): "INPUT is missing",
     }.items():
         assert app.run(["denoise", *wrong]) == 2, wrong
         assert says in capsys.readouterr().err, wrong

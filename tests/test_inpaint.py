@@ -1,4 +1,4 @@
-"""inpaint and dewatermark: what was found changes and nothing else does, a mask given is obeyed, harm is avoided."""
+"""inpaint and dewatermark: only masked pixels change, given masks are used, similar objects are left alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from restore.tasks import TASKS
 from restore.tasks.base import Picture, Sample, Window, load_task
 from restore.tasks.functional import sample_window
 from restore.tasks.inpaint import task as inpaint
-from restore.tasks.inpaint.solid_colour import completed, continued, has_solid_colour
+from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
 from restore.tasks.inpaint.task import InpaintHead, rough_filling
 from restore.tasks.losses import l1
 from restore.tasks.mask_detection import (
@@ -31,7 +31,7 @@ from restore.tasks.mask_detection import (
 )
 from restore.tasks.objective import RestorationObjective
 
-looking = pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.masks])
+mask_tasks = pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.masks])
 DTYPES = ("uint8", "uint16", "float32")
 
 
@@ -45,10 +45,10 @@ def bars(shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-@looking
+@mask_tasks
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("gray", [False, True])
-def test_outside_of_the_mask_every_bit_stays(task, dtype, gray, tiny, photo):
+def test_outside_of_the_mask_is_bit_identical(task, dtype, gray, tiny, photo):
     image = as_dtype(photo[:120, :150], dtype)
     if gray:
         image = np.repeat(image[..., 1:2], 3, axis=-1)
@@ -58,8 +58,8 @@ def test_outside_of_the_mask_every_bit_stays(task, dtype, gray, tiny, photo):
     assert not np.array_equal(restored[mask], image[mask])
 
 
-@looking
-def test_what_is_found_is_what_changes(task, tiny, photo):
+@mask_tasks
+def test_only_the_detected_mask_changes(task, tiny, photo):
     """Without a mask: only pixels of the mask found change, the same in tiles as in one piece."""
     restorer = package.load(task, str(tiny(task)), device="cpu", precision="fp32")
     found = restorer.find(photo)
@@ -70,7 +70,7 @@ def test_what_is_found_is_what_changes(task, tiny, photo):
     assert (tiled.find(photo).mask != found.mask).mean() < 1e-3  # a value at the threshold may fall to either side
 
 
-@looking
+@mask_tasks
 def test_masks_that_do_not_fit(task, tiny, photo):
     restorer = package.load(task, str(tiny(task)), device="cpu")
     with pytest.raises(UsageError, match="a mask of 10x10 does not fit a picture of 451x300"):
@@ -78,14 +78,14 @@ def test_masks_that_do_not_fit(task, tiny, photo):
     assert np.array_equal(restorer(photo, mask=np.zeros(photo.shape[:2], bool)), photo)
 
 
-def test_a_mask_that_leaves_nothing(tiny, photo):
+def test_mask_of_the_whole_image_is_refused(tiny, photo):
     restorer = package.load("inpaint", str(tiny("inpaint")), device="cpu")
     with pytest.raises(UsageError, match="covers the whole picture"):
         restorer(photo, mask=np.ones(photo.shape[:2], bool))
 
 
-@looking
-def test_a_grown_mask_reaches_farther(task, tiny, photo):
+@mask_tasks
+def test_grow_dilates_the_mask(task, tiny, photo):
     image, mask = photo[:80, :80], np.zeros((80, 80), bool)
     mask[30:40, 30:40] = True
     near, far = (package.load(task, str(tiny(task)), device="cpu", grow=pixels)(image, mask=mask) for pixels in (0, 3))
@@ -96,8 +96,8 @@ def test_a_grown_mask_reaches_farther(task, tiny, photo):
     assert not changed[:26].any()
 
 
-def test_the_rough_filling_knows_nothing_of_what_is_hidden(photo, monkeypatch):
-    """It is Telea's, also of a picture so large that it is shrunk, and never sees the pixels of the hole."""
+def test_rough_filling_ignores_hidden_pixels(photo, monkeypatch):
+    """Also where a large image is shrunk: the pixels of the hole have no influence."""
     image, mask = photo[:200, :200], bars((200, 200))
     hidden = np.where(mask[..., None], 255, image).astype(np.uint8)
     rough = rough_filling(hidden, mask)
@@ -114,8 +114,8 @@ def test_the_rough_filling_knows_nothing_of_what_is_hidden(photo, monkeypatch):
     assert masked_psnr(stretched / 255, large[1000:1040] / np.float32(255), mask[1000:1040]) > 25
 
 
-def test_training_sees_masks_that_are_not_exact(photo):
-    """The mask that the painter is given covers the true one, and is sometimes larger; holes are filled by it."""
+def test_training_masks_are_dilated(photo):
+    """Masks in training contain the true one, and are sometimes dilated; holes are filled by them."""
     clean, head, sizes = photo[:96, :96], InpaintHead(), set()
     damaged = OcclusionBars().apply(clean, OcclusionBars().sample(clean.shape, np.random.default_rng(3)))
     for seed in range(20):
@@ -127,9 +127,9 @@ def test_training_sees_masks_that_are_not_exact(photo):
     assert len(sizes) == 3
 
 
-@looking
-def test_the_loss_falls(task, photo):
-    """Forty steps on one batch: the loss is of the right thing, and reaches every branch."""
+@mask_tasks
+def test_loss_decreases(task, photo):
+    """Forty steps on one batch; every parameter gets a gradient."""
     built = load_task(task)
     objective = RestorationObjective(built, built.spec.training_options(), patch=48)
     rng = np.random.default_rng(0)
@@ -151,7 +151,7 @@ def test_the_loss_falls(task, photo):
     assert all(weight.grad is not None for weight in network.parameters())
 
 
-def test_specks_are_no_damage():
+def test_hysteresis_and_small_components():
     mask = np.zeros((60, 60), bool)
     mask[5, 5:8] = True
     mask[30:36, 10:50] = True
@@ -163,12 +163,12 @@ def test_specks_are_no_damage():
     assert not mask_from_logits(levels, HysteresisThreshold(min_share=0.5)).any()
     levels[32, 20] = 2 * LEVELS
     together = mask_from_logits(levels, HysteresisThreshold(high=2.0))
-    assert np.array_equal(together, cleaned), "one sure pixel speaks for all that hangs together with it"
+    assert np.array_equal(together, cleaned), "one certain pixel is enough for its component"
     assert np.array_equal(dilate(mask, 0), mask)
     assert dilate(mask, 2)[28:38, 10:50].all()
 
 
-def test_losses_of_masks():
+def test_mask_losses():
     mask = (torch.rand(2, 1, 16, 16) > 0.7).float()
     right, wrong = mask_loss(20 * (2 * mask - 1), mask), mask_loss(-20 * (2 * mask - 1), mask)
     assert right < 1e-3
@@ -225,51 +225,51 @@ def test_training_damage_follows_its_flags(photo, tmp_path):
         samples("dewatermark", logo=str(tmp_path / "nowhere"))
 
 
-def test_a_mask_is_completed_by_colour(photo):
-    """Half of a bar found, and too much around it: all of the bar, to the pixel, whether its edges are hard or soft."""
+def test_mask_is_completed_by_colour(photo):
+    """From half of a bar and pixels around it to exactly the bar, with hard or soft edges."""
     image, bar = photo[:120, :160].copy(), np.zeros((120, 160), bool)
     bar[50:56] = True
     image[bar] = (200, 30, 90)
     found = np.zeros_like(bar)
     found[48:57, 20:110] = True
-    never = np.zeros_like(found)
-    assert np.array_equal(completed(image, found, never), bar)
+    excluded = np.zeros_like(found)
+    assert np.array_equal(complete_shapes(image, found, excluded), bar)
     assert has_solid_colour(image, found)
-    assert not has_solid_colour(photo[:120, :160], found), "no colour in common: nothing to go by"
+    assert not has_solid_colour(photo[:120, :160], found), "a photograph has no solid colour"
     soft = image.copy()
     soft[49] = (soft[49] / 2 + np.array([100, 15, 45])).astype(np.uint8)
-    assert completed(soft, found, never)[49:56].all()
+    assert complete_shapes(soft, found, excluded)[49:56].all()
 
 
-def test_a_stroke_goes_on_where_it_was_lost(photo):
-    """After JPEG, a third of a stroke found: all of it. A wall of its colour, or what has no edge, is no stroke."""
+def test_strokes_are_extended(photo):
+    """After JPEG, from a third of a stroke to all of it; a thick area or one with soft contours is not added."""
     image, stroke = photo[:200, :300].copy(), np.zeros((200, 300), bool)
     stroke[90:101, 20:280] = True
     image[stroke] = (30, 200, 60)
     found = stroke & (np.arange(300) < 100)
-    told = continued(compressed(image), found, sure=found)
-    assert told[stroke].mean() > 0.9
-    assert told[~dilate(stroke, 2)].mean() < 0.002
-    assert np.array_equal(continued(compressed(photo[:200, :300]), found, sure=found), found), "nothing goes on here"
+    extended = extend_strokes(compressed(image), found, certain=found)
+    assert extended[stroke].mean() > 0.9
+    assert extended[~dilate(stroke, 2)].mean() < 0.002
+    assert np.array_equal(extend_strokes(compressed(photo[:200, :300]), found, certain=found), found), "no stroke"
     wall, fading = image.copy(), image.copy()
     wall[95:140, 200:280] = (30, 200, 60)
-    assert np.array_equal(continued(compressed(wall), found, sure=found), found)
+    assert np.array_equal(extend_strokes(compressed(wall), found, certain=found), found)
     fading[70:121, 80:280] = (30, 200, 60)
     steps = np.abs(np.arange(70, 121) - 95)[:, None, None]
     fading[70:121, 80:280] += (steps * np.array([4, 0, 4])).astype(np.uint8)
-    assert np.array_equal(continued(compressed(fading), found, sure=found), found)
+    assert np.array_equal(extend_strokes(compressed(fading), found, certain=found), found)
 
 
-def test_what_looks_like_damage_in_spots_is_none(photo):
-    """What the finder is sure of in one place only is of the picture, unless a part beside it is damage all over."""
+def test_isolated_high_logits_are_ignored(photo):
+    """A component with high logits in one spot only is left, unless another one is damage all over."""
     levels = np.full((120, 160), -8 * LEVELS, np.int8)
     levels[20:40, 20:80] = -2 * LEVELS
     levels[25:29, 30:34] = 7 * LEVELS
     image = compressed(photo[:120, :160])
-    assert inpaint._found(Picture.of(image), levels, aggressive=False) is None
-    assert inpaint._found(Picture.of(image), levels, aggressive=True).any()
+    assert inpaint._detect_mask(Picture.of(image), levels, aggressive=False) is None
+    assert inpaint._detect_mask(Picture.of(image), levels, aggressive=True).any()
     levels[80:90] = 6 * LEVELS
-    found = inpaint._found(Picture.of(image), levels, aggressive=False)
+    found = inpaint._detect_mask(Picture.of(image), levels, aggressive=False)
     assert found[80:90].all()
     assert found[20:40, 20:80].all()
     assert not found[:15].any()
@@ -280,29 +280,29 @@ def compressed(image: np.ndarray) -> np.ndarray:
     return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1], cv2.IMREAD_COLOR)
 
 
-def test_what_is_behind_a_bar_of_its_colour_is_no_bar(photo):
-    """A white bar before a white sky: the sky is not taken for the bar."""
+def test_background_of_equal_colour_is_kept(photo):
+    """A white bar in front of a white sky."""
     image = photo[:120, :160].copy()
     image[:60] = 255
     image[:, 70:76] = 255
     found = np.zeros(image.shape[:2], bool)
     found[:, 70:76] = True
-    assert np.array_equal(completed(image, found, np.zeros_like(found)), found)
+    assert np.array_equal(complete_shapes(image, found, np.zeros_like(found)), found)
 
 
-def test_what_touches_a_bar_in_its_colour_is_no_bar():
-    """A white digit under a white bar: all of one colour, and the finder is certain of what is the digit."""
+def test_excluded_pixels_of_equal_colour_are_kept():
+    """A white digit under a white bar, where the network is certain of the digit."""
     image, bar = np.zeros((28, 28, 3), np.uint8), np.zeros((28, 28), bool)
     image[4:24, 12:15] = 255
     bar[10:12] = True
     image[bar] = 255
-    assert not np.array_equal(completed(image, bar, np.zeros_like(bar)), bar)
-    assert np.array_equal(completed(image, bar, ~bar), bar)
+    assert not np.array_equal(complete_shapes(image, bar, np.zeros_like(bar)), bar)
+    assert np.array_equal(complete_shapes(image, bar, ~bar), bar)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_plain_borders_are_no_damage(photo, dtype):
-    """All around, above and below, or left and right, also after JPEG; a bar along one side alone may be damage."""
+def test_plain_borders(photo, dtype):
+    """All around, at two opposite sides, also after JPEG; a bar along a single side may be damage."""
     for widths, level in (((20, 20), (12, 9)), 255), (((15, 30), (0, 0)), 0), (((0, 0), (8, 8)), 130):
         bordered = np.pad(photo, (*widths, (0, 0)), constant_values=level)
         packed = cv2.imdecode(cv2.imencode(".jpg", bordered, [cv2.IMWRITE_JPEG_QUALITY, 92])[1], cv2.IMREAD_COLOR)

@@ -1,4 +1,4 @@
-"""The user's own logos: read from a folder, cut, bounded, and laid over pictures in their own colours."""
+"""Logos: reading from a folder, cropping, size limit, blending in their own colours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from restore.corruptions.base import Corrupted
-from restore.corruptions.drawing.logos import SIDE, Logos
+from restore.corruptions.drawing.logos import MAX_SIDE, Logos
 from restore.corruptions.drawing.marks import Ink, LogoMark
 from restore.corruptions.watermark_overlay import Layer, WatermarkOverlay, WatermarkOverlayParams
 from restore.errors import ImageError, UsageError
@@ -42,7 +42,7 @@ def test_logos_keep_their_colours(index, colour, size, angle):
     assert done.mask.sum() == pytest.approx(np.pi / 4 * size**2, rel=0.1), "the disc, and not its square"
 
 
-def test_alpha_of_logos_weakens_them():
+def test_alpha_scales_opacity():
     half = Logos.of([("half.png", Image(logo().pixels, np.full((64, 64), 128, np.uint8)))])
     done = apply_logo(half, 0, 50)
     assert done.opacity[60, 80] == pytest.approx(0.4 * 128 / 255, abs=1e-6)
@@ -58,34 +58,34 @@ def test_logos_from_a_folder(tmp_path):
     assert logos == Logos.read(tmp_path, find_images, read_image) == pickle.loads(pickle.dumps(logos))
     assert hash(logos) == hash(pickle.loads(pickle.dumps(logos)))
     disc, tall = logos.logos
-    # The transparent border is gone, and the longer side bounded.
+    # Cropped to the visible part, and the longer side limited.
     assert (disc.width, disc.height) == (DISC.any(0).sum(), DISC.any(1).sum())
-    assert (tall.width, tall.height) == (round(SIDE / 3), SIDE)
-    assert tall.drawn(100).shape == (100, 33, 4)
-    assert tall.drawn(100) == pytest.approx(np.broadcast_to([117 / 255] * 3 + [1], (100, 33, 4)), abs=1e-3)
+    assert (tall.width, tall.height) == (round(MAX_SIDE / 3), MAX_SIDE)
+    assert tall.render(100).shape == (100, 33, 4)
+    assert tall.render(100) == pytest.approx(np.broadcast_to([117 / 255] * 3 + [1], (100, 33, 4)), abs=1e-3)
 
 
-def test_folders_that_hold_no_logos(tmp_path):
+def test_folders_without_logos(tmp_path):
     def read(folder):
         return Logos.read(folder, find_images, read_image)
 
     with pytest.raises(UsageError, match=r"nowhere: does not exist; name a folder"):
         read(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match=r"holds no logos; put PNG files"):
+    with pytest.raises(UsageError, match=r"no images in this folder; put logos there"):
         read(tmp_path)
     write_image(Image(np.zeros((8, 8, 3), np.uint8)), tmp_path / "logo.png")
-    with pytest.raises(UsageError, match=r"logo\.png: has no alpha channel.*save it with transparency"):
+    with pytest.raises(UsageError, match=r"logo\.png: has no alpha channel; save the logo with a transparent"):
         read(tmp_path)
     with pytest.raises(UsageError, match=r"is not a folder"):
         read(tmp_path / "logo.png")
     write_image(logo(alpha=np.zeros((8, 8))), tmp_path / "logo.png", overwrite=True)
-    with pytest.raises(UsageError, match=r"logo\.png: is transparent everywhere"):
+    with pytest.raises(UsageError, match=r"logo\.png: is completely transparent"):
         read(tmp_path)
     (tmp_path / "logo.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"logo\.png"):
         read(tmp_path)
 
 
-def test_parameters_with_logos_need_them():
+def test_parameters_with_logos_need_logos():
     with pytest.raises(UsageError, match="use logos"):
         apply_logo(None, 0, 20)

@@ -1,4 +1,4 @@
-"""What training minimises: each distance against what it says it is."""
+"""Pixel losses."""
 
 import math
 
@@ -8,22 +8,22 @@ import torch
 from restore.tasks.losses import PIXEL_LOSSES
 
 
-@pytest.mark.parametrize("distance", PIXEL_LOSSES.values(), ids=PIXEL_LOSSES)
-def test_pull_towards_the_clean_picture(distance):
-    """A value for each value, least where nothing is wrong; a step against the gradient lessens it."""
+@pytest.mark.parametrize("pixel_loss", PIXEL_LOSSES.values(), ids=PIXEL_LOSSES)
+def test_gradient_points_to_the_clean_planes(pixel_loss):
+    """Element-wise, minimal for equal planes, and a step against the gradient decreases it."""
     clean = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     restored = (clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))).requires_grad_()
-    values = distance(restored, clean)
+    values = pixel_loss(restored, clean)
     assert values.shape == clean.shape
     values.mean().backward()
     assert restored.grad is not None
     nearer = restored.detach() - 1e-3 * restored.grad.sign()
-    assert distance(nearer, clean).mean() < values.mean()
-    assert distance(clean, clean).mean() < distance(nearer, clean).mean()
+    assert pixel_loss(nearer, clean).mean() < values.mean()
+    assert pixel_loss(clean, clean).mean() < pixel_loss(nearer, clean).mean()
 
 
-def test_psnr_counts_patches_alike():
-    """Half of the error is worth 20 log10(2) dB, on a patch that came back well as on one that did not."""
+def test_psnr_weights_patches_equally():
+    """Halving the error decreases the loss equally for a good and a bad patch."""
     clean = torch.zeros(2, 3, 8, 8)
     error = torch.ones_like(clean) * torch.tensor([0.05, 0.4]).view(2, 1, 1, 1)
     gains = []

@@ -1,4 +1,4 @@
-"""The two-branch networks: shapes of every stage, and a true radius."""
+"""The two-branch networks: shapes of every stage, receptive field, inversion of blends."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_shapes(arch, stage, height, width):
 
 
 @pytest.mark.parametrize(("arch", "stage"), [key for key in SHAPES if key[1] != TRAIN])
-def test_radius_is_true(arch, stage):
-    """A changed pixel changes nothing farther away than `radius`, and something."""
+def test_receptive_field(arch, stage):
+    """A changed pixel changes the output, but nowhere farther away than `radius`."""
     torch.manual_seed(1)
     network = build(arch, CONFIG).double().eval()
     for module in network.modules():
@@ -53,21 +53,21 @@ def test_radius_is_true(arch, stage):
 
 
 @pytest.mark.parametrize("arch", ["hole-autoencoder", "overlay-autoencoder"])
-def test_training_sees_what_use_sees(arch):
-    """TRAIN is FIND and "" side by side; what is not painted there keeps what painting starts from."""
+def test_train_stage_matches_the_other_stages(arch):
+    """TRAIN concatenates FIND and ""; samples that are not reconstructed pass unchanged."""
     network, inputs = build(arch, CONFIG), [SHAPES[arch, stage][0] for stage in (FIND, "")]
-    looked_at, given = (torch.rand(5, count, 16, 16) for count in inputs)
+    finder_input, painter_input = (torch.rand(5, count, 16, 16) for count in inputs)
     with torch.inference_mode():
-        together = network(torch.cat([looked_at, given], dim=1), stage=TRAIN)
-        found, painted = network(looked_at, stage=FIND), network(given)
+        together = network(torch.cat([finder_input, painter_input], dim=1), stage=TRAIN)
+        found, reconstructed = network(finder_input, stage=FIND), network(painter_input)
     torch.testing.assert_close(together[:, :1], found)
-    count = -(-5 // network.PAINTED)
-    torch.testing.assert_close(together[:count, 1:4], painted[:count])
-    torch.testing.assert_close(together[count:, 1:4], given[count:, :3])
+    count = -(-5 // network.RECONSTRUCTION_INTERVAL)
+    torch.testing.assert_close(together[:count, 1:4], reconstructed[:count])
+    torch.testing.assert_close(together[count:, 1:4], painter_input[count:, :3])
 
 
-def test_a_blend_is_undone_as_far_as_a_pixel_is_covered():
-    """With nothing to add and full coverage the blend is gone; told nothing of it, the picture stays."""
+def test_blend_is_inverted_by_coverage():
+    """With a zero residual and full coverage the blend is inverted; with unknown opacity the picture stays."""
     network = build("overlay-autoencoder", CONFIG)
     head = network.painter.heads["1"]
     nn.init.zeros_(head.weight)
@@ -78,7 +78,7 @@ def test_a_blend_is_undone_as_far_as_a_pixel_is_covered():
     clean, colour, opacity = torch.rand(2, 3, 9, 7), torch.rand(2, 3, 1, 1), torch.tensor(0.6).expand(2, 1, 9, 7)
     picture = clean * (1 - opacity) + colour * opacity
     with torch.inference_mode():
-        told = network(torch.cat([clean, picture, opacity], dim=1))
-        untold = network(torch.cat([picture, picture, torch.ones_like(opacity)], dim=1))
-    torch.testing.assert_close(told, clean, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(untold, picture, atol=1e-5, rtol=1e-4)
+        inverted = network(torch.cat([clean, picture, opacity], dim=1))
+        unchanged = network(torch.cat([picture, picture, torch.ones_like(opacity)], dim=1))
+    torch.testing.assert_close(inverted, clean, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(unchanged, picture, atol=1e-5, rtol=1e-4)

@@ -64,7 +64,7 @@ def find(image: Image, mask: np.ndarray | None) -> np.ndarray:
     if found.shape != image.pixels.shape[:2]:
         raise UsageError(f"a mask of {found.shape[::-1]} does not fit")
     if found.all():
-        raise UsageError("the mask covers the whole picture: nothing is left to fill it from")
+        raise UsageError("the mask covers the whole picture, which leaves nothing to fill it from")
     return found
 
 
@@ -216,7 +216,7 @@ def test_what_is_wrong_with_a_mask_fails_its_picture_alone(inpaint, capsys):
     for name, says in {
         "twice": "twice.jpg and twice.png in masks may both be its mask",
         "small": "does not fit",
-        "whole": "covers the whole picture: nothing is left to fill it from",
+        "whole": "covers the whole picture, which leaves nothing to fill it from",
         "broken": "masks/broken.png: ",
         "missing": "has no mask: none is called 'missing' in masks",
     }.items():
@@ -298,7 +298,7 @@ def test_a_dry_run_writes_nothing_but_masks(inpaint, capsys):
     assert files_in(".") == before
     assert "in/a.png: 2.7 % of it would be restored" in err.splitlines()
     assert "in/clean.png: nothing found" in err.splitlines()
-    assert "6 looked at, 0 skipped, 1 failed in" in err
+    assert "6 examined, 0 skipped, 1 failed in" in err
     inpaint("in", "-r", "--dry-run", "--save-mask", "found", "--json", code=1)
     lines = told(capsys)
     assert lines["in/a.png"]["mask_share"] == round(60 / 2240, 6)
@@ -461,7 +461,7 @@ def test_the_tasks_themselves(task, here, tiny, photo, capsys):
     assert {name for name, line in lines.items() if line["error"]} == failing
     assert "a mask of 56x40 does not fit a picture of 120x96" in lines["in/small.png"]["error"]
     if task == "inpaint":
-        assert "covers the whole picture: nothing is left to fill it from" in lines["in/whole.png"]["error"]
+        assert "covers the whole picture, which leaves nothing to fill it from" in lines["in/whole.png"]["error"]
     assert Path("out/a.png").read_bytes() == data
     assert np.array_equal(read_mask(Path("saved/b.png")), mask)
     painted = read_image(Path("out/b.png")).pixels

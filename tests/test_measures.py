@@ -13,13 +13,13 @@ import torch
 
 from restore.corruptions.base import Corrupted
 from restore.evaluation.evaluate import Model, all_methods
-from restore.evaluation.protocols import leading, measure, protocol
-from restore.evaluation.trials import COVERED, Entry, Method, Prediction, Trial, trials
+from restore.evaluation.protocols import measure, primary_measure, protocol
+from restore.evaluation.trials import MIN_OPACITY, Entry, Method, Prediction, Trial, trials
 from restore.images import read_image
 from restore.metrics import psnr
 from restore.pixels import to_dtype, to_float
 from restore.tasks import TASKS
-from restore.tasks.base import Analysis, Case, Head, TrainingPair, load_task
+from restore.tasks.base import Analysis, Case, Head, Picture, TrainingPair, load_task
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Stamp:
 
 
 class StampHead(Head):
-    """Takes a quarter of what it sees for a mark, unless it is told better; paints that gray."""
+    """Detects a mark in the top quarter, unless a mask is given; makes its pixels gray."""
 
     colours = True
 
-    def analyse(self, image: np.ndarray, options: Any, look: Any, mask: np.ndarray | None = None) -> Analysis:
-        found = np.zeros(image.shape[:2], bool)
-        found[: len(image) // 4] = True
-        return Analysis(found if mask is None else mask)
+    def analyse(self, picture: Picture, options: Any, predict: Any, mask: np.ndarray | None = None) -> Analysis:
+        detected = np.zeros(picture.size, bool)
+        detected[: len(detected) // 4] = True
+        return Analysis(detected if mask is None else mask)
 
-    def finish(self, output: Any, pixels: np.ndarray, context: Any, window: Any) -> np.ndarray:
-        return np.full_like(pixels, 0.5)
+    def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: Any) -> torch.Tensor:
+        return torch.full_like(planes, 0.5)
 
 
 def stamped(clean: np.ndarray, **case: bool) -> Trial:
@@ -64,13 +64,13 @@ def clean(clean_folder: Path) -> np.ndarray:
     return read_image(clean_folder / "cat.png").pixels
 
 
-def test_measures_follow_what_the_damage_carries(clean: np.ndarray, clean_folder: Path) -> None:
+def test_measures_depend_on_the_damage(clean: np.ndarray, clean_folder: Path) -> None:
     trial = stamped(clean)
 
     def perfect(given: Trial) -> Prediction:
         return Prediction(clean, np.arange(72)[:, None].repeat(72, axis=1) < 18)
 
-    def shy(given: Trial) -> Prediction:  # mends, and darkens one pixel that was whole
+    def shy(given: Trial) -> Prediction:  # restores the mark, and changes one pixel outside
         restored = clean.copy()
         restored[-1, -1] = 0
         return Prediction(restored)
@@ -98,49 +98,49 @@ def test_measures_follow_what_the_damage_carries(clean: np.ndarray, clean_folder
     assert set(measure(plain, Method("x", "input", "", perfect), perfect(plain))) == {"psnr", "ssim", "ciede2000"}
 
 
-def test_gain_is_measured_where_a_mark_shows(clean: np.ndarray) -> None:
-    """A mark too faint to see is none, and the mask of a file stands in where there is no opacity."""
+def test_gain_of_visible_marks(clean: np.ndarray) -> None:
+    """Marks of low opacity do not count; without an opacity the mask does."""
     trial = stamped(clean)
     opacity = trial.damage.opacity
     assert opacity is not None
-    opacity[18:36] = COVERED / 2
-    mended = trial.damage.image.copy()
-    mended[:18] = clean[:18]
-    method = Method("x", "baseline", "", lambda given: Prediction(mended))
-    assert measure(trial, method, Prediction(mended))["gain"] == math.inf
+    opacity[18:36] = MIN_OPACITY / 2
+    restored = trial.damage.image.copy()
+    restored[:18] = clean[:18]
+    method = Method("x", "baseline", "", lambda given: Prediction(restored))
+    assert measure(trial, method, Prediction(restored))["gain"] == math.inf
     from_file = replace(trial, damage=replace(trial.damage, opacity=None, colour=None))
-    assert measure(from_file, method, Prediction(mended))["gain"] == pytest.approx(10 * math.log10(2), abs=1.5)
+    assert measure(from_file, method, Prediction(restored))["gain"] == pytest.approx(10 * math.log10(2), abs=1.5)
 
 
-def test_a_gray_picture_has_no_correlation(clean: np.ndarray) -> None:
-    """Rounding leaves a trace of colour in CIELAB's ab of gray; it means nothing."""
+def test_gray_pictures_have_no_correlation(clean: np.ndarray) -> None:
+    """Rounding leaves a small standard deviation of ab in gray pictures."""
     gray = Prediction(clean[..., :1])
     trial = stamped(clean)
     assert math.isnan(measure(trial, Method("gray", "input", "", lambda given: gray), gray)["ab_correlation"])
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_what_the_task_goes_by_is_what_its_case_says(inside: bool, clean: np.ndarray) -> None:
+def test_primary_measure_equals_the_score_of_the_case(inside: bool, clean: np.ndarray) -> None:
     trial = stamped(clean, inside=inside)
-    answer = Prediction(trial.damage.image)
-    scores = measure(trial, Method("x", "input", "", lambda given: answer), answer)
-    assert scores[leading(trial)] == trial.case.value(trial.damage.image, clean, trial.damage)
+    prediction = Prediction(trial.damage.image)
+    scores = measure(trial, Method("x", "input", "", lambda given: prediction), prediction)
+    assert scores[primary_measure(trial)] == trial.case.value(trial.damage.image, clean, trial.damage)
     assert scores["psnr_inside"] == pytest.approx(scores["psnr"] - 10 * math.log10(2))
-    assert ("goes by PSNR inside the mask" in protocol(trial)) == inside
+    assert ("ranked by PSNR inside the mask" in protocol(trial)) == inside
 
 
-def test_a_model_says_what_it_found_and_is_told_what_the_case_gives(clean: np.ndarray, denoiser: Path) -> None:
-    """IoU is that of the mask it restored by; where the mask is given there is nothing to find."""
+def test_detected_and_given_masks(clean: np.ndarray, denoiser: Path) -> None:
+    """IoU is that of the detected mask; it is not measured where the mask is given."""
     model = Model(denoiser, load_task("denoise"), torch.device("cpu"), torch.float32)
     (method,) = (one for one in all_methods([model], []) if one.kind == "model")
     blind = stamped(clean)
-    answer = method.restore(blind)
-    assert np.array_equal((answer.pixels != blind.damage.image).any(axis=(1, 2)), np.arange(72) < 18)
-    scores = measure(blind, method, answer)
+    prediction = method.restore(blind)
+    assert np.array_equal((prediction.pixels != blind.damage.image).any(axis=(1, 2)), np.arange(72) < 18)
+    scores = measure(blind, method, prediction)
     assert scores["mask_iou"] == 0.5
     assert scores["identical"] == 0
     given = replace(blind, case=replace(blind.case, label="given", given=True))
-    answer = method.restore(given)
-    assert np.array_equal((answer.pixels != blind.damage.image).any(axis=(1, 2)), np.arange(72) < 36)
-    assert not {"mask_iou", "identical", "harm"} & set(measure(given, method, answer))
+    prediction = method.restore(given)
+    assert np.array_equal((prediction.pixels != blind.damage.image).any(axis=(1, 2)), np.arange(72) < 36)
+    assert not {"mask_iou", "identical", "harm"} & set(measure(given, method, prediction))
     assert "the true mask given" in protocol(given)

@@ -1,4 +1,4 @@
-"""Bars and other things that hide parts of a picture, and the letters they write."""
+"""Opaque bars, strokes, rectangles and text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def noise(height: int, width: int, count: int, dtype: str, seed: int) -> np.ndar
 
 @given(height=sizes, width=sizes, count=channels, dtype=dtypes, seed=seeds, patch=st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_what_is_hidden_and_what_is_not(height, width, count, dtype, seed, patch):
+def test_mask_is_exact(height, width, count, dtype, seed, patch):
     """Equal parameters, equal bytes, also through pickle; the mask is what may have changed, and nothing else has."""
     image = noise(height, width, count, dtype, seed)
     before = image.copy()
@@ -59,7 +59,7 @@ def test_what_is_hidden_and_what_is_not(height, width, count, dtype, seed, patch
 
 @given(height=st.integers(4, 200), width=st.integers(4, 200), count=channels, dtype=dtypes, seed=seeds)
 @settings(max_examples=60, deadline=None)
-def test_the_bar_of_the_lectures(height, width, count, dtype, seed):
+def test_lecture_bar(height, width, count, dtype, seed):
     """Two whole rows or two whole columns next to each other, white, and nothing else."""
     image = noise(height, width, count, dtype, seed)
     operator = OcclusionBars(bars="lecture")
@@ -72,8 +72,8 @@ def test_the_bar_of_the_lectures(height, width, count, dtype, seed):
     assert np.array_equal(found.image[~found.mask], image[~found.mask])
 
 
-def test_the_bar_of_the_lectures_is_anywhere():
-    """On 28x28, every one of the 27 rows and 27 columns where it fits comes up, and as often as the others."""
+def test_lecture_bar_positions_are_uniform():
+    """On 28x28 each of the 27 rows and 27 columns where it fits is equally likely."""
     rng, operator, seen = np.random.default_rng(0), OcclusionBars(bars="lecture"), Counter()
     for _ in range(5400):
         mask = operator.apply(np.zeros((28, 28, 1), np.float32), operator.sample((28, 28, 1), rng)).mask
@@ -84,7 +84,7 @@ def test_the_bar_of_the_lectures_is_anywhere():
 
 
 @pytest.mark.parametrize("shape", [(300, 451, 3), (28, 28, 1), (1, 1, 3), (64, 2000, 3)])
-def test_bars_are_as_thick_as_promised(shape):
+def test_bar_thickness(shape):
     """1 pixel to 4 % of the short side; two are always possible; whole pixels where edges are exact."""
     rng, seen = np.random.default_rng(3), set()
     most = max(2.0, 0.04 * min(shape[:2]))
@@ -107,7 +107,7 @@ def test_bars_are_as_thick_as_promised(shape):
 @pytest.mark.parametrize("angle", [0, 17, 45, 90, 135])
 @pytest.mark.parametrize("thickness", [1.0, 2.5, 8.0])
 @pytest.mark.parametrize("rounded", [False, True])
-def test_slanted_lines_cover_the_area_they_should(angle, thickness, rounded):
+def test_area_of_slanted_lines(angle, thickness, rounded):
     """The coverage adds up to length x thickness at every angle, within a quarter pixel of thickness."""
     run, rise = 80 * np.cos(np.deg2rad(angle)), 80 * np.sin(np.deg2rad(angle))
     middle = 100.3  # no pixel is covered by just a half
@@ -123,7 +123,7 @@ def test_slanted_lines_cover_the_area_they_should(angle, thickness, rounded):
     assert max(np.ptp(rows), np.ptp(columns)) >= 2 * max(abs(run), abs(rise)) - 3, "the line is not broken off"
 
 
-def test_exact_rectangles_are_exact_and_frames_are_hollow():
+def test_rectangles_and_frames():
     image = np.full((20, 30, 3), 100, np.uint8)
     boxes = (Rectangle((3, 4, 10, 9), 0, BLACK), Rectangle((12, 2, 28, 18), 2, Colour((1, 2, 3))))
     found = OcclusionBars().apply(image, OcclusionBarsParams(("rectangles",), boxes, False))
@@ -145,7 +145,7 @@ def test_soft_edges_blend_in_proportion():
     assert found.mask[:, 0].tolist() == [False, False, True, True, True, False, False, False]
 
 
-def test_a_colour_near_the_picture(photo):
+def test_relative_colour(photo):
     shape = Rectangle((0, 0, 9, 9), 0, Colour((5, -5, 0), (0.5, 0.25)))
     found = OcclusionBars().apply(photo, OcclusionBarsParams(("rectangles",), (shape,), False))
     height, width = photo.shape[:2]
@@ -154,7 +154,7 @@ def test_a_colour_near_the_picture(photo):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_each_family_hides_something_but_never_most(family, photo):
+def test_hidden_share_of_each_family(family, photo):
     rng, lost = np.random.default_rng(11), []
     for short_side in (None, (300, 1200)):
         for _ in range(40):
@@ -165,7 +165,7 @@ def test_each_family_hides_something_but_never_most(family, photo):
     assert np.median(lost) > 0.01 and np.mean(np.array(lost) > 0) > 0.9
 
 
-def test_the_mixture_of_a_training_set():
+def test_family_frequencies():
     """All families, one or two in a sample; white and black a third each, half of the edges exact."""
     rng = np.random.default_rng(5)
     samples = [OcclusionBars().sample((256, 256, 3), rng) for _ in range(1500)]
@@ -182,7 +182,7 @@ def test_the_mixture_of_a_training_set():
     assert any(found.at is not None for found in single)
 
 
-def test_too_many_shapes_are_dropped_from_the_end():
+def test_shapes_over_the_limit_are_dropped():
     image = np.zeros((10, 10, 1), np.uint8)
     shapes = (Rectangle((0, 0, 10, 2), 0, WHITE), Rectangle((0, 0, 10, 9), 0, WHITE))
     found = OcclusionBars().apply(image, OcclusionBarsParams(("rectangles",), shapes, False))
@@ -200,7 +200,7 @@ def test_large_pictures_are_drawn_in_bands_without_seams():
 
 
 @pytest.mark.parametrize("font", FONTS)
-def test_letters_are_as_high_as_asked_and_heavier_when_bold(font):
+def test_letter_size_and_weight(font):
     for size in (5, 9, 20, 21, 60):
         ink = draw_text("HEH", font, size)
         assert ink.dtype == np.uint8 and abs(ink.shape[0] - size) <= 2
@@ -213,8 +213,8 @@ def test_letters_are_as_high_as_asked_and_heavier_when_bold(font):
         assert draw_text("Sample", font, 40, 900).mean() > 1.1 * draw_text("Sample", font, 40, 400).mean()
 
 
-def test_no_string_has_a_letter_that_its_font_lacks():
-    """A missing letter would look like every other missing letter, such as one of the private use area."""
+def test_fonts_have_all_letters():
+    """A missing glyph is drawn as the same box as any other, such as one of the private use area."""
     rng, missing, seen = np.random.default_rng(2), {}, set()
     letters = {(font, letter) for font, text in (random_text(rng) for _ in range(3000)) for letter in text}
     for font, letter in sorted(letters):
@@ -260,6 +260,6 @@ def test_text_beyond_the_border():
         lambda: draw_text("a", "sans", 0),
     ],
 )
-def test_settings_that_make_no_sense(make):
+def test_invalid_settings(make):
     with pytest.raises(UsageError):
         make()

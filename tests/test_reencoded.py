@@ -1,4 +1,4 @@
-"""Pictures made smaller and compressed after the damage."""
+"""Resizing and JPEG compression after the damage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from restore.pixels import to_float, white
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=100, deadline=None)
-def test_encoded_again(height, width, count, dtype, seed):
+def test_shapes_and_reproducibility(height, width, count, dtype, seed):
     """Sizes and dtypes agree, floats stay within [0, 1], and equal parameters give equal bytes."""
     values = np.random.default_rng(seed).random((height, width, count))
     image = (values * white(np.dtype(dtype))).astype(dtype)
@@ -48,8 +48,8 @@ def test_encoded_again(height, width, count, dtype, seed):
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_encoding_again_keeps_the_picture_and_its_place(count, dtype, photo):
-    """Without a damage to speak of, the result and its target are one picture: nothing moved, no colours swapped."""
+def test_reencoding_keeps_content_and_alignment(count, dtype, photo):
+    """Without damage the result is close to its target: no shift, no swapped channels."""
     image = (to_float(photo[:256, :256, :count]) * white(dtype)).astype(dtype)
     operator, rng = Reencoded(GaussianNoise((0, 0), clip=1.0), share=1.0), np.random.default_rng(0)
     for _ in range(30):
@@ -61,7 +61,7 @@ def test_encoding_again_keeps_the_picture_and_its_place(count, dtype, photo):
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_the_mask_shrinks_with_the_picture(interpolation, photo):
+def test_mask_is_resized_with_the_image(interpolation, photo):
     """Outside the mask of the smaller picture nearly nothing has changed; the mask has the area it should."""
     operator = Reencoded(OcclusionBars(("rectangles",)))
     box = Rectangle((100, 60, 180, 140), 0, WHITE)
@@ -74,7 +74,7 @@ def test_the_mask_shrinks_with_the_picture(interpolation, photo):
     assert off[found.mask].mean() > 0.2
 
 
-def test_the_share_is_honoured():
+def test_share():
     rng = np.random.default_rng(6)
     operator = Reencoded(OcclusionBars(), share=0.4)
     samples = [operator.sample((64, 64, 3), rng) for _ in range(2000)]
@@ -88,7 +88,7 @@ def test_the_share_is_honoured():
     assert min(qualities) == 70 and max(qualities) == 95
 
 
-def test_without_a_share_it_is_the_damage_itself(photo):
+def test_share_of_zero_is_the_inner_corruption(photo):
     operator = Reencoded(OcclusionBars(), share=0.0)
     params = operator.sample(photo.shape, np.random.default_rng(1))
     alone = OcclusionBars().apply(photo, params.inner)
@@ -119,6 +119,6 @@ def test_chroma_subsampling_blurs_colour_only():
         lambda: Reencoded(OcclusionBars(), quality=(95, 70)),
     ],
 )
-def test_settings_that_make_no_sense(make):
+def test_invalid_settings(make):
     with pytest.raises(UsageError):
         make()

@@ -42,7 +42,7 @@ def gradients(height: int, width: int, sigma: float) -> np.ndarray:
 
 @tasks
 @pytest.mark.parametrize("sigma", [0, 50])
-def test_no_seam_can_be_measured(task, sigma, tiny):
+def test_tiles_leave_no_seams(task, sigma, tiny):
     """A picture of gradients in tiles, with the overlap that is taken by itself, against the whole.
 
     What looks for damage is told where: a pixel at the threshold falls to either side, which is no seam.
@@ -65,7 +65,7 @@ def test_no_seam_can_be_measured(task, sigma, tiny):
         assert steps[1] <= steps[0] + 0.05
 
 
-def test_memory_grows_by_the_picture_alone(tiny):
+def test_memory_of_large_pictures(tiny):
     """From 1 to 51 megapixels with alpha: what comes in and what goes out, and not a byte a pixel beside it.
 
     The allocator keeps some megabytes more or less from one run to the next: the large picture makes half a
@@ -75,7 +75,7 @@ def test_memory_grows_by_the_picture_alone(tiny):
 import numpy as np
 import torch
 from restore.inference import restorer
-from restore.inference.benchmark import forget_peak, peak_memory
+from restore.inference.benchmark import reset_peak_memory, peak_memory
 torch.set_num_threads(1)
 restore = restorer.load("denoise", {str(tiny("denoise"))!r}, "cpu", "fp32", 256)
 part = np.random.default_rng(0).integers(0, 256, (256, 256, 4), np.uint8)
@@ -83,7 +83,7 @@ part[..., 1:3] = part[..., :1]  # gray in colour form, until the last pixel: all
 for times in (4, 4, 28):
     image = np.tile(part, (times, times, 1))
     image[-1, -1, :3] = 0, 128, 255
-    forget_peak(restore.device)
+    reset_peak_memory(restore.device)
     restore(image)
     print(peak_memory())
 """
@@ -93,7 +93,7 @@ for times in (4, 4, 28):
     assert large - small < pixels * (2 * 4 + 0.5)
 
 
-def test_alpha_is_enlarged_as_without_a_network(tiny):
+def test_alpha_is_enlarged_by_bicubic_interpolation(tiny):
     """In tiles as all at once, for arrays and for pictures of files."""
     image = np.random.default_rng(0).integers(0, 256, (301, 97, 4), np.uint8)
     expected = resize_bicubic(image[..., 3:], (903, 291))
@@ -108,7 +108,7 @@ def test_alpha_is_enlarged_as_without_a_network(tiny):
         assert np.array_equal(restorer.restore(Image(image[..., :3], image[..., 3])).image.array, restored)
 
 
-def test_gray_is_found_in_bands(photo, monkeypatch):
+def test_gray_is_detected_in_bands(photo, monkeypatch):
     monkeypatch.setattr(restorers, "BAND_PIXELS", 1000)
     gray = np.repeat(photo[..., :1], 3, axis=-1)
     assert restorers._is_gray(gray)
@@ -118,7 +118,7 @@ def test_gray_is_found_in_bands(photo, monkeypatch):
         assert not restorers._is_gray(coloured)
 
 
-def test_pictures_are_enqueued_together_and_fail_alone(tiny, photo):
+def test_errors_of_enqueued_pictures_are_separate(tiny, photo):
     """Each picture comes out as by itself; what is wrong with one is raised by its own result."""
     restorer = package.load("inpaint", str(tiny("inpaint")), device="cpu", precision="fp32")
     mask = np.zeros((80, 90), bool)
@@ -132,16 +132,16 @@ def test_pictures_are_enqueued_together_and_fail_alone(tiny, photo):
 
 
 @pytest.fixture
-def pretended(tiny, monkeypatch):
+def simulated_gpu(tiny, monkeypatch):
     """A restorer that believes in a GPU of so many pixels, the smallest tile of it `smallest`; and what it ran."""
 
     def make(pixels: int | Callable[[int], int], **options) -> tuple[Restorer, list[tuple[str, tuple[int, ...]]]]:
         """pixels: so many fit, or as many as follow from the overlap of tiles."""
-        really, seen = Engine.restore, []
+        really, calls = Engine.restore, []
 
         def on_cpu(self, pixels, context, gray, device, dtype):
             count, height, width, channels = pixels.shape
-            seen.append((device.type, (count, channels, height, width)))
+            calls.append((device.type, (count, channels, height, width)))
             if device.type == "cuda" and count * height * width > fitting:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             return really(self, pixels, context, gray, torch.device("cpu"), dtype)
@@ -150,9 +150,9 @@ def pretended(tiny, monkeypatch):
         monkeypatch.setattr(tiling, "free_memory", lambda device: 10**11)
         restorer = package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", **options)
         gpu = torch.device("cuda:0")
-        restorer.device = restorer._planner.device = restorer._planner._wanted = gpu
+        restorer.device = restorer._planner.device = restorer._planner._preferred_device = gpu
         fitting = pixels if isinstance(pixels, int) else pixels(overlap_of(restorer))
-        return restorer, seen
+        return restorer, calls
 
     return make
 
@@ -167,40 +167,40 @@ def expected(tiny, image: np.ndarray) -> np.ndarray:
     return package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", tile=4096)(image)
 
 
-def test_batches_make_the_same_picture(tiny, photo, pretended):
+def test_batches_make_the_same_picture(tiny, photo, simulated_gpu):
     image = photo[:300, :400]
     whole = expected(tiny, image)
-    restorer, seen = pretended(10**9, tile=64)
+    restorer, calls = simulated_gpu(10**9, tile=64)
     assert np.abs(restorer(image).astype(int) - whole).max() <= 1
-    assert max(shape[0] for _, shape in seen) > 4
-    assert sum(shape[0] for _, shape in seen) == 5 * 7
+    assert max(shape[0] for _, shape in calls) > 4
+    assert sum(shape[0] for _, shape in calls) == 5 * 7
 
 
-def test_out_of_memory_takes_fewer_then_smaller_tiles(tiny, photo, pretended, caplog):
+def test_out_of_memory_shrinks_batches_then_tiles(tiny, photo, simulated_gpu, caplog):
     """It goes on where it was: what is done is not done again, and the next picture does not run into it again."""
     image = np.tile(photo, (2, 1, 1))[:400, :400]
     whole = expected(tiny, image)
-    restorer, seen = pretended(lambda overlap: (200 + overlap) ** 2 - 1, tile=200)
+    restorer, calls = simulated_gpu(lambda overlap: (200 + overlap) ** 2 - 1, tile=200)
     assert np.abs(restorer(image).astype(int) - whole).max() <= 1
-    assert "cuda:0: going on with tiles of 100 pixels" in caplog.text
+    assert "cuda:0: continuing with tiles of 100 pixels" in caplog.text
     caplog.clear()
     restorer(image)
     assert not caplog.text
-    restorer, seen = pretended(lambda overlap: 2 * (100 + 2 * overlap) ** 2, tile=100)
+    restorer, calls = simulated_gpu(lambda overlap: 2 * (100 + 2 * overlap) ** 2, tile=100)
     most = 2 * (100 + 2 * overlap_of(restorer)) ** 2
     caplog.clear()
     assert np.abs(restorer(image).astype(int) - whole).max() <= 1
-    assert "cuda:0: going on with 2 tiles at a time" in caplog.text
+    assert "cuda:0: continuing with 2 tiles at a time" in caplog.text
     assert "with tiles of" not in caplog.text
-    fitting = [shape for _, shape in seen if np.prod(shape) <= shape[1] * most]
+    fitting = [shape for _, shape in calls if np.prod(shape) <= shape[1] * most]
     assert sum(shape[0] for shape in fitting) == 16
     caplog.clear()
     assert np.abs(restorer(image).astype(int) - whole).max() <= 1
     assert not caplog.text
-    assert {device for device, _ in seen} == {"cuda"}
+    assert {device for device, _ in calls} == {"cuda"}
 
 
-def test_what_is_done_is_not_done_again(tiny, photo, monkeypatch):
+def test_finished_tiles_are_not_repeated(tiny, photo, monkeypatch):
     """Memory runs short in the middle of a picture: smaller tiles for what is left of it."""
     image = np.tile(photo, (2, 1, 1))[:400, :400]
     restorer = package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", tile=100)
@@ -217,19 +217,19 @@ def test_what_is_done_is_not_done_again(tiny, photo, monkeypatch):
     assert len(calls) == 2 + 1 + (16 - 2) * 4
 
 
-def test_out_of_memory_ends_on_the_cpu(tiny, photo, pretended, caplog):
+def test_out_of_memory_falls_back_to_the_cpu(tiny, photo, simulated_gpu, caplog):
     image = photo[:200, :200]
     whole = expected(tiny, image)
-    restorer, seen = pretended(100)
+    restorer, calls = simulated_gpu(100)
     assert np.abs(restorer(image).astype(int) - whole).max() <= 1
-    assert caplog.text.count("going on with the CPU") == 1
-    assert seen[-1] == ("cpu", (1, 3, 200, 200))  # not in the small tiles that did not help
+    assert caplog.text.count("continuing on the CPU") == 1
+    assert calls[-1] == ("cpu", (1, 3, 200, 200))  # not in the small tiles that did not help
     caplog.clear()
     restorer(image)
     assert not caplog.text
 
 
-def test_nothing_fits_anywhere(tiny, photo, monkeypatch):
+def test_not_enough_memory_anywhere(tiny, photo, monkeypatch):
     restorer = package.load("denoise", str(tiny("denoise")), device="cpu")
 
     def full(network, planes, stage):
@@ -240,7 +240,7 @@ def test_nothing_fits_anywhere(tiny, photo, monkeypatch):
         restorer(photo)
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny, photo, monkeypatch):
+def test_other_errors_are_raised(tiny, photo, monkeypatch):
     restorer = package.load("denoise", str(tiny("denoise")), device="cpu")
     tried = []
 
@@ -254,10 +254,10 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny, photo, monkeypatc
     assert len(tried) == 1
 
 
-def test_only_the_tile_that_overflowed_is_computed_again(tiny, photo, pretended, monkeypatch):
+def test_only_the_tile_that_overflowed_is_computed_again(tiny, photo, simulated_gpu, monkeypatch):
     """In a batch, too: three of four stay as half precision made them."""
     image = np.ascontiguousarray(np.tile(photo, (2, 2, 1))[:512, :512])
-    restorer, _ = pretended(10**9, tile=128, overlap=0)
+    restorer, _ = simulated_gpu(10**9, tile=128, overlap=0)
     restorer._engine.dtype = torch.bfloat16
     half = restorer(image)
     run_network, batches = restorer.head.run, []
@@ -270,12 +270,12 @@ def test_only_the_tile_that_overflowed_is_computed_again(tiny, photo, pretended,
         return output
 
     monkeypatch.setattr(restorer.head, "run", overflowing)
-    mended = restorer(image)
+    repeated = restorer(image)
     assert batches == [(torch.bfloat16, 16), (torch.float32, 1)]
-    rows, columns = np.nonzero((half != mended).any(axis=-1))
+    rows, columns = np.nonzero((half != repeated).any(axis=-1))
     assert (rows.min() // 128, rows.max() // 128, columns.min() // 128, columns.max() // 128) == (1, 1, 1, 1)
     exact = package.load("denoise", str(tiny("denoise")), device="cpu", precision="fp32", tile=128, overlap=0)(image)
-    assert np.abs(mended[128:256, 128:256].astype(int) - exact[128:256, 128:256]).max() <= 1
+    assert np.abs(repeated[128:256, 128:256].astype(int) - exact[128:256, 128:256]).max() <= 1
 
 
 def test_compile(tiny, photo, monkeypatch, capsys, tmp_path):
@@ -320,7 +320,7 @@ def test_compile(tiny, photo, monkeypatch, capsys, tmp_path):
         package.load("denoise", model, device="cpu", compile=True)(image)
 
 
-def test_restoring_imports_nothing_it_does_not_need(tiny, photo, tmp_path):
+def test_restoring_imports_no_unneeded_modules(tiny, photo, tmp_path):
     """What start-up takes beyond torch: training, evaluation and compiling bring hundreds of modules."""
     import cv2
 
@@ -342,7 +342,7 @@ print(len(new), sorted(set({sorted(never)!r}) & new))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_restores_too(tiny):
+def test_forked_child_restores(tiny):
     """After the parent has computed with several threads."""
     script = f"""
 import os, numpy as np, torch

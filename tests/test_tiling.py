@@ -41,7 +41,7 @@ class Network(Architecture):
         return 100.0
 
 
-def covered(tiles: list[Tile], height: int, width: int) -> np.ndarray:
+def coverage(tiles: list[Tile], height: int, width: int) -> np.ndarray:
     """How often each pixel is kept."""
     count = np.zeros((height, width), int)
     for tile in tiles:
@@ -61,7 +61,7 @@ def covered(tiles: list[Tile], height: int, width: int) -> np.ndarray:
 )
 def test_plan(height, width, tile, overlap, stride):
     tiles = plan_tiles(height, width, tile, overlap, stride)
-    assert (covered(tiles, height, width) == 1).all()
+    assert (coverage(tiles, height, width) == 1).all()
     for one in tiles:
         outer, inner = one.outer, one.inner
         assert not any(start % stride for start in (outer.top, outer.left, inner.top, inner.left))
@@ -79,7 +79,7 @@ def test_plan(height, width, tile, overlap, stride):
 
 @settings(max_examples=50, deadline=None)
 @given(height=sizes, width=sizes, tile=st.integers(20, 320), stride=st.sampled_from((1, 8)))
-def test_pieces_are_of_one_size(height, width, tile, stride):
+def test_pieces_are_equal(height, width, tile, stride):
     """None is a sliver: with so many pieces, none could be smaller by more than what rounding takes."""
     tiles = plan_tiles(height, width, tile, 0, stride)
     heights = {one.inner.height for one in tiles}
@@ -90,14 +90,14 @@ def test_pieces_are_of_one_size(height, width, tile, stride):
 
 @settings(max_examples=50, deadline=None)
 @given(height=sizes, width=sizes, first=st.integers(8, 200), second=st.integers(8, 100), overlap=st.integers(0, 50))
-def test_tiles_cut_again(height, width, first, second, overlap):
+def test_tiles_are_subdivided(height, width, first, second, overlap):
     """As after a lack of memory: smaller tiles take the place of larger ones, pixel by pixel."""
     smaller = [
         tile
         for large in plan_tiles(height, width, first, overlap, 8)
         for tile in cut(large.inner, height, width, second, overlap, 8)
     ]
-    assert (covered(smaller, height, width) == 1).all()
+    assert (coverage(smaller, height, width) == 1).all()
     assert all(tile.outer.top % 8 == 0 and tile.inner.left % 8 == 0 for tile in smaller)
 
 
@@ -127,7 +127,7 @@ def test_batches(height, width, tile, pixels):
         assert len(group) == 1 or together <= pixels
 
 
-def test_batches_are_as_large_as_they_may_be_and_of_one_kind():
+def test_batches_are_full_and_uniform():
     tiles = [Tile(Window(0, left, 10, 10), Window(0, left, 10, 10)) for left in range(0, 70, 10)]
     assert [len(group) for group in batches(items_of(tiles), 300)] == [3, 3, 1]
     mixed = [Item(Sheet((10, 70)), tile, (number % 2,)) for number, tile in enumerate(tiles)]
@@ -167,7 +167,7 @@ def test_free_memory_decides(device, monkeypatch):
     assert len(set(sides)) == 5
 
 
-def test_a_gpu_takes_small_tiles_together(monkeypatch):
+def test_gpu_batches_small_tiles(monkeypatch):
     monkeypatch.setattr(tiling, "free_memory", lambda device: 10**10)
     largest = {}
     for device in (GPU, CPU):
@@ -177,7 +177,7 @@ def test_a_gpu_takes_small_tiles_together(monkeypatch):
     assert largest == {"cuda": 36, "cpu": 1}  # all that are not at the border
 
 
-def test_a_lack_of_memory_is_forgotten_in_time(monkeypatch):
+def test_recovery_after_out_of_memory(monkeypatch):
     """The device is tried again after a picture on the CPU, and larger tiles after many without trouble."""
     monkeypatch.setattr(tiling, "free_memory", lambda device: 10**10)
     chosen, full = planner(GPU, 256), [True]

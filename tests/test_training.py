@@ -583,7 +583,9 @@ def test_an_exact_picture_does_not_decide_which_weights_are_best(folder, tmp_pat
     seen = iter(range(1000))
     exact = 4 * 7  # pictures and cases: the first score of a network, after those of doing nothing
     monkeypatch.setattr("restore.training.settings.LEAST_BETWEEN", 4)
-    monkeypatch.setattr("restore.tasks.base.Case.value", lambda *a: np.inf if (n := next(seen)) == exact else 20.0 + n / 10)
+    monkeypatch.setattr(
+        "restore.tasks.base.Case.value", lambda *a: np.inf if (n := next(seen)) == exact else 20.0 + n / 10
+    )
     out = tmp_path / "out.safetensors"
     result = train(objective(), request(folder, out, val=[folder]), report=quietly, bar=True)
     assert weights.read_header(out).provenance["best_step"] == 12

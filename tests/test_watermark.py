@@ -1,4 +1,4 @@
-"""Watermarks: the blend is what it says, marks are of all kinds; and grayscale."""
+"""Watermarks: the blend formula, all kinds of marks; and grayscale."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from restore.corruptions.drawing.marks import (
 from restore.corruptions.grayscale import Grayscale, GrayscaleParams
 from restore.corruptions.watermark_overlay import (
     ARRANGEMENTS,
-    LONGEST,
-    VISIBLE,
+    MAX_SIDE,
+    MIN_OPACITY,
     Layer,
     WatermarkOverlay,
     WatermarkOverlayParams,
@@ -65,7 +65,7 @@ def noise(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
     short_side=st.sampled_from([None, (100, 500)]),
 )
 @settings(max_examples=150, deadline=None)
-def test_the_blend_is_what_it_says(size, channels, dtype, seed, logos, short_side):
+def test_blend_formula(size, channels, dtype, seed, logos, short_side):
     image = noise((*size, channels), dtype, seed)
     before = image.copy()
     operator = WatermarkOverlay(logos=logos, short_side=short_side)
@@ -77,12 +77,12 @@ def test_the_blend_is_what_it_says(size, channels, dtype, seed, logos, short_sid
     expected = to_float(image) * (1 - opacity) + done.colour * opacity
     rounding = 1e-6 if dtype == "float32" else 0.5 / white(dtype) + 1e-6
     assert np.abs(to_float(done.image) - expected).max() <= rounding
-    assert np.array_equal(done.mask, done.opacity > VISIBLE)
+    assert np.array_equal(done.mask, done.opacity > MIN_OPACITY)
     assert done.image[~done.mask].tobytes() == image[~done.mask].tobytes()
     assert not done.opacity[~done.mask].any() and not done.colour[~done.mask].any()
     assert done.opacity.max() <= 0.8 + 1e-6
     assert done.colour.min() >= 0 and done.colour.max() <= 1
-    # Nothing was written into the input, and parameters are the whole of the chance, wherever they were sent.
+    # The input is unchanged, and pickled parameters reproduce the result in another process.
     assert np.array_equal(image, before)
     assert operator.target(image, params) is image
     sent = pickle.loads(pickle.dumps((operator, params)))
@@ -93,7 +93,7 @@ def test_the_blend_is_what_it_says(size, channels, dtype, seed, logos, short_sid
     assert len(pickle.dumps(params)) < 4000
 
 
-def test_opacity_keeps_to_its_range_at_full_coverage():
+def test_opacity_stays_in_range():
     """Also where two marks overlap, and where the opacity changes along the picture."""
     image, operator, rng = noise((96, 96, 3), "uint8"), WatermarkOverlay((0.3, 0.6)), np.random.default_rng(0)
     pairs, highest = 0, 0.0
@@ -110,7 +110,7 @@ def test_opacity_keeps_to_its_range_at_full_coverage():
     assert WatermarkOverlay((0.5, 0.5)).sample((64, 64, 3), rng).layers[0].opacity == (0.5, 0.5)
 
 
-def test_two_marks_are_one_blend_after_the_other():
+def test_two_marks_equal_sequential_blends():
     image, operator = noise((120, 120, 3), "float32"), WatermarkOverlay()
     other = replace(LAYER, places=((0.6, 0.6),), ink=Ink((0.9, 0.1, 0.3)), opacity=(0.3, 0.6), edge=1.0, angle=10.0)
     first, second = (WatermarkOverlayParams((layer,)) for layer in (LAYER, other))
@@ -168,7 +168,7 @@ def test_frames_go_around_the_text(frame):
     assert framed[framed.shape[0] // 2, :left].max() > 200, "the frame left of the text"
 
 
-def test_accents_lie_beneath():
+def test_accents_are_drawn_beneath():
     text = TextMark("Abc", "sans", 40)
     plain = draw_mark(text)
     for accent in ACCENTS:
@@ -216,24 +216,24 @@ def test_edges_gradients_and_angles():
     assert np.corrcoef(x, y)[0, 1] < -0.99, "counterclockwise"
 
 
-def test_gray_pictures_get_the_luma_of_the_colours():
+def test_gray_images_get_the_luma_of_colours():
     done = apply_one(noise((60, 60, 1), "uint8"))
     assert done.colour[30, 30, 0] == pytest.approx(0.299 * 0.2 + 0.587 * 0.6 + 0.114)
 
 
-def test_no_mark_at_all(photo):
-    for operator in (WatermarkOverlay(none=1.0), WatermarkOverlay(none=1.0, logos=LOGOS)):
+def test_unmarked(photo):
+    for operator in (WatermarkOverlay(unmarked=1.0), WatermarkOverlay(unmarked=1.0, logos=LOGOS)):
         params = operator.sample(photo.shape, np.random.default_rng(0))
         done = operator.apply(photo, params)
         assert params == WatermarkOverlayParams(())
         assert np.array_equal(done.image, photo) and done.image is not photo
         assert not done.mask.any() and not done.opacity.any()
     rng = np.random.default_rng(1)
-    without = sum(not WatermarkOverlay(none=0.25).sample((64, 64, 3), rng).layers for _ in range(1000))
+    without = sum(not WatermarkOverlay(unmarked=0.25).sample((64, 64, 3), rng).layers for _ in range(1000))
     assert without == pytest.approx(250, abs=50)
 
 
-def test_marks_on_patches_are_as_large_as_on_the_picture():
+def test_marks_on_patches_are_scaled_to_the_image():
     def mean_size(operator, shape):
         rng = np.random.default_rng(0)
         marks = [operator.sample(shape, rng).layers[0].mark for _ in range(500)]
@@ -250,21 +250,21 @@ def test_marks_on_patches_are_as_large_as_on_the_picture():
         lambda: WatermarkOverlay((0.8, 0.2)),
         lambda: WatermarkOverlay((0.01, 0.2)),
         lambda: WatermarkOverlay((0.2, 1.1)),
-        lambda: WatermarkOverlay(none=-0.1),
+        lambda: WatermarkOverlay(unmarked=-0.1),
         lambda: WatermarkOverlay(short_side=(0, 10)),
         lambda: WatermarkOverlay(short_side=(20, 10)),
         lambda: WatermarkOverlay(logos=Logos(())),
     ],
 )
-def test_settings_that_make_no_sense(make):
+def test_invalid_settings(make):
     with pytest.raises(UsageError):
         make()
 
 
-def test_pictures_too_long_for_a_watermark():
+def test_too_large_images_are_refused():
     with pytest.raises(ImageError, match="too large"):
-        apply_one(np.zeros((1, LONGEST + 1, 3), np.uint8))
-    assert apply_one(np.zeros((2, LONGEST, 3), np.uint8), arrangement="tiled", angle=3.0).mask.any()
+        apply_one(np.zeros((1, MAX_SIDE + 1, 3), np.uint8))
+    assert apply_one(np.zeros((2, MAX_SIDE, 3), np.uint8), arrangement="tiled", angle=3.0).mask.any()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

@@ -1,1 +1,1 @@
-"""The command line: parse, call, report; nothing else."""
+"""The command line: parses, calls the library, and reports."""

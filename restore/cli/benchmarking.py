@@ -1,4 +1,4 @@
-"""`restore benchmark [TASK]`: how quick this machine is, and how much memory it takes."""
+"""`restore benchmark [TASK]`: speed and memory on this machine."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 class BenchmarkFlags:
     """Flags of `restore benchmark`."""
 
-    task: str = argument("What to restore.", "TASK", default="denoise")
-    size: str = option("1024x1024", "Size of the picture that is made up for it, in pixels.", metavar="WIDTHxHEIGHT")
-    folder: Path | None = option(None, "Take the pictures in this folder instead.", metavar="FOLDER")
+    task: str = argument("The task to measure.", "TASK", default="denoise")
+    size: str = option("1024x1024", "Size of the synthetic picture in pixels.", metavar="WIDTHxHEIGHT")
+    folder: Path | None = option(None, "Use the pictures in this folder instead.", metavar="FOLDER")
     model: str | None = option(
         None, "A shipped variant, or a weights file [default: the task's].", flags=("-m",), metavar="VARIANT|FILE"
     )
     device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
     precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
     tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
-    compile: bool = option(False, "Compile the network first (slow start).")
-    host: bool = option(False, "Measure what stays on the host alone, without the network and the device's work.")
-    repeat: int = option(5, "How often to measure; the median counts.", min=1)
+    compile: bool = option(False, "Compile the network (slow start).")
+    host: bool = option(False, "Measure the share of the host alone, without the work of the device.")
+    repeat: int = option(5, "Number of passes, of which the median is taken.", min=1)
     json: bool = option(False, "Print JSON instead of the table.")
 
 
 def add(app: typer.Typer) -> None:
-    """Adds `benchmark`."""
+    """Adds `restore benchmark` to `app`."""
     app.command("benchmark")(command(benchmark, BenchmarkFlags))
 
 
 def benchmark(flags: BenchmarkFlags) -> None:
-    """Measure speed, memory, and the share of decoding, computing and encoding, on this device."""
+    """Measure speed, memory, and the shares of decoding, computing and encoding on this device."""
     task_spec(flags.task)
     width, height = _size(flags.size)
     if flags.folder is not None and not flags.folder.is_dir():
@@ -96,13 +96,13 @@ def _host_table(record: dict[str, Any]) -> str:
             f"  driving the device {record['ms_per_megapixel']:8.2f} ms, in one thread",
             f"  decoding           {record['decode_ms_per_megapixel']:8.2f} ms, in threads beside it",
             f"  encoding           {record['encode_ms_per_megapixel']:8.2f} ms, likewise",
-            f"16 cores let through {record['megapixels_per_second_at_16_cores']:8.1f} megapixels a second",
+            f"limit with 16 cores  {record['megapixels_per_second_at_16_cores']:8.1f} megapixels a second",
         ]
     )
 
 
 def _record(flags: BenchmarkFlags, restore: Restorer, measured: Measured) -> dict[str, Any]:
-    """All figures by name; seconds are for all pictures together."""
+    """All values by name; seconds are for all pictures together."""
     import torch
 
     from restore import __version__
@@ -140,13 +140,13 @@ def _table(record: dict[str, Any]) -> str:
         f"{many}, {record['megapixels']:.2f} megapixels, median of {record['repeat']}",
     ]
     if record["unreadable"]:
-        lines.append(f"{record['unreadable']} files that cannot be read were left out")
+        lines.append(f"left out {record['unreadable']} files that cannot be read")
     lines += [f"  {phase:8} {record['seconds'][phase]:9.3f} s {share:6.1%}" for phase, share in record["share"].items()]
     speed = record["megapixels_per_second"]
     lines.append(f"speed      {speed['compute']:.2f} megapixels/s computing, {speed['all']:.2f} from file to file")
     gpu = record["peak_device_memory"]
     more = "" if gpu is None else f", and {gpu / 1e6:.0f} MB on the GPU"
-    lines.append(f"memory     {record['peak_memory'] / 1e6:.0f} MB at most, torch and all{more}")
+    lines.append(f"memory     {record['peak_memory'] / 1e6:.0f} MB at the peak, including torch{more}")
     return "\n".join(lines)
 
 
@@ -156,5 +156,5 @@ def _size(text: str) -> tuple[int, int]:
     if not (cross and width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
         raise UsageError(f"--size {text}: write WIDTHxHEIGHT, such as 1024x768")
     if not 0 < int(width) * int(height) <= 500_000_000:
-        raise UsageError(f"--size {text}: from 1 pixel to 500 megapixels")
+        raise UsageError(f"--size {text}: must be from 1 pixel to 500 megapixels")
     return int(width), int(height)

@@ -84,9 +84,12 @@ def add(app: typer.Typer) -> None:
 def _body(spec: TaskSpec) -> Any:
     def body(flags: EvaluateFlags, damage: Options, options: Options) -> None:
         from restore.evaluation.page import refuse_existing, write_text
+        from restore.images import SUFFIXES
 
         outputs = [path for path in (flags.csv, flags.report) if path is not None]
         for path in outputs:
+            if path.suffix.lower() in (*SUFFIXES, ".safetensors"):  # the folder of pictures may hold one by that name
+                raise UsageError(f"{path}: a picture or weights go by that name; end --csv in .csv, --report in .html")
             refuse_existing(path, flags.overwrite)
         if len({path.resolve() for path in outputs}) < len(outputs):
             raise UsageError(f"--csv and --report name the same file, {outputs[0]}")

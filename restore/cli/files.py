@@ -1,4 +1,4 @@
-"""Flags of every command that turns picture files into picture files, and what follows from them."""
+"""Flags shared by the commands that read and write pictures, and the plan of their jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileFlags:
-    """Flags of every command that turns picture files into picture files."""
+    """Flags shared by the commands that read and write pictures."""
 
     paths: list[str] | None = argument(
         "A file, a folder, a quoted glob, or - for stdin; then where to write.", "INPUT [OUTPUT]", default=None
@@ -30,14 +30,16 @@ class FileFlags:
     output: str | None = option(
         None, "The same as OUTPUT: a file, a folder, or - for stdout.", flags=("-o",), metavar="PATH"
     )
-    recursive: bool = option(False, "Predictor into subfolders; the tree is mirrored.", flags=("-r",))
+    recursive: bool = option(False, "Also process subfolders; the output mirrors the tree.", flags=("-r",))
     ext: str | None = option(None, "Format to write, such as png [default: the input's].", metavar="EXT")
-    suffix: str | None = option(None, "What is put into names of outputs beside their input.", metavar="TEXT")
+    suffix: str | None = option(None, "Inserted into the names of outputs beside their input.", metavar="TEXT")
     quality: int | None = option(None, "Quality of lossy formats [default: the input's].", min=1, max=100)
     strip_metadata: bool = option(False, "Leave out EXIF and XMP (the colour profile stays).")
     overwrite: bool = option(False, "Replace outputs that exist.")
-    skip_existing: bool = option(False, "Skip inputs whose output exists: goes on where a run stopped.", flags=("-k",))
-    watch: bool = option(False, "Go on with what arrives in the folder, until Ctrl-C; then 0 if all went well.")
+    skip_existing: bool = option(False, "Skip inputs whose output exists, to resume a run.", flags=("-k",))
+    watch: bool = option(
+        False, "Keep processing files that arrive in the folder, until Ctrl-C; exit code 0 if none failed."
+    )
     fail_fast: bool = option(False, "Stop at the first file that fails.")
     workers: int = option(2, "Threads that decode and encode.", flags=("-j",), min=1)
     quiet: bool = option(False, "Print failures only.", flags=("-q",))
@@ -49,15 +51,15 @@ class FileFlags:
         if self.watch and self.fail_fast:
             raise UsageError("--watch and --fail-fast contradict each other")
         if self.suffix is not None and (not self.suffix.strip(".") or {"/", os.sep, "\0"} & set(self.suffix)):
-            raise UsageError(f"--suffix '{self.suffix}': part of a file name, so with letters and without slashes")
+            raise UsageError(f"--suffix '{self.suffix}': must be part of a file name, with letters and without slashes")
 
     @property
-    def talkative(self) -> bool:
-        """Whether to tell people of what goes well."""
+    def verbose(self) -> bool:
+        """Whether to print more than failures for people."""
         return not (self.quiet or self.json)
 
     def write_options(self, *, dry_run: bool = False) -> WriteOptions:
-        """How outputs are written; in a dry run only masks are."""
+        """The options of writing outputs; a dry run writes only masks."""
         from restore.folders.pipeline import WriteOptions
 
         return WriteOptions(
@@ -72,7 +74,16 @@ class FileFlags:
 
 @dataclass(frozen=True)
 class FileRequest:
-    """What a call asks for: its flags, what they mean, and the plan of its jobs."""
+    """The request of a command.
+
+    Args:
+        files: its flags.
+        inputs: paths of the inputs.
+        output: path of the output; None: beside the inputs.
+        naming: names of outputs.
+        masks: paths of masks.
+        plan: the jobs.
+    """
 
     files: FileFlags
     inputs: list[str]
@@ -82,7 +93,7 @@ class FileRequest:
     plan: Plan
 
     def find_jobs(self) -> list[Job]:
-        """The jobs there are by now. Raises RestoreError while a folder cannot be read, as of a disk that is away."""
+        """Plans the jobs again, for `--watch`. Raises RestoreError while a folder cannot be read."""
         from restore.folders.plan import plan
 
         recursive, masks = self.files.recursive, self.masks
@@ -102,8 +113,8 @@ def plan_files(
 
     Args:
         files: the flags.
-        suffix: for names of outputs beside their input, unless the flags have one.
-        mask: where the damage is, a file or a folder.
+        suffix: for the names of outputs beside their input; the flags override it.
+        mask: mask of the damage, a file or a folder.
         save_mask: the folder to which masks are written.
         dry_run: only masks are written.
         hints: `mask` and `save_mask` are not masks but colours that a person gives.
@@ -117,7 +128,7 @@ def plan_files(
 
     inputs, output = _inputs_and_output(files)
     if files.watch and (output == STREAM or not all(os.path.isdir(path) for path in inputs)):
-        raise UsageError("--watch watches folders: give folders as INPUT, and a folder or nothing as OUTPUT")
+        raise UsageError("--watch needs folders: give folders as INPUT, and a folder or nothing as OUTPUT")
     naming = Naming((files.suffix or suffix).strip("."), _extension(files))
     masks = MaskPaths(mask, save_mask, hints)
     planned = plan(inputs, output, naming, recursive=files.recursive, allow_empty=files.watch, masks=masks)
@@ -125,7 +136,7 @@ def plan_files(
     may_exist = files.overwrite or files.skip_existing or files.watch
     if found := [] if may_exist else existing_outputs(planned.jobs, dry_run=dry_run):
         more = f" and {len(found) - 1} more outputs exist" if len(found) > 1 else " exists"
-        raise UsageError(f"{min(found)}{more}; --skip-existing leaves, --overwrite replaces what is there")
+        raise UsageError(f"{min(found)}{more}; use --skip-existing to keep or --overwrite to replace them")
     return FileRequest(files, inputs, output, naming, masks, planned)
 
 
@@ -135,26 +146,26 @@ def _inputs_and_output(files: FileFlags) -> tuple[list[str], str | None]:
     output = files.output
     if output is None and len(paths) == (1 if inputs else 2):
         output = paths.pop()
-        if files.overwrite and os.path.isfile(output):  # a shell may have made `*.png` into two inputs
-            raise UsageError(f"{output} exists; to replace it say so with -o")
+        if files.overwrite and os.path.isfile(output):  # a shell may have expanded `*.png` to two paths
+            raise UsageError(f"{output} exists; to replace it, name it with -o")
     elif output is None and len(paths) > (0 if inputs else 1):
         raise UsageError("several inputs need -o FOLDER (or quote the glob)")
     if not (inputs := inputs + paths):
-        raise UsageError("no INPUT: name a picture, a folder, or - for stdin")
+        raise UsageError("INPUT is missing: give a picture, a folder, or - for stdin")
     return inputs, output
 
 
 def _extension(files: FileFlags) -> str | None:
-    from restore.images import SUFFIXES
+    from restore.images import FORMATS, SUFFIXES, WRITABLE
 
     if files.ext is None:
         return None
     suffix = "." + files.ext.lower().lstrip(".")
     kind = SUFFIXES.get(suffix)
-    if kind is None or kind == "heic":
-        known = " ".join(known.lstrip(".") for known, kind in sorted(SUFFIXES.items()) if kind != "heic")
+    if kind is None or suffix not in WRITABLE:
+        known = " ".join(sorted(known.lstrip(".") for known in WRITABLE))
         raise UsageError(f"--ext {files.ext}: no format that can be written; known: {known}")
-    if files.quality is not None and kind in ("png", "tiff", "bmp"):
+    if files.quality is not None and not FORMATS[kind].lossy:
         raise UsageError(f"--quality does nothing for --ext {files.ext}, which loses nothing")
     return suffix
 
@@ -162,8 +173,8 @@ def _extension(files: FileFlags) -> str | None:
 def _check_streams(jobs: list[Job], files: FileFlags, dry_run: bool) -> None:
     for job in jobs:
         if job.input is None and sys.stdin.isatty():
-            raise UsageError("stdin is a terminal, not a picture; give a file, or cat one into it")
+            raise UsageError("stdin is a terminal; give a file, or pipe a picture into it")
         if job.output is None and sys.stdout.isatty() and not dry_run:
-            raise UsageError("stdout is a terminal, which shows no picture; give an OUTPUT, or > a file")
+            raise UsageError("stdout is a terminal; give an OUTPUT, or redirect to a file")
         if job.output is None and files.json and not dry_run:
-            raise UsageError("--json writes to stdout, where the picture goes; give an OUTPUT")
+            raise UsageError("--json and the picture both go to stdout; give an OUTPUT")

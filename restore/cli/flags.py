@@ -1,4 +1,4 @@
-"""Dataclasses as command lines: every field made by `option` or `argument` becomes a flag or an argument."""
+"""Command-line flags from dataclasses: fields made by `option` or `argument` become flags or arguments."""
 
 from __future__ import annotations
 
@@ -13,14 +13,25 @@ from restore.errors import UsageError
 
 
 def argument(help: str, metavar: str, *, default: Any = MISSING) -> Any:
-    """A dataclass field that becomes the command's list of positional arguments; required if without `default`."""
+    """Declares a dataclass field that becomes a positional argument of a command.
+
+    Args:
+        help: text for `--help`.
+        metavar: its name in `--help`.
+        default: without one the argument is required.
+    """
     return field(default=default, metadata={"help": help, "metavar": metavar, "argument": True})
 
 
 def command(body: Callable[..., None], *kinds: type) -> Callable[..., None]:
-    """`body`, which takes an instance of each of `kinds`, as a function whose parameters are all their fields.
+    """Makes a command for Typer, which derives the flags from its signature.
 
-    Typer makes the flags from its signature. A value that a dataclass refuses is a UsageError.
+    Args:
+        body: takes an instance of each of `kinds`; its docstring is the help.
+        kinds: dataclasses whose fields become the flags.
+
+    Returns:
+        A function that has all fields as keyword parameters. It raises UsageError for values that a dataclass refuses.
     """
     parameters = [parameter for kind in kinds for parameter in _parameters(kind)]
     aliases = {f"{known.name}_alias": known for kind in kinds for known in fields(kind) if "alias" in known.metadata}
@@ -70,13 +81,13 @@ def _parameter(known: Field[Any], hint: Any) -> inspect.Parameter:
 
 
 def _alias(name: str, flag: str) -> inspect.Parameter:
-    """A switch under an earlier name, which help does not show."""
+    """A hidden switch, for an earlier name of a flag."""
     annotation = Annotated[bool, typer.Option(flag, hidden=True)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
 
 
 def _numbers(name: str, item: type, pair: bool) -> Callable[[str], tuple[Any, ...]]:
-    """A parser of `1,2,3`; where a range is wanted, one number stands for both of its ends."""
+    """A parser of `1,2,3`; with `pair` of a range, where one number stands for both ends."""
 
     def parse(text: str) -> tuple[Any, ...]:
         try:

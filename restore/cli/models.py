@@ -1,4 +1,4 @@
-"""`restore models`: which weights there are."""
+"""`restore models`: lists weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ModelsFlags:
 
 
 def add(app: typer.Typer) -> None:
-    """Adds `models`."""
+    """Adds `restore models` to `app`."""
     app.command("models")(command(models, ModelsFlags))
 
 
@@ -31,6 +31,7 @@ def models(flags: ModelsFlags) -> None:
     from pathlib import Path
 
     from restore import weights
+    from restore.images.failures import printable
 
     paths = [Path(name) for name in flags.file or []] or weights.shipped()
     headers = [(path, weights.read_header(path)) for path in paths]
@@ -43,6 +44,7 @@ def models(flags: ModelsFlags) -> None:
         )
         return
     for path, header in headers:
-        scores = ", ".join(f"{label} {value:.2f} dB" for label, value in header.scores.items())
-        print(f"{header.task:14} {header.variant or 'default':10} {path.stat().st_size / 1e6:5.1f} MB  {header.arch}")
+        scores = ", ".join(f"{printable(label)} {value:.2f} dB" for label, value in header.scores.items())
+        task, variant, arch = map(printable, (header.task, header.variant or "default", header.arch))
+        print(f"{task:14} {variant:10} {path.stat().st_size / 1e6:5.1f} MB  {arch}")
         print(f"{'':14} {'':10} validation: {scores or 'no scores'}")

@@ -1,7 +1,8 @@
-"""Runs jobs and reports: progress on a terminal, JSON on stdout, failures at the end, the exit code."""
+"""Runs jobs and reports their outcomes: progress bar, JSON on stdout, failures at the end, exit code."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,20 +23,20 @@ if TYPE_CHECKING:
 
 
 def run_jobs(request: FileRequest, runner: Runner, *, done: str = "restored") -> None:
-    """Runs the jobs, shows progress, lists failures. With --watch it continues until it is interrupted.
+    """Runs jobs, shows progress and lists failures; with --watch until interrupted.
 
     Args:
         request: the jobs and their flags.
-        runner: does the jobs.
-        done: the word for what was done to a picture.
+        runner: executes the jobs.
+        done: verb for the summary, in the past tense.
 
     Raises:
-        typer.Exit: with code 1 if any failed.
+        typer.Exit: with code 1 if any job failed.
     """
     from restore.utils.atomic_write import remove_stale
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same clean end as Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends cleanly, as with Ctrl-C
     files, jobs = request.files, request.plan.jobs
     remove_stale(path.parent for job in jobs for path in job.outputs)
     report = _Report(request, done)
@@ -46,11 +47,11 @@ def run_jobs(request: FileRequest, runner: Runner, *, done: str = "restored") ->
             for outcome in runner.run(jobs, fail_fast=files.fail_fast):
                 report.add(outcome)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would break into cleaning up
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean-up
         report.close()
         if not files.watch:
             raise
-    except BrokenPipeError:  # whoever read stdout has left; nothing more to say to them, also not at exit
+    except BrokenPipeError:  # the reader of stdout has ended; avoids another error when stdout is flushed at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     if report.end():
@@ -58,28 +59,27 @@ def run_jobs(request: FileRequest, runner: Runner, *, done: str = "restored") ->
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr: stdout may carry a picture."""
-    from restore.images.failures import printable
-
-    print(printable(text), file=sys.stderr, flush=True)
+    """A line for people, on stderr: stdout may carry a picture. Where stderr is full or closed it is lost."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a closed file
+        print("".join(c if c.isprintable() else "?" for c in text), file=sys.stderr, flush=True)
 
 
 def _watch(request: FileRequest, runner: Runner, report: _Report) -> None:
     from restore.folders.watch import watch
 
     if not request.files.quiet:
-        say("watching; Ctrl-C ends it")
-    trouble = ""
+        say("watching; press Ctrl-C to end")
+    last_error = ""
 
     def find_jobs() -> list[Job]:
-        nonlocal trouble
+        nonlocal last_error
         try:
-            jobs, now = request.find_jobs(), ""
-        except RestoreError as error:
-            jobs, now = [], str(error)
-        if now and now != trouble:  # said once; the folder is listed again for as long as it lasts
-            say(f"waiting: {now}")
-        trouble = now
+            jobs, message = request.find_jobs(), ""
+        except RestoreError as exception:
+            jobs, message = [], str(exception)
+        if message and message != last_error:  # printed once; listing is tried again until it succeeds
+            say(f"waiting: {message}")
+        last_error = message
         return jobs
 
     for outcome in watch(find_jobs, runner):
@@ -88,7 +88,7 @@ def _watch(request: FileRequest, runner: Runner, report: _Report) -> None:
 
 
 class _Report:
-    """Counts and reports outcomes; keeps nothing of those that succeeded."""
+    """Counts and reports outcomes; keeps only the messages of failures."""
 
     def __init__(self, request: FileRequest, done: str) -> None:
         from tqdm import tqdm
@@ -98,11 +98,14 @@ class _Report:
         self._counts = Counter({"failed": len(plan.unreadable)})
         self._failures = [f"failed: {text}" for text in plan.unreadable]
         self._pixels, self._start = 0, time.perf_counter()
-        if plan.left_out and self._files.talkative:
+        if plan.left_out and self._files.verbose:
             say(f"left out {plan.left_out} earlier outputs; name a file or its folder to take it as INPUT")
+        if plan.others and self._files.verbose:
+            kinds = ", ".join(f"{count} {suffix or 'without'}" for suffix, count in plan.others.most_common(5))
+            say(f"left out {plan.others.total()} files by their suffix ({kinds}); convert those that are pictures")
         self._bar = tqdm(  # disable=None: shown on a terminal only
             total=len(plan.jobs),
-            disable=None if self._files.talkative and len(plan.jobs) > 1 and not self._files.watch else True,
+            disable=None if self._files.verbose and len(plan.jobs) > 1 and not self._files.watch else True,
             bar_format="{n_fmt}/{total_fmt} pictures |{bar}| {elapsed}, {remaining} to go{postfix}",
             dynamic_ncols=True,
         )
@@ -114,26 +117,37 @@ class _Report:
             self._pixels += outcome.size[0] * outcome.size[1]
         if outcome.error is not None:
             failure = f"failed: {outcome.job.input or 'stdin'}: {outcome.error}"
-            if self._files.watch:  # its end is far
+            if self._files.watch:  # not at the end, which may be days away
                 say(failure)
             else:
                 self._failures.append(failure)
-        if outcome.message and self._files.talkative:
+        if outcome.message and self._files.verbose:
             self._say(f"{outcome.job.input or 'stdin'}: {outcome.message}")
         if outcome.note and not self._files.quiet:
             self._say(f"{outcome.output or 'stdout'}: {outcome.note}")
-        if self._files.watch and outcome.output is not None and self._files.talkative:
+        if self._files.watch and outcome.output is not None and self._files.verbose:
             say(f"{outcome.output}")
         if self._files.json:
-            print(json.dumps(_record(outcome)), flush=True)
+            self._print(json.dumps(_record(outcome)))
         failed = f", {self._counts['failed']} failed" if self._counts["failed"] else ""
         self._bar.set_postfix_str(f"{self._speed():.2f} megapixels/s{failed}", refresh=False)
         self._bar.update()
 
+    def _print(self, line: str) -> None:
+        """A line on stdout. Where that is full the run goes on, and says so at its end."""
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._counts["failed"] += 1
+            self._failures.append(f"failed: stdout: {error.strerror}; from here on the JSON is incomplete")
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
     def end(self) -> bool:
         """Prints the summary; returns whether any failed."""
         self.close()
-        if self._files.talkative:
+        if self._files.verbose:
             count, seconds = self._counts, time.perf_counter() - self._start
             done = f"{count['restored'] + count['examined']} {self._done}"
             copied = f", {count['copied']} copied" if count["copied"] else ""
@@ -146,7 +160,7 @@ class _Report:
         return self._counts["failed"] > 0
 
     def close(self) -> None:
-        """Takes the progress bar away."""
+        """Removes the progress bar."""
         self._bar.close()
 
     def _speed(self) -> float:

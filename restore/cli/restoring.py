@@ -1,4 +1,4 @@
-"""`restore denoise INPUT [OUTPUT]` and its sisters: one command for every task."""
+"""`restore TASK INPUT [OUTPUT]`: one command for every task."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelFlags:
-    """Flags of every task's command."""
+    """Flags of the network and the device."""
 
     model: str | None = option(
         None, "A shipped variant, or a weights file [default: the task's].", flags=("-m",), metavar="VARIANT|FILE"
@@ -38,7 +38,7 @@ class ModelFlags:
     precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
     tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
     tile_overlap: int | None = option(
-        None, "What a tile sees beyond itself, in pixels [default: as far as matters].", min=0
+        None, "Overlap of tiles in pixels [default: by the radius of the network].", min=0
     )
     strength: float = option(
         1.0, "How much of the effect, from 0 (none) to 1; denoise takes up to 2.", min=0.0, max=2.0
@@ -49,15 +49,15 @@ class ModelFlags:
 
 @dataclass(frozen=True)
 class MaskFlags:
-    """Flags of tasks that look for the damage, or take a mask of it."""
+    """Flags of tasks that detect the damage, or take a mask of it."""
 
     mask: Path | None = option(
         None,
-        "Where the damage is: white, or a folder of masks by relative path and stem [default: it is looked for].",
+        "Mask of the damage (white), or a folder of masks by relative path and stem [default: detected].",
         metavar="FILE|DIR",
     )
-    save_mask: Path | None = option(None, "Folder for the masks that were found, or given, as PNG.", metavar="DIR")
-    dry_run: bool = option(False, "Say what would be restored, and write nothing but masks.")
+    save_mask: Path | None = option(None, "Folder for the masks, detected or given, as PNG.", metavar="DIR")
+    dry_run: bool = option(False, "Report what would be restored, and write only masks.")
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,18 @@ def _body(spec: TaskSpec) -> Any:
     def body(files: FileFlags, model: ModelFlags, options: Options, given: MaskFlags | HintFlags = MaskFlags()) -> None:
         devices = model.device.split(",")
         if not all(devices):
-            raise UsageError(f"--device {model.device}: a list has a device between any two commas")
+            raise UsageError(f"--device {model.device}: write a list without empty entries, such as cuda:0,cuda:1")
         masks = given if isinstance(given, MaskFlags) else MaskFlags(mask=given.hints)
-        # What is wrong with the call is said before torch loads.
+        # Errors in the call are reported before torch is loaded, which takes seconds.
         request = plan_files(files, spec.file_suffix(options), **asdict(masks), hints=spec.hints)
         prepare_on = partial(prepare, spec.name, model, options, masks.dry_run)
-        write_options, done = files.write_options(dry_run=masks.dry_run), "looked at" if masks.dry_run else "restored"
+        write_options, done = files.write_options(dry_run=masks.dry_run), "examined" if masks.dry_run else "restored"
         jobs = request.plan.jobs
         if len(devices) > 1 and (files.watch or (len(jobs) > 1 and jobs[0].output is not None)):
             from restore.folders.devices import DevicePool
 
             with DevicePool(devices, prepare_on, write_options, files.workers) as pool:
-                if files.talkative:
+                if files.verbose:
                     say(f"{spec.name} on {' and '.join(pool.descriptions)}")
                 run_jobs(request, pool, done=done)
             return
@@ -103,7 +103,7 @@ def _body(spec: TaskSpec) -> Any:
         from restore.folders.pipeline import Pipeline
 
         prepared = prepare_on(devices[0], 1)
-        if files.talkative:
+        if files.verbose:
             say(f"{spec.name} on {prepared.description}")
         with Pipeline(prepared.processor, write_options, files.workers, scale=prepared.scale) as pipeline:
             run_jobs(request, pipeline, done=done)
@@ -112,15 +112,15 @@ def _body(spec: TaskSpec) -> Any:
 
 
 def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, device: str, processes: int) -> Prepared:
-    """Loads the restorer that the flags ask for.
+    """Loads the restorer for the flags.
 
     Args:
         task: its name.
         model: the flags of the network and the device.
         options: those of the task.
-        dry_run: only look for damage, and restore nothing.
+        dry_run: only detect damage.
         device: where to compute.
-        processes: how many processes share the cores of this machine.
+        processes: number of processes that share the cores of this machine.
 
     Raises:
         UsageError: the weights or the device do not exist, or do not fit (also as WeightsError, DeviceError).
@@ -158,5 +158,5 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

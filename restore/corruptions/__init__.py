@@ -1,6 +1,6 @@
-"""Operators that damage a clean image. Each file holds one; import what you need from there.
+"""Operators that damage a clean image, one per module.
 
-`augment` (which needs albumentations) is imported by itself: restoring never does.
+`augment` is not imported here: it needs albumentations, which restoring must not load.
 """
 
 from restore.corruptions.base import Corrupted, Corruption

@@ -1,4 +1,4 @@
-"""Training's geometric augmentation, and our operators inside albumentations pipelines."""
+"""Geometric augmentation for training, and an adapter from `Corruption` to albumentations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# Without this, importing albumentations asks the network for a newer version.
+# Without this, importing albumentations queries the network for a newer version.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 
@@ -15,26 +15,41 @@ from restore.corruptions.base import Corruption
 
 
 def symmetries() -> A.D4:
-    """The eight symmetries of the square, each equally likely."""
+    """Returns a transform that applies one of the eight symmetries of the square, each equally likely."""
     return A.D4(p=1.0)
 
 
 def mirror() -> A.HorizontalFlip:
-    """Left and right exchanged, half of the time: the sky stays above."""
+    """Returns a horizontal flip with probability 0.5, for tasks in which up and down are not interchangeable."""
     return A.HorizontalFlip(p=0.5)
 
 
 def augment(transform: A.BasicTransform, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`transform` applied to (H,W,C), with all its chance drawn from `rng` alone."""
+    """Applies an albumentations transform whose randomness comes from `rng` alone.
+
+    Args:
+        transform: the transform.
+        image: (H,W,C), uint8 or float32.
+        rng: source of all randomness.
+
+    Returns:
+        The transformed image, contiguous, in the same dtype.
+    """
     transform.set_random_state(rng, _python_random(rng))
     return np.ascontiguousarray(transform(image=image)["image"])
 
 
 def as_albumentations(operator: Corruption[Any], p: float = 1.0) -> A.ImageOnlyTransform:
-    """One of our operators as an albumentations transform, for a pipeline of your own.
+    """Wraps a corruption as an albumentations transform.
 
-    Images are (H,W,C); the mask, opacity and colour maps of the damage are not passed on. Chance
-    comes from the pipeline, so `A.Compose([...], seed=0)` replays it.
+    Randomness comes from the pipeline, so `A.Compose([...], seed=0)` is reproducible.
+
+    Args:
+        operator: the corruption, applied to images (H,W,C).
+        p: probability of applying it.
+
+    Returns:
+        A transform of the image only: mask, opacity and colour of the damage are discarded.
     """
     return _OperatorTransform(operator, p=p)
 
@@ -45,10 +60,10 @@ class _OperatorTransform(A.ImageOnlyTransform):  # type: ignore[misc]
         self.operator = operator
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        return {"drawn": self.operator.sample(tuple(params["shape"]), self.random_generator)}
+        return {"sampled": self.operator.sample(tuple(params["shape"]), self.random_generator)}
 
-    def apply(self, img: np.ndarray, drawn: Any, **params: Any) -> np.ndarray:
-        return self.operator.apply(img, drawn).image
+    def apply(self, img: np.ndarray, sampled: Any, **params: Any) -> np.ndarray:
+        return self.operator.apply(img, sampled).image
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         return ("operator",)

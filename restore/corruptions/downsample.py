@@ -16,10 +16,19 @@ SCALES = (2, 3, 4)
 
 
 def resize_bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`image` at `size` (height, width) by bicubic interpolation, a = -0.5, antialiased when shrinking.
+    """Resizes by bicubic interpolation (Keys 1981, a = -0.5), antialiased when shrinking.
 
-    Near MATLAB's imresize, which the literature uses. Shape: (H,W,C) -> (h,w,C), same dtype;
-    floats are not clipped. Raises UsageError for an unsupported dtype.
+    Close to MATLAB's `imresize`, which the super-resolution literature uses.
+
+    Args:
+        image: (H,W,C) uint8, uint16 or floating point.
+        size: height and width of the result.
+
+    Returns:
+        (h,w,C) in the same dtype; floating point values are not clipped.
+
+    Raises:
+        UsageError: unsupported dtype.
     """
     planes = torch.from_numpy(np.ascontiguousarray(to_float(image).transpose(2, 0, 1)))[None]
     out = F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
@@ -27,23 +36,31 @@ def resize_bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def cut_to_multiple(image: np.ndarray, scale: int) -> np.ndarray:
-    """`image` (H,W,C) without the last rows and columns that `scale` does not divide."""
+    """Crops `image` (H,W,C) at the bottom and right to sides that are multiples of `scale`."""
     height, width = (side - side % scale for side in image.shape[:2])
     return image[:height, :width]
 
 
 @dataclass(frozen=True)
 class DownsampleParams:
-    """scale: by how much each side shrinks."""
+    """Parameters of `Downsample`.
+
+    Args:
+        scale: factor by which each side shrinks.
+    """
 
     scale: int
 
 
 @dataclass(frozen=True)
 class Downsample:
-    """Bicubic downsampling by one of `scales`, after cutting the picture to a multiple of it.
+    """Bicubic downsampling, after cropping the image to a multiple of the scale.
 
-    Raises UsageError for a scale below 2.
+    Args:
+        scales: factors to choose from, each at least 2.
+
+    Raises:
+        UsageError: a scale below 2, or none.
     """
 
     scales: tuple[int, ...] = SCALES
@@ -53,13 +70,14 @@ class Downsample:
             raise UsageError(f"scales must be whole numbers of at least 2; got {self.scales}")
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> DownsampleParams:
-        """Draws one of the scales; the shape plays no part."""
+        """Draws one of the scales, equally likely."""
         return DownsampleParams(scale=int(rng.choice(self.scales)))
 
     def apply(self, image: np.ndarray, params: DownsampleParams) -> Corrupted:
-        """(H,W,C) -> (H // scale, W // scale, C), same dtype.
+        """Downsamples (H,W,C) to (H // scale, W // scale, C), same dtype.
 
-        Raises ImageError for a picture smaller than one cell of the scale.
+        Raises:
+            ImageError: a side is shorter than `scale` pixels.
         """
         clean = self.target(image, params)
         if 0 in clean.shape[:2]:
@@ -68,5 +86,5 @@ class Downsample:
         return Corrupted(resize_bicubic(clean, (clean.shape[0] // params.scale, clean.shape[1] // params.scale)))
 
     def target(self, image: np.ndarray, params: DownsampleParams) -> np.ndarray:
-        """The picture cut to a multiple of the scale."""
+        """Returns the image cropped to a multiple of the scale."""
         return cut_to_multiple(image, params.scale)

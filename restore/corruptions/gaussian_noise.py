@@ -1,4 +1,4 @@
-"""Additive white Gaussian noise, the standard model of denoising papers (e.g. DnCNN, Zhang et al. 2017)."""
+"""Additive white Gaussian noise, the standard degradation of denoising papers (e.g. DnCNN, Zhang et al. 2017)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from restore.pixels import is_gray, to_dtype, to_float
 
 @dataclass(frozen=True)
 class GaussianNoiseParams:
-    """sigma: standard deviation on the 0-255 scale. seed: of the noise itself.
+    """Parameters of `GaussianNoise`.
 
-    clip: round and clip to the dtype of the picture, as a file holds it; otherwise the result is
-    float32 and goes beyond [0, 1], as papers score it. gray_equal: a gray picture in colour form
-    gets equal noise in all channels, as gray scans saved as RGB have it.
+    Args:
+        sigma: standard deviation on the 0-255 scale.
+        seed: of the noise values.
+        clip: round and clip to the dtype of the image, as files store it; otherwise the result is float32 and
+            exceeds [0, 1], as papers score it.
+        gray_equal: add the same noise to all channels of a gray image in RGB, as in gray scans saved as RGB.
     """
 
     sigma: float
@@ -30,10 +33,13 @@ class GaussianNoiseParams:
 class GaussianNoise:
     """White Gaussian noise, independent for each channel.
 
-    sigma: (low, high) on the 0-255 scale, drawn uniformly. clip: the probability that the noisy
-    picture is clipped and rounded (0 never, 1 always). gray_equal: the probability that a gray
-    picture in colour form gets the same noise in every channel.
-    Raises UsageError for a range that is no range, or a probability outside [0, 1].
+    Args:
+        sigma: (low, high), range of the standard deviation on the 0-255 scale, sampled uniformly.
+        clip: probability that the noisy image is clipped and rounded.
+        gray_equal: probability that a gray image in RGB gets the same noise in every channel.
+
+    Raises:
+        UsageError: an empty range, or a probability outside [0, 1].
     """
 
     sigma: tuple[float, float] = (0.0, 55.0)
@@ -43,13 +49,13 @@ class GaussianNoise:
     def __post_init__(self) -> None:
         low, high = self.sigma
         if not 0 <= low <= high <= 1000:
-            raise UsageError(f"sigma must be a range within 0 to 1000, low to high; got {low} to {high}")
+            raise UsageError(f"sigma must be a range from low to high within 0 to 1000; got {low} to {high}")
         for name in ("clip", "gray_equal"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is a probability from 0 to 1; got {getattr(self, name)}")
+                raise UsageError(f"{name} must be a probability from 0 to 1; got {getattr(self, name)}")
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> GaussianNoiseParams:
-        """Draws a level, a seed, and the kind of noise; the shape plays no part."""
+        """Draws the standard deviation, the seed and the kind of noise; `shape` is not used."""
         return GaussianNoiseParams(
             sigma=float(rng.uniform(*self.sigma)),
             seed=int(rng.integers(2**63)),
@@ -58,7 +64,7 @@ class GaussianNoise:
         )
 
     def apply(self, image: np.ndarray, params: GaussianNoiseParams) -> Corrupted:
-        """(H,W,C) -> (H,W,C): the dtype of `image` if `params.clip`, else unclipped float32."""
+        """Adds noise to (H,W,C): the dtype of `image` if `params.clip`, else unclipped float32."""
         height, width, channels = image.shape
         equal = params.gray_equal and is_gray(image)
         noise = np.random.Generator(np.random.SFC64(params.seed)).standard_normal(
@@ -71,5 +77,5 @@ class GaussianNoise:
         return Corrupted(to_dtype(np.clip(noisy, 0.0, 1.0), image.dtype))
 
     def target(self, image: np.ndarray, params: GaussianNoiseParams) -> np.ndarray:
-        """The picture itself."""
+        """Returns the image itself."""
         return image

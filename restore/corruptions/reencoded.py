@@ -1,4 +1,4 @@
-"""Pictures as they come from elsewhere: made smaller and compressed again after the damage."""
+"""Resizing and JPEG compression after another corruption, as in images that were shared and saved again."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from restore.errors import UsageError
 from restore.pixels import to_dtype, to_float
 
 INTERPOLATIONS = ("area", "linear", "bicubic")
-_LOST = 0.1  # a pixel of the smaller picture is lost if more than this share of its area was
+_MASKED_SHARE = 0.1  # of the area of a resized pixel, above which it counts as damaged
 
 
 @dataclass(frozen=True)
 class ReencodedParams(Generic[Params]):
-    """inner: of the damage. size: (height, width) after resizing, None for as it is.
+    """Parameters of `Reencoded`.
 
-    interpolation: one of INTERPOLATIONS. quality: of JPEG, None for no compression.
-    subsampled: 4:2:0 chroma; otherwise 4:4:4.
+    Args:
+        inner: of the corruption that is applied first.
+        size: height and width after resizing; None: not resized.
+        interpolation: one of `INTERPOLATIONS`.
+        quality: of JPEG, 1 to 100; None: not compressed.
+        subsampled: 4:2:0 chroma subsampling; otherwise 4:4:4.
     """
 
     inner: Params
@@ -34,7 +38,7 @@ class ReencodedParams(Generic[Params]):
 
 
 def _resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    """(H,W,C) at `size` (h,w) in the same dtype; floats within [0, 1] stay within."""
+    """Resizes (H,W,C) to `size` (h,w) in the same dtype; floats within [0, 1] stay within."""
     if image.dtype.kind == "f" and image.dtype.itemsize == 2:  # OpenCV does not resize half precision
         return to_dtype(_resized(to_float(image), size, interpolation), image.dtype)
     if interpolation == "bicubic":
@@ -42,19 +46,25 @@ def _resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np
     else:
         kind = cv2.INTER_AREA if interpolation == "area" else cv2.INTER_LINEAR
         small = cv2.resize(image, size[::-1], interpolation=kind).reshape(*size, image.shape[-1])
-    if image.dtype.kind == "f":  # integers clip overshoot and rounding errors by themselves
+    if image.dtype.kind == "f":  # for integers the conversion has clipped overshoot
         np.clip(small, min(0.0, image.min()), max(1.0, image.max()), out=small)
     return np.asarray(small)
 
 
 @dataclass(frozen=True)
 class Reencoded(Generic[Params]):
-    """`inner`, after which a share of the pictures is resized, or saved as JPEG, or both (a third each).
+    """Applies `inner`, then resizes, compresses, or both (a third each) a share of the images.
 
-    So that a network does not learn exact constants as the fingerprint of a damage: files found
-    elsewhere have none. inner: a damage that keeps the size of the picture. share: probability.
-    scale: (low, high), the factor of both sides. quality: (low, high) of JPEG.
-    Raises UsageError for a probability or range that makes no sense.
+    Otherwise a network would learn exactly constant colours as the signature of damage, which shared files lack.
+
+    Args:
+        inner: a corruption that keeps the size of the image.
+        share: probability of re-encoding.
+        scale: (low, high), range of the resizing factor, within (0, 1].
+        quality: (low, high), range of the JPEG quality, within 1 to 100.
+
+    Raises:
+        UsageError: a probability or range outside of these limits.
     """
 
     inner: Corruption[Params]
@@ -64,14 +74,14 @@ class Reencoded(Generic[Params]):
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise UsageError(f"share is a probability from 0 to 1; got {self.share}")
+            raise UsageError(f"share must be a probability from 0 to 1; got {self.share}")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise UsageError(f"scale must be a range above 0 and up to 1, low to high; got {self.scale}")
+            raise UsageError(f"scale must be a range from low to high, above 0 and up to 1; got {self.scale}")
         if not 1 <= self.quality[0] <= self.quality[1] <= 100:
-            raise UsageError(f"quality must be a range within 1 to 100, low to high; got {self.quality}")
+            raise UsageError(f"quality must be a range from low to high within 1 to 100; got {self.quality}")
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> ReencodedParams[Params]:
-        """Draws the damage, then whether and how the picture (H,W,C) is encoded again."""
+        """Draws the parameters of `inner`, then whether and how the image (H,W,C) is re-encoded."""
         inner = self.inner.sample(shape, rng)
         if rng.random() >= self.share:
             return ReencodedParams(inner)
@@ -86,17 +96,14 @@ class Reencoded(Generic[Params]):
         )
 
     def apply(self, image: np.ndarray, params: ReencodedParams[Params]) -> Corrupted:
-        """(H,W,C) -> (h,w,C), same dtype; mask, opacity and colour go along.
-
-        Of a pixel that was lost in part, more than a tenth makes it lost.
-        """
-        found = self.inner.apply(image, params.inner)
-        damaged, mask, opacity, colour = found.image, found.mask, found.opacity, found.colour
+        """Damages and re-encodes: (H,W,C) -> (h,w,C), same dtype; mask, opacity and colour are resized as well."""
+        first = self.inner.apply(image, params.inner)
+        damaged, mask, opacity, colour = first.image, first.mask, first.opacity, first.colour
         if params.size is not None:
             damaged = _resized(damaged, params.size, params.interpolation)
             if mask is not None:
-                part = mask[..., None].astype(np.float32)
-                mask = _resized(part, params.size, "area")[..., 0] > _LOST
+                weights = mask[..., None].astype(np.float32)
+                mask = _resized(weights, params.size, "area")[..., 0] > _MASKED_SHARE
             if opacity is not None:
                 opacity = _resized(opacity[..., None], params.size, params.interpolation)[..., 0]
             if colour is not None:
@@ -106,6 +113,6 @@ class Reencoded(Generic[Params]):
         return Corrupted(damaged, mask, opacity, colour)
 
     def target(self, image: np.ndarray, params: ReencodedParams[Params]) -> np.ndarray:
-        """The target of the damage, resized alike but not compressed."""
+        """Returns the target of `inner`, resized likewise but not compressed."""
         clean = self.inner.target(image, params.inner)
         return clean if params.size is None else _resized(clean, params.size, params.interpolation)

@@ -1,4 +1,4 @@
-"""Semi-transparent watermarks: text, shapes and logos, blended over a picture."""
+"""Semi-transparent watermarks: text, shapes and logos, alpha-blended over an image."""
 
 from __future__ import annotations
 
@@ -16,33 +16,40 @@ from restore.corruptions.drawing.marks import (
     Mark,
     draw_accent,
     draw_mark,
-    extent,
     log_uniform,
     pick,
+    rotate,
+    rotated_size,
     sample_ink,
     sample_mark,
-    turned,
     with_channels,
 )
 from restore.errors import ImageError, UsageError
 from restore.pixels import luma, to_dtype, to_float
 
 ARRANGEMENTS = ("single", "repeated", "tiled")
-VISIBLE = 0.02  # opacity up to here is none at all: at most 5 of 255 levels, which nobody sees
-LONGEST = 16384  # pixels a side: OpenCV turns pictures of up to 32767, and the diagonal has to fit
-LARGEST = 4096  # pixels of short side: marks grow no further with the picture; a line of text has to fit as well
+MIN_OPACITY = 0.02  # lower opacities are set to 0: they change a pixel by at most 5 of 255 levels
+MAX_SIDE = 16384  # pixels: OpenCV rotates images of up to 32767 pixels a side, and the diagonal has to fit
+MAX_SHORT_SIDE = 4096  # pixels: marks are not scaled up beyond this, since a line of text has to fit as well
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One mark, where and how it lies on the picture.
+    """One mark and its placement.
 
-    places: for "single" and "repeated", the share (x, y) of the room left beside the mark that is to its
-    left and above it (0 flush left or top, 1 flush right or bottom, beyond that: cut by the edge, but never
-    by more than half); for "tiled", by how much of a cell the grid is shifted. angle: in degrees, counter-
-    clockwise. gap: between tiles, across and down, in parts of the mark. stagger: by how much of a cell every
-    other row is shifted. opacity: at the two ends of the picture along `slope` degrees, equal in most marks.
-    edge: the sigma of a blur in pixels; 0 antialiased as drawn; negative: hard, covered or not.
+    Args:
+        mark: what is drawn.
+        ink: its colours.
+        arrangement: one of `ARRANGEMENTS`.
+        places: for "single" and "repeated", positions (x, y) relative to the free space beside the mark: 0 is flush
+            left or top, 1 flush right or bottom; beyond these the mark is cropped, by at most half. For "tiled", the
+            offset of the grid in cells.
+        angle: rotation in degrees, counter-clockwise.
+        gap: between tiles, horizontally and vertically, relative to the size of the mark.
+        stagger: offset of every other row of tiles, in cells.
+        opacity: at the two ends of the image along the direction `slope`; equal for a uniform mark.
+        slope: direction of the opacity gradient in degrees.
+        edge: standard deviation of a blur in pixels; 0: antialiased; negative: hard edges.
     """
 
     mark: Mark
@@ -59,71 +66,87 @@ class Layer:
 
 @dataclass(frozen=True)
 class WatermarkOverlayParams:
-    """layers: from the lowest to the topmost; none leaves the picture untouched."""
+    """Parameters of `WatermarkOverlay`.
+
+    Args:
+        layers: from bottom to top; empty: no mark.
+    """
 
     layers: tuple[Layer, ...]
 
 
 @dataclass(frozen=True)
 class WatermarkOverlay:
-    """Lays one mark, sometimes two, over a picture: clean * (1 - opacity) + colour * opacity.
+    """Blends one mark, sometimes two, over an image: clean * (1 - opacity) + colour * opacity.
 
-    opacity: (low, high) where a mark covers a pixel wholly, also where two overlap. logos: used for half of
-    the marks, in their own colours and at the drawn opacity times their alpha. short_side: marks are as
-    large as a picture with a short side from this range in pixels would get them (for training on patches);
-    None: the picture's own, up to `LARGEST`. none: the probability of no mark at all.
-    Raises UsageError for a range that is no range, a probability outside [0, 1], or no logos in `logos`.
+    Args:
+        opacity: (low, high), range of the opacity where a mark covers a pixel completely, also where two overlap.
+        logos: used for half of the marks, in their own colours, at the sampled opacity times their alpha.
+        short_side: for training patches, range in pixels of the short side of the image that the patch stands for;
+            None: the short side of the image itself, up to `MAX_SHORT_SIDE`.
+        unmarked: probability of no mark.
+
+    Raises:
+        UsageError: an empty range, a probability outside [0, 1], or `logos` without a logo.
     """
 
     opacity: tuple[float, float] = (0.15, 0.8)
     logos: Logos | None = None
     short_side: tuple[int, int] | None = None
-    none: float = 0.0
+    unmarked: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.opacity
-        if not VISIBLE < low <= high <= 1:
-            raise UsageError(f"opacity must be a range above {VISIBLE} up to 1, low to high; got {low} to {high}")
-        if self.short_side is not None and not 1 <= self.short_side[0] <= self.short_side[1] <= LARGEST:
-            raise UsageError(f"short_side must be a range within 1 to {LARGEST} pixels; got {self.short_side}")
-        if not 0 <= self.none <= 1:
-            raise UsageError(f"none is a probability from 0 to 1; got {self.none}")
+        if not MIN_OPACITY < low <= high <= 1:
+            raise UsageError(f"opacity must be a range from low to high, above {MIN_OPACITY}; got {low} to {high}")
+        if self.short_side is not None and not 1 <= self.short_side[0] <= self.short_side[1] <= MAX_SHORT_SIDE:
+            raise UsageError(f"short_side must be a range within 1 to {MAX_SHORT_SIDE} pixels; got {self.short_side}")
+        if not 0 <= self.unmarked <= 1:
+            raise UsageError(f"unmarked must be a probability from 0 to 1; got {self.unmarked}")
         if self.logos is not None and not len(self.logos):
-            raise UsageError("logos holds no logo; give at least one, or None")
+            raise UsageError("logos is empty; give at least one logo, or None")
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> WatermarkOverlayParams:
-        """Draws marks whose size fits a picture of `shape` (H,W,C), or `short_side`."""
-        if rng.random() < self.none:
+        """Draws marks with sizes relative to the short side of `shape` (H,W,C), or to `short_side`."""
+        if rng.random() < self.unmarked:
             return WatermarkOverlayParams(())
         low, high = self.short_side or (min(shape[:2]), min(shape[:2]))
-        short_side = min(int(rng.integers(low, high + 1)), LARGEST)
+        short_side = min(int(rng.integers(low, high + 1)), MAX_SHORT_SIDE)
         layers = [_sample_layer(short_side, self.opacity, self.logos, rng)]
-        # What is left under the first mark for a second one, so that both together stay in the range.
-        room = 1 - (1 - self.opacity[1]) / max(1 - max(layers[0].opacity), 1e-6)
-        if rng.random() < 0.2 and room > self.opacity[0]:
-            layers.append(_sample_layer(short_side, (self.opacity[0], room), self.logos, rng))
+        # The highest opacity of a second mark for which the joint opacity stays in the range.
+        limit = 1 - (1 - self.opacity[1]) / max(1 - max(layers[0].opacity), 1e-6)
+        if rng.random() < 0.2 and limit > self.opacity[0]:
+            layers.append(_sample_layer(short_side, (self.opacity[0], limit), self.logos, rng))
         return WatermarkOverlayParams(tuple(layers))
 
     def apply(self, image: np.ndarray, params: WatermarkOverlayParams) -> Corrupted:
-        """(H,W,C) -> the same shape and dtype, with the opacity, colour and mask of the marks.
+        """Blends the marks over (H,W,C).
 
-        opacity: (H,W), exactly 0 wherever it would be at most `VISIBLE`; there the picture keeps its bytes
-        and colour is 0. mask: opacity > 0. A gray picture gets the luma of the colours. Floats are not
-        clipped. `params` have to come from an operator with the same logos.
-        Raises ImageError for a picture with a side beyond `LONGEST` pixels.
+        Gray images get the luma of the colours. Floating point values are not clipped. `params` must have been
+        sampled with the same logos.
+
+        Returns:
+            The image in the same shape and dtype. Opacity (H,W), 0 where it would be at most `MIN_OPACITY`: there the
+            image stays bit-identical and the colour is 0. Mask: opacity > 0.
+
+        Raises:
+            ImageError: a side longer than `MAX_SIDE` pixels.
+            UsageError: `params` use logos and this operator has none.
         """
         height, width, channels = image.shape
-        if max(height, width) > LONGEST:
-            raise ImageError(f"a picture of {width}x{height} is too large for watermarks; use at most {LONGEST} a side")
-        # One row for each pixel: only those that a mark covers are computed.
+        if max(height, width) > MAX_SIDE:
+            raise ImageError(
+                f"a picture of {width}x{height} is too large for watermarks; use at most {MAX_SIDE} a side"
+            )
+        # Flattened to pixels, so that only those under a mark are computed.
         out, opacity = image.copy(), np.zeros(height * width, np.float32)
         colour = np.zeros((height * width, channels), np.float32)
         for layer in params.layers:
             index, alpha, tint = _render(layer, (height, width), self.logos)
-            # Two blends in a row are one blend, with the joint opacity and the mean colour by what is seen of each.
+            # The composition of two blends is one blend with the joint opacity and the weighted mean colour.
             joint = alpha + opacity[index] * (1 - alpha)
-            over, share = luma(tint)[:, None] if channels == 1 else tint, (alpha / joint)[:, None]
-            colour[index] = colour[index] * (1 - share) + over * share
+            top, share = luma(tint)[:, None] if channels == 1 else tint, (alpha / joint)[:, None]
+            colour[index] = colour[index] * (1 - share) + top * share
             opacity[index] = joint
         covered = np.flatnonzero(opacity > 0)
         amount, pixels = opacity[covered, None], out.reshape(-1, channels)
@@ -133,7 +156,7 @@ class WatermarkOverlay:
         return Corrupted(out, mask=opacity > 0, opacity=opacity, colour=colour.reshape(image.shape))
 
     def target(self, image: np.ndarray, params: WatermarkOverlayParams) -> np.ndarray:
-        """The picture itself."""
+        """Returns the image itself."""
         return image
 
 
@@ -191,17 +214,19 @@ def _sample_edge(rng: np.random.Generator) -> float:
 
 
 def _render(layer: Layer, shape: tuple[int, int], logos: Logos | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where a layer is visible, (n,) indices into the pixels row by row; its opacity there, (n,); and its colour.
+    """Renders a layer for an image of `shape` (H,W).
 
-    The colour is (n,3), or (1,3) where the layer has but one; opacity and colour are float32.
+    Returns:
+        Flat indices of the pixels where it is visible, (n,); its opacity there, (n,) float32; and its colour, (n,3)
+        float32, or (1,3) if it is uniform.
     """
-    planes = (_tiled if layer.arrangement == "tiled" else _placed)(_stamp(layer, logos), layer, shape)
+    planes = (_tile if layer.arrangement == "tiled" else _place)(_stamp(layer, logos), layer, shape)
     if layer.edge > 0:
         planes = with_channels(cv2.GaussianBlur(planes, (0, 0), layer.edge))
     rows = planes.reshape(-1, planes.shape[2])
     index = np.flatnonzero(rows[:, -1] > 0)
     values = to_float(rows[index])
-    # Neighbouring roundings may leave more ink than coverage, or a little more than all of a pixel.
+    # Rounding may leave slightly more ink than coverage, or coverage slightly above 1.
     alpha, ink = np.minimum(values[:, -1], 1), layer.ink
     tint = np.array([ink.colour], np.float32)
     if values.shape[1] == 2:
@@ -212,26 +237,26 @@ def _render(layer: Layer, shape: tuple[int, int], logos: Logos | None) -> tuple[
     if layer.edge < 0:
         alpha = (alpha >= 0.5).astype(np.float32)
     alpha = alpha * _strength(layer, shape, index)
-    seen = alpha > VISIBLE
-    return index[seen], alpha[seen], tint[seen] if len(tint) == len(seen) else tint
+    visible = alpha > MIN_OPACITY
+    return index[visible], alpha[visible], tint[visible] if len(tint) == len(visible) else tint
 
 
 def _stamp(layer: Layer, logos: Logos | None) -> np.ndarray:
-    """The mark of a layer, upright: (h,w,K) with its coverage last.
+    """Draws the mark of a layer without rotation: (h,w,K), coverage in the last channel.
 
-    K = 1: uint8. K = 2: uint8, the ink, then the ink with its accent. K = 4: a logo, uint16, RGB times alpha,
-    then alpha. Raises UsageError for a logo without logos.
+    K = 1: uint8 coverage. K = 2: uint8 coverage of the ink, then of ink and accent together. K = 4: a logo, uint16
+    premultiplied RGB, then alpha.
     """
     if isinstance(layer.mark, LogoMark):
         if logos is None:
             raise UsageError("these parameters use logos; apply them with the operator that sampled them")
-        return to_dtype(logos.logos[layer.mark.index].drawn(layer.mark.size), np.uint16)
+        return to_dtype(logos.logos[layer.mark.index].render(layer.mark.size), np.uint16)
     coverage = draw_mark(layer.mark)
     return draw_accent(coverage, layer.mark, layer.ink.accent) if layer.ink.accent else coverage[..., None]
 
 
 def _strength(layer: Layer, shape: tuple[int, int], index: np.ndarray) -> np.ndarray:
-    """The opacity at full coverage, float32: (1,), or (n,) at the pixels `index` where it changes along the picture."""
+    """The opacity at full coverage, float32: (1,) if uniform, else (n,) at the flat pixel indices `index`."""
     first, last = layer.opacity
     if first == last:
         return np.array([first], np.float32)
@@ -241,31 +266,31 @@ def _strength(layer: Layer, shape: tuple[int, int], index: np.ndarray) -> np.nda
     return np.asarray(first + (last - first) * along, np.float32)
 
 
-def _placed(stamp: np.ndarray, layer: Layer, shape: tuple[int, int]) -> np.ndarray:
-    """The stamp (h,w,K), turned, at each of its places: (H,W,K), same dtype."""
-    box = extent(stamp.shape, layer.angle)
+def _place(stamp: np.ndarray, layer: Layer, shape: tuple[int, int]) -> np.ndarray:
+    """The stamp (h,w,K), rotated, at each of its places: (H,W,K), same dtype."""
+    box = rotated_size(stamp.shape, layer.angle)
     out: np.ndarray | None = None
     for x, y in layer.places:
-        # At least half of the mark stays within the picture, each way.
+        # At least half of the mark stays inside of the image in each direction.
         top, left = (
             min(max(share * (side - part), -part / 2), side - part / 2)
             for share, side, part in zip((y, x), shape, box, strict=True)
         )
         if layer.angle == 0:
-            top, left = round(top), round(left)  # whole pixels: upright letters stay as sharp as drawn
-        new = turned(stamp, layer.angle, (top + box[0] / 2, left + box[1] / 2), shape)
+            top, left = round(top), round(left)  # whole pixels: no interpolation, so letters stay sharp
+        new = rotate(stamp, layer.angle, (top + box[0] / 2, left + box[1] / 2), shape)
         if out is None:
             out = new
         else:
-            # Where two of one mark overlap, the stronger is seen: it is one layer of ink.
+            # Copies of one mark belong to one layer: where they overlap the maximum counts.
             stronger = new[..., -1] > out[..., -1]
             out[stronger] = new[stronger]
     assert out is not None
     return out
 
 
-def _tiled(stamp: np.ndarray, layer: Layer, shape: tuple[int, int]) -> np.ndarray:
-    """A grid of the stamp (h,w,K), turned as a whole, over the whole picture: (H,W,K), same dtype."""
+def _tile(stamp: np.ndarray, layer: Layer, shape: tuple[int, int]) -> np.ndarray:
+    """A grid of the stamp (h,w,K), rotated as a whole, over the whole image: (H,W,K), same dtype."""
     height, width = stamp.shape[:2]
     right, below = (round(gap * side) for gap, side in zip(layer.gap, (width, height), strict=True))
     cell = np.pad(stamp, ((0, below), (0, right), (0, 0)))
@@ -276,9 +301,9 @@ def _tiled(stamp: np.ndarray, layer: Layer, shape: tuple[int, int]) -> np.ndarra
     cell = shift(cell, (round(y * cell.shape[0]), round(x * cell.shape[1])))
     size = shape
     if layer.angle != 0:
-        # Seen along the turned grid, the picture is this high and wide; interpolation asks for a little more.
-        down, across = extent(shape, layer.angle)
+        # The rotated grid must cover the image; interpolation needs a margin.
+        down, across = rotated_size(shape, layer.angle)
         size = int(down) + 4, int(across) + 4
     counts = [-(-side // part) for side, part in zip(size, cell.shape, strict=False)]
     grid = np.tile(cell, (*counts, 1))[: size[0], : size[1]]
-    return grid if layer.angle == 0 else turned(grid, layer.angle, (shape[0] / 2, shape[1] / 2), shape)
+    return grid if layer.angle == 0 else rotate(grid, layer.angle, (shape[0] / 2, shape[1] / 2), shape)

@@ -1,1 +1,1 @@
-"""Evaluation: how good weights are on given pictures, against what people would use instead."""
+"""Evaluation: scores of weights on given pictures, in comparison with classical methods."""

@@ -1,6 +1,6 @@
-"""What people would use instead, each through its own library; none of it is a network.
+"""Baselines: classical methods without a network, each from its own library.
 
-Every method is told what the damage was (the true noise level, the true mask), which real pictures do not tell.
+Every method gets the true parameters of the damage (noise level, mask), which are unknown for real pictures.
 """
 
 from __future__ import annotations
@@ -19,27 +19,32 @@ from restore.corruptions.grayscale import opaque
 from restore.errors import RestoreError, UsageError, unknown_name
 from restore.evaluation.colour_table import TENTHS
 from restore.evaluation.levin import spread_chroma
-from restore.evaluation.trials import COVERED, Method, Prediction, Trial
-from restore.images.failures import CODEC_ERRORS, reason
+from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial
+from restore.images.failures import reason
 from restore.pixels import luma, to_dtype, to_float
 
-LEAST_NOISE = 1e-3  # on the 0-255 scale
+MIN_SIGMA = 1e-3  # on the 0-255 scale
 
-# Chosen on pictures of the validation folders, at sigma 15, 25 and 50, from factors of sigma between 0.5 and 1.4:
-# the best, or within 0.5 dB of the best, at each.
+# Factors of sigma, chosen on validation pictures among values between 0.5 and 1.4: at sigma 15, 25 and 50 the best, or
+# within 0.5 dB of it.
 NLM_LUMA, NLM_COLOUR, NLM_PATCH, NLM_SEARCH = 0.6, 0.8, 7, 21
 TV_WEIGHT = 0.75
 
-RADIUS = 3  # pixels; of OpenCV's inpainting
+RADIUS = 3  # pixels, of OpenCV's inpainting
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A method that needs no network.
+    """A method without a network.
 
-    about: library and parameters. run: a trial -> (H,W,C), any dtype. package: what has to be
-    installed beyond this one's own dependencies. slow: far slower than the others. untouched: gives what no
-    restoration at all gives. masked: has to be told where the damage is.
+    Args:
+        name: on the command line and in tables.
+        about: library and parameters.
+        run: restores a trial: (H,W,C), any dtype.
+        package: an optional dependency that it needs.
+        slow: much slower than the others.
+        identity: equals no restoration (see `Head.identity`).
+        needs_mask: needs the mask of the damage.
     """
 
     name: str
@@ -47,50 +52,58 @@ class Baseline:
     run: Callable[[Trial], np.ndarray]
     package: str | None = None
     slow: bool = False
-    untouched: bool = False
-    masked: bool = False
+    identity: bool = False
+    needs_mask: bool = False
 
     @property
-    def there(self) -> bool:
-        """Whether its library is installed."""
+    def available(self) -> bool:
+        """Whether its package is installed."""
         return self.package is None or find_spec(self.package) is not None
 
     def method(self) -> Method:
-        """This baseline as one who takes part; whatever its library raises becomes a RestoreError."""
+        """Makes a `Method` that raises errors of the library as RestoreError."""
 
         def restore(trial: Trial) -> Prediction:
-            if self.masked and trial.covered is None:
-                raise RestoreError(f"{self.name}: has to be told where the damage is")
+            if self.needs_mask and trial.visible_damage is None:
+                raise RestoreError(f"{self.name}: needs a mask of the damage")
             try:
                 restored = self.run(trial)
-            except CODEC_ERRORS as error:
+            except Exception as error:  # other programs may raise anything
                 raise RestoreError(f"{self.name}: {reason(error)}") from error
             if not np.isfinite(restored).all():
-                raise RestoreError(f"{self.name}: gave values that are no numbers")
+                raise RestoreError(f"{self.name}: returned NaN or infinite values")
             return Prediction(restored)
 
-        return Method(self.name, "input" if self.untouched else "baseline", self.about, restore)
+        return Method(self.name, "input" if self.identity else "baseline", self.about, restore)
 
 
 def choose(task: str, names: Sequence[str] | None = None, *, masks: bool = True) -> tuple[list[Baseline], list[str]]:
-    """The baselines of `task` (only those in `names`), and a line for each that had to be left out.
+    """Chooses the baselines of a task.
 
-    masks: whether it is known where the pictures are damaged. Raises UsageError for a name that `task` does not
-    have, and for one asked for that is not installed or lacks its masks.
+    Args:
+        task: name of the task.
+        names: of the baselines; None: all that are available.
+        masks: whether the masks of the damage are known.
+
+    Returns:
+        The baselines, and a message for each that is left out.
+
+    Raises:
+        UsageError: a name is unknown, or that baseline is not installed or lacks its masks.
     """
     known = {baseline.name: baseline for baseline in BASELINES.get(task, ())}
     for name in names or ():
         if name not in known:
             raise unknown_name(f"baseline of {task}", name, known)
-        if not known[name].there:
+        if not known[name].available:
             raise UsageError(f"baseline {name} needs the package {known[name].package}: {_install(known[name])}")
-        if known[name].masked and not masks:
-            raise UsageError(f"baseline {name} has to be told where the damage is; give --masks")
+        if known[name].needs_mask and not masks:
+            raise UsageError(f"baseline {name} needs masks of the damage; give --masks")
     wanted = [known[name] for name in dict.fromkeys(known if names is None else names)]
-    missing = [f"{b.name} left out: {b.package} is not installed ({_install(b)})" for b in wanted if not b.there]
-    blind = [] if masks else [baseline for baseline in wanted if baseline.masked]
-    missing += [f"{baseline.name} left out: it has to be told where the damage is (--masks)" for baseline in blind]
-    return [baseline for baseline in wanted if baseline.there and baseline not in blind], missing
+    missing = [f"{b.name} left out: {b.package} is not installed ({_install(b)})" for b in wanted if not b.available]
+    without_mask = [] if masks else [baseline for baseline in wanted if baseline.needs_mask]
+    missing += [f"{baseline.name} left out: it needs masks of the damage (--masks)" for baseline in without_mask]
+    return [baseline for baseline in wanted if baseline.available and baseline not in without_mask], missing
 
 
 def _install(baseline: Baseline) -> str:
@@ -98,16 +111,16 @@ def _install(baseline: Baseline) -> str:
 
 
 def noise_level(trial: Trial) -> float:
-    """Sigma on the 0-255 scale: the true one, or for pictures from files scikit-image's estimate from wavelets.
+    """Standard deviation of the noise on the 0-255 scale, at least `MIN_SIGMA`.
 
-    Never quite 0, by which the methods would divide.
+    The true one, or scikit-image's wavelet-based estimate for damage from files.
     """
     sigma = getattr(trial.params, "sigma", None)
     if sigma is None:
         from skimage.restoration import estimate_sigma
 
         sigma = 255.0 * estimate_sigma(to_float(trial.damage.image), channel_axis=-1, average_sigmas=True)
-    return max(float(np.nan_to_num(sigma)), LEAST_NOISE)
+    return max(float(np.nan_to_num(sigma)), MIN_SIGMA)
 
 
 def _non_local_means(trial: Trial) -> np.ndarray:
@@ -116,7 +129,7 @@ def _non_local_means(trial: Trial) -> np.ndarray:
     sigma, image = noise_level(trial), to_dtype(to_float(trial.damage.image), np.uint8)
     if image.shape[-1] == 1:
         return np.asarray(cv2.fastNlMeansDenoising(image, None, NLM_LUMA * sigma, NLM_PATCH, NLM_SEARCH))[..., None]
-    # OpenCV takes the channels as BGR; of an RGB picture it would weigh red as blue.
+    # OpenCV expects BGR; with RGB it would swap the weights of red and blue.
     swapped = np.ascontiguousarray(image[..., ::-1])
     restored = cv2.fastNlMeansDenoisingColored(
         swapped, None, NLM_LUMA * sigma, NLM_COLOUR * sigma, NLM_PATCH, NLM_SEARCH
@@ -148,7 +161,7 @@ def _total_variation(trial: Trial) -> np.ndarray:
 
 
 def _bm3d(trial: Trial) -> np.ndarray:
-    bm3d = import_module("bm3d")  # has no annotations, and is not always there
+    bm3d = import_module("bm3d")  # optional, and without annotations
     image, sigma = to_float(trial.damage.image), noise_level(trial) / 255.0
     if image.shape[-1] == 1:
         return np.asarray(bm3d.bm3d(image[..., 0], sigma), np.float32)[..., None]
@@ -171,11 +184,11 @@ def _lanczos(trial: Trial) -> np.ndarray:
 
 
 def _fill(trial: Trial, method: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-    """The damaged picture with what lies under the true mask replaced; all else stays.
+    """Fills the true mask and keeps all other pixels.
 
-    method: the 8-bit picture (H,W,1 or 3) and the mask (H,W) bool -> the filled picture, 8-bit or float.
+    method: 8-bit picture (H,W,1 or 3), mask (H,W) bool -> filled picture, 8-bit or float.
     """
-    image, mask = trial.damage.image, np.asarray(trial.covered)
+    image, mask = trial.damage.image, np.asarray(trial.visible_damage)
     restored = image.copy()
     if mask.any():
         filled = method(np.ascontiguousarray(to_dtype(to_float(image), np.uint8)), mask).reshape(image.shape)
@@ -203,7 +216,7 @@ def _biharmonic(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 @cache
 def _colours() -> np.ndarray:
-    """(256,3): what the table makes of each level of luma, whose luma is that level; white at 1."""
+    """(256,3): RGB of each 8-bit level of luma by the table, with exactly that luma, white at 1."""
     levels = np.arange(256, dtype=np.float32)[None] / np.float32(255)
     ab = np.array(TENTHS.split(), np.float32).reshape(1, 256, 2) / 10
     chroma = with_luma(levels, ab)[..., ::2] - levels[..., None]
@@ -230,9 +243,9 @@ def _levin(trial: Trial) -> np.ndarray:
 
 TELEA = Baseline(
     "telea",
-    f"OpenCV inpaint, INPAINT_TELEA, radius {RADIUS}, true mask, for marks where opacity > {COVERED} (Telea 2004)",
+    f"OpenCV inpaint, INPAINT_TELEA, radius {RADIUS}, true mask, for marks where opacity > {MIN_OPACITY} (Telea 2004)",
     partial(_fill, method=_telea),
-    masked=True,
+    needs_mask=True,
 )
 
 BASELINES: dict[str, tuple[Baseline, ...]] = {
@@ -240,7 +253,7 @@ BASELINES: dict[str, tuple[Baseline, ...]] = {
         Baseline(
             "nl-means",
             f"OpenCV fastNlMeansDenoisingColored, true sigma, h = {NLM_LUMA} sigma, hColor = {NLM_COLOUR} sigma, patch "
-            f"{NLM_PATCH}, search {NLM_SEARCH}, on the picture rounded to 8 bits as it wants it (Buades et al. 2005)",
+            f"{NLM_PATCH}, search {NLM_SEARCH}, on the picture rounded to 8 bits (Buades et al. 2005)",
             _non_local_means,
         ),
         Baseline(
@@ -258,7 +271,7 @@ BASELINES: dict[str, tuple[Baseline, ...]] = {
         ),
     ),
     "super-resolve": (
-        Baseline("bicubic", "torch bicubic interpolation, a = -0.5 (Keys 1981)", _bicubic, untouched=True),
+        Baseline("bicubic", "torch bicubic interpolation, a = -0.5 (Keys 1981)", _bicubic, identity=True),
         Baseline("lanczos", "Pillow LANCZOS, 3 lobes, in float", _lanczos),
     ),
     "inpaint": (
@@ -267,21 +280,21 @@ BASELINES: dict[str, tuple[Baseline, ...]] = {
             "navier-stokes",
             f"OpenCV inpaint, INPAINT_NS, radius {RADIUS}, true mask (Bertalmio et al. 2001)",
             partial(_fill, method=_navier_stokes),
-            masked=True,
+            needs_mask=True,
         ),
         Baseline(
             "biharmonic",
             "scikit-image inpaint_biharmonic, true mask (Damelin and Hoang 2018)",
             partial(_fill, method=_biharmonic),
-            masked=True,
+            needs_mask=True,
         ),
     ),
     "dewatermark": (TELEA,),
     "colorize": (
-        Baseline("gray", "the picture as it is", lambda trial: trial.untouched, untouched=True),
+        Baseline("gray", "the gray picture", lambda trial: trial.identity, identity=True),
         Baseline(
             "table",
-            "the mean CIELAB ab of each level of luma in the training pictures, as much as the gamut has at that luma",
+            "the mean CIELAB ab of each level of luma in the training pictures, clipped to the gamut at that luma",
             _table,
         ),
         Baseline(

@@ -1,4 +1,4 @@
-"""`restore compare`: before and after, for showing people."""
+"""`restore compare`: two pictures side by side, or a page with a slider."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from restore.images import Image, read_image
 from restore.pixels import to_dtype, to_float, white
 
 GAP = 8  # white pixels between two pictures side by side
-LARGEST_FACTOR = 8  # one picture may be so many times the other
+MAX_FACTOR = 8  # between the sizes of the two pictures
 
 
 def read_pair(before: Path, after: Path) -> tuple[Image, Image]:
-    """Two pictures as 8-bit RGB of one size, over white; the smaller is enlarged by bicubic interpolation.
+    """Reads two pictures as 8-bit RGB over white; the smaller one is enlarged by bicubic interpolation.
 
-    Raises ImageError for files that cannot be read, UsageError for sizes of which none is a multiple
-    of the other.
+    Raises:
+        ImageError: a file cannot be read.
+        UsageError: no size is a multiple of the other, or by more than `MAX_FACTOR`.
     """
     first, second = (_flat(read_image(path)) for path in (before, after))
     small, large = sorted((first.size, second.size))
     factor = round(large[0] / small[0])
-    if (small[0] * factor, small[1] * factor) != large or factor > LARGEST_FACTOR:
+    if (small[0] * factor, small[1] * factor) != large or factor > MAX_FACTOR:
         (w, h), (width, height) = first.size, second.size
         raise UsageError(f"{before} is {w}x{h} and {after} {width}x{height}: one must be a multiple of the other")
     return _fit(first, large), _fit(second, large)
 
 
 def side_by_side(first: Image, second: Image) -> Image:
-    """One picture of two of the same size, a gap of white between them."""
+    """Joins two pictures of the same size, with a white gap."""
     gap = np.full((first.pixels.shape[0], GAP, 3), 255, np.uint8)
     icc = first.icc if first.icc == second.icc else None
     return Image(np.concatenate([first.pixels, gap, second.pixels], axis=1), icc=icc)
 
 
 def slider_page(first: Image, second: Image, names: tuple[str, str]) -> str:
-    """A self-contained page with a slider between two pictures of the same size."""
+    """Makes a self-contained page with a slider between two pictures of the same size."""
     title = f"{names[0]} and {names[1]}"
     return page(title, f"<h1>{escape(title)}</h1>\n{slider(first, second, *names)}")
 
 
 def _flat(image: Image) -> Image:
-    """As 8-bit RGB, what is transparent over white."""
+    """Converts to 8-bit RGB, transparent pixels over white."""
     pixels = to_float(image.pixels)
     if image.alpha is not None:
         opacity = image.alpha.astype(np.float32)[..., None] / white(image.alpha.dtype)

@@ -1,4 +1,4 @@
-"""Damage, restore, score: pictures stream by, only numbers stay."""
+"""Damages, restores and scores pictures one by one; only the scores are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from restore import weights
 from restore.errors import RestoreError, UsageError
-from restore.evaluation.protocols import leading, measure, protocol
+from restore.evaluation.protocols import measure, primary_measure, protocol
 from restore.evaluation.trials import Entry, Method, Prediction, Trial, trials
 from restore.images import Image
 from restore.images.failures import printable
@@ -23,11 +23,16 @@ from restore.tasks.spec import Options
 
 @dataclass(frozen=True)
 class Row:
-    """What one method scored on one damaged picture.
+    """The scores of one method for one damaged picture.
 
-    protocol: how that was measured. scores: by the keys of `protocols.MEASURES`. leading: the key of the one
-    that the task goes by. seconds: of restoring. megapixels: of the restored picture. params: of the corruption;
-    None for a file's damage.
+    Args:
+        picture, case, method: their names.
+        protocol: description of how it was measured.
+        scores: by the keys of `protocols.MEASURES`.
+        primary: key of the measure that ranks methods.
+        seconds: time of restoring.
+        megapixels: of the restored picture.
+        params: of the corruption; None if the corrupted picture is a file.
     """
 
     picture: str
@@ -35,20 +40,20 @@ class Row:
     method: str
     protocol: str
     scores: dict[str, float]
-    leading: str
+    primary: str
     seconds: float
     megapixels: float
     params: Any = None
 
     @property
     def score(self) -> float:
-        """What the task goes by: higher is better, in dB; NaN where it is not defined."""
-        return self.scores[self.leading]
+        """The primary score in dB, higher is better; NaN where it is undefined."""
+        return self.scores[self.primary]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What became of a picture: the rows of all cases and methods, or the reason why there are none."""
+    """The outcome for a picture: the rows of all cases and methods, or the error."""
 
     name: str
     rows: list[Row] = field(default_factory=list)
@@ -56,7 +61,20 @@ class Scored:
 
 
 class Model:
-    """Weights that take part; a restorer is made for each head when it is first needed."""
+    """Weights that are evaluated; a restorer for each case is made on first use.
+
+    Args:
+        path: weights file.
+        task: the task.
+        device: where to compute.
+        dtype: of the convolutions.
+        options: of restoring, such as `aggressive`; None: the defaults of the task.
+        tile: side of a tile in pixels; 0: automatic.
+        tta: average over the symmetries.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or made for another task.
+    """
 
     def __init__(
         self,
@@ -69,10 +87,6 @@ class Model:
         tile: int = 0,
         tta: bool = False,
     ) -> None:
-        """options: of restoring, such as `aggressive`; None: as the task has them by itself.
-
-        Raises WeightsError for a file that is not there, damaged, or made for another task.
-        """
         self.path, self.device, self.dtype, self.tile, self.tta = path, device, dtype, tile, tta
         self.options = task.spec.options() if options is None else options
         self.header, self.network = weights.load(path, task.spec.name)
@@ -80,7 +94,7 @@ class Model:
 
     @property
     def about(self) -> str:
-        """Which weights, in one line."""
+        """File, architecture, size and options in one line."""
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6
         extra = ", averaged over eight symmetries" if self.tta else ""
         for name, value in self.options.chosen.items():
@@ -88,7 +102,7 @@ class Model:
         return f"{self.path.name}, {self.header.arch}, {millions:.2f} M parameters{extra}"
 
     def restore(self, trial: Trial) -> Prediction:
-        """The damaged picture of a trial, restored, in its own dtype; with the mask where the case gives it."""
+        """Restores the damaged picture of a trial, in its own dtype; with the true mask if the case gives it."""
         label = trial.case.label
         if label not in self._restorers:
             self.check(trial.head.scale)
@@ -102,11 +116,11 @@ class Model:
                 tta=self.tta,
                 header=self.header,
             )
-        restored = self._restorers[label].restore(Image(trial.damage.image), trial.told)
+        restored = self._restorers[label].restore(Image(trial.damage.image), trial.given_mask)
         return Prediction(restored.image.pixels, restored.mask)
 
     def check(self, scale: int) -> None:
-        """Raises UsageError if these weights cannot enlarge by `scale`."""
+        """Raises UsageError if these weights do not support `scale`."""
         if scale not in self.network.scales:
             known = ",".join(map(str, self.network.scales))
             raise UsageError(
@@ -115,10 +129,10 @@ class Model:
 
 
 def all_methods(models: Sequence[Model], baselines: Iterable[Method]) -> list[Method]:
-    """All who take part: the damaged picture as it is, the baselines, the models, under names that differ."""
+    """The methods of an evaluation: no restoration, the baselines, and the models, with unique names."""
     found = list(baselines)
     if not any(method.kind == "input" for method in found):
-        found.insert(0, Method("corrupted", "input", "no restoration", lambda trial: Prediction(trial.untouched)))
+        found.insert(0, Method("corrupted", "input", "no restoration", lambda trial: Prediction(trial.identity)))
     taken = {method.name for method in found}
     for model in models:
         name, number = model.path.stem, 2
@@ -132,10 +146,19 @@ def all_methods(models: Sequence[Model], baselines: Iterable[Method]) -> list[Me
 def evaluate(
     entries: Iterable[Entry], task: Task, damage: Options, methods: Sequence[Method], seed: int = 0
 ) -> Iterator[Scored]:
-    """Scores `methods` on every picture, in the order of `entries`.
+    """Scores methods on every picture.
 
-    All methods are scored on the same pictures: one that any of them fails on counts for none, and
-    its reason is in its `Scored`.
+    A picture for which any method fails counts for none of them, so that all are scored on the same pictures.
+
+    Args:
+        entries: the pictures.
+        task: the task.
+        damage: an instance of its `trial_options`.
+        methods: the methods.
+        seed: of the damage.
+
+    Yields:
+        The outcome for each picture, in the order of `entries`.
     """
     for entry in entries:
         try:
@@ -147,7 +170,7 @@ def evaluate(
 
 
 def _reason(entry: Entry, error: Exception) -> str:
-    """One line that names the picture, and no folder of this machine: it stands in reports that travel."""
+    """The error in one line that names the picture, without folders of this machine, as reports are shared."""
     text = " ".join(str(error).split()) or "not enough memory"
     for path, name in ((entry.clean, entry.name), (entry.corrupted, None), (entry.mask, None)):
         if path is not None:
@@ -156,18 +179,18 @@ def _reason(entry: Entry, error: Exception) -> str:
 
 
 def _rows(entry: Entry, trial: Trial, methods: Sequence[Method]) -> Iterator[Row]:
-    how = protocol(trial)
+    description = protocol(trial)
     for method in methods:
         start = time.perf_counter()
-        answer = method.restore(trial)
+        prediction = method.restore(trial)
         seconds = time.perf_counter() - start
         yield Row(
             picture=entry.name,
             case=trial.case.label,
             method=method.name,
-            protocol=how,
-            scores=measure(trial, method, answer),
-            leading=leading(trial),
+            protocol=description,
+            scores=measure(trial, method, prediction),
+            primary=primary_measure(trial),
             seconds=seconds,
             megapixels=trial.clean.shape[0] * trial.clean.shape[1] / 1e6,
             params=trial.params,

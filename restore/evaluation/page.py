@@ -1,4 +1,4 @@
-"""Pages that need nothing but themselves: styles, the slider, pictures as data URIs, files written whole."""
+"""Self-contained HTML pages: styles, slider, pictures as data URIs; and writing of text files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ img { image-rendering: pixelated; } svg { max-width: 100%; height: auto; } svg t
 svg circle:hover { stroke: currentColor; stroke-width: 2; }
 """
 
-# `data-ready` tells a test that the script ran to its end.
+# Tests wait for `data-ready`, which shows that the script has run.
 SCRIPT = """
 for (const slider of document.querySelectorAll('.slider')) {
   const handle = slider.querySelector('input');
@@ -49,7 +49,7 @@ document.documentElement.dataset.ready = 'yes';
 
 
 def page(title: str, body: str) -> str:
-    """A whole HTML document around `body`; its own content policy forbids anything from elsewhere."""
+    """Makes an HTML document of `body`; its content security policy forbids external resources."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -62,7 +62,7 @@ def page(title: str, body: str) -> str:
 
 
 def picture(image: Image, alt: str, kind: str = "") -> str:
-    """An `img` of `image` at one screen pixel a pixel, as a lossless data URI."""
+    """Makes an `img` element at 1:1 with a lossless data URI; `kind` is its CSS class."""
     width, height = image.size
     data = base64.b64encode(encode_image(image, "png", metadata=False)).decode("ascii")
     css = f' class="{kind}"' if kind else ""
@@ -70,7 +70,7 @@ def picture(image: Image, alt: str, kind: str = "") -> str:
 
 
 def slider(before: Image, after: Image, left: str, right: str) -> str:
-    """Two pictures of one size over each other, and a handle that says how much of each is seen."""
+    """Makes a before-and-after slider of two pictures of the same size with their labels."""
     return (
         f'<div class="slider">{picture(before, left)}{picture(after, right, "after")}'
         f'<span class="edge"></span><b class="left">{escape(left)}</b><b class="right">{escape(right)}</b>'
@@ -80,17 +80,18 @@ def slider(before: Image, after: Image, left: str, right: str) -> str:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raises UsageError for a file that cannot be written; asked before hours of work, not after."""
+    """Raises UsageError if `path` is a folder, or exists without `overwrite`; to be called before long computations."""
     if path.is_dir():
-        raise UsageError(f"{printable(path)}: is a folder, where a file would have to go")
+        raise UsageError(f"{printable(path)}: is a folder; give the name of a file")
     if os.path.lexists(path) and not overwrite:
-        raise UsageError(f"{printable(path)} exists; --overwrite replaces what is there")
+        raise UsageError(f"{printable(path)} exists; use --overwrite to replace it")
 
 
 def write_text(path: Path, text: str) -> None:
-    """`text` in UTF-8 under `path`, where it appears only when it is whole.
+    """Writes `text` in UTF-8 atomically, replacing `path` and creating its folder.
 
-    Raises RestoreError, naming the file, if it cannot be written.
+    Raises:
+        RestoreError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
-"""How results are scored, and the words that say so beside every figure.
+"""Measures and the description of the protocol that is printed with every table.
 
-Which measures a trial gets depends on what its damage carries: a mask, an opacity, or a head that
-gives colours; no task is named here.
+The measures of a trial depend on the ground truth of its damage (mask, opacity) and on its head, not on task names.
 """
 
 from __future__ import annotations
@@ -15,34 +14,47 @@ from typing import Any
 import numpy as np
 
 from restore.corruptions.base import Corrupted
-from restore.evaluation.trials import COVERED, Method, Prediction, Trial
+from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial
 from restore.metrics import chroma_share, ciede2000, colorfulness, hue_hits, mask_iou, masked_psnr, psnr, ssim
 from restore.pixels import to_dtype, to_float
 
-COLOURLESS = 0.05  # standard deviation of ab; what rounding leaves of a gray picture's is smaller
+MIN_CHROMA_DEVIATION = 0.05  # standard deviation of CIELAB ab, more than rounding causes in a gray picture
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a method made of a trial. answer: as it came. seen, clean: 8-bit (H,W,3), as they are scored."""
+    """The result of a method for a trial.
+
+    Args:
+        trial: the trial.
+        method: the method.
+        prediction: its unmodified result.
+        restored, clean: 8-bit (H,W,3), as they are scored.
+    """
 
     trial: Trial
     method: Method
-    answer: Prediction
-    seen: np.ndarray
+    prediction: Prediction
+    restored: np.ndarray
     clean: np.ndarray
 
     @cached_property
-    def unprovoked(self) -> np.ndarray:
-        """What the method does to the picture when nothing is wrong with it, as it comes."""
+    def restored_clean(self) -> np.ndarray:
+        """The unmodified result of the method for the clean picture."""
         return self.method.restore(replace(self.trial, damage=Corrupted(self.trial.clean))).pixels
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number for a result. form: how it is printed. value: NaN where undefined.
+    """A measure of results.
 
-    applies: to which trials, or None for all.
+    Args:
+        key: in JSON and CSV.
+        title: in tables.
+        form: format specification of its values.
+        about: description for the notes below a table.
+        value: computes it; NaN where it is undefined.
+        applies: whether a trial has it; None: all trials have it.
     """
 
     key: str
@@ -53,31 +65,40 @@ class Measure:
     applies: Callable[[Trial], bool] | None = None
 
 
-def measure(trial: Trial, method: Method, answer: Prediction) -> dict[str, float]:
-    """The scores of a method's answer, by the keys of `MEASURES`.
+def measure(trial: Trial, method: Method, prediction: Prediction) -> dict[str, float]:
+    """Computes all measures that apply to a trial.
 
-    Raises UsageError if the shape of its pixels is not that of the clean picture.
+    Args:
+        trial: the trial.
+        method: the method.
+        prediction: its result.
+
+    Returns:
+        Values by the keys of `MEASURES`.
+
+    Raises:
+        UsageError: the shape of the result is not that of the clean picture.
     """
-    result = Result(trial, method, answer, eight_bit(answer.pixels), eight_bit(trial.clean))
+    result = Result(trial, method, prediction, eight_bit(prediction.pixels), eight_bit(trial.clean))
     return {known.key: known.value(result) for known in MEASURES if known.applies is None or known.applies(trial)}
 
 
-def leading(trial: Trial) -> str:
-    """The key of the measure that the task goes by, which is what `Case.value` gives."""
+def primary_measure(trial: Trial) -> str:
+    """The key of the measure that ranks methods, equal to `Case.value`."""
     return "psnr_inside" if trial.case.inside and _has_mask(trial) else "psnr"
 
 
 def eight_bit(image: np.ndarray) -> np.ndarray:
-    """(H,W,1 or 3), any dtype -> (H,W,3) uint8, clipped and rounded to nearest, as a file holds it."""
+    """Converts (H,W,1 or 3) of any dtype to (H,W,3) uint8, clipped and rounded to nearest."""
     pixels = to_dtype(to_float(image), np.uint8)
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
 def protocol(trial: Trial) -> str:
-    """Channel, rounding, border and noise clipping, in one line."""
-    how = _settings(trial)
-    channel = "BT.601 luma" if how.get("luma") else "RGB"
-    border = f"{how['border']} border pixels cut" if how.get("border") else "no border cut"
+    """Describes channel, rounding, border and noise clipping in one line."""
+    settings = _settings(trial)
+    channel = "BT.601 luma" if settings.get("luma") else "RGB"
+    border = f"{settings['border']} border pixels cut" if settings.get("border") else "no border cut"
     image = trial.damage.image
     if trial.params is None:
         given = "corrupted pictures as in their files"
@@ -85,61 +106,61 @@ def protocol(trial: Trial) -> str:
         given = "corrupted pictures unclipped float"
     else:
         given = f"corrupted pictures clipped and rounded to {image.dtype}"
-    goal = "goes by PSNR inside the mask; " if leading(trial) == "psnr_inside" else ""
-    given_hints = trial.damage.hints is not None
-    told = "" if trial.told is None else f"; the {'hints' if given_hints else 'true mask'} given to the model"
-    how_scored = f"PSNR and SSIM on {channel}, CIEDE2000 on RGB, all clipped and rounded to 8 bits"
-    return f"{goal}{how_scored}; {border}; {given}{told}"
+    primary = "ranked by PSNR inside the mask; " if primary_measure(trial) == "psnr_inside" else ""
+    kind = "true mask" if trial.damage.hints is None else "hints"
+    mask = "" if trial.given_mask is None else f"; the {kind} given to the model"
+    scores = f"PSNR and SSIM on {channel}, CIEDE2000 on RGB, all clipped and rounded to 8 bits"
+    return f"{primary}{scores}; {border}; {given}{mask}"
 
 
 def _settings(trial: Trial) -> dict[str, Any]:
-    """Channel and border that the task's own score is bound to (see `metrics.psnr`)."""
-    found: dict[str, Any] = getattr(trial.case.score, "keywords", {})
-    return found
+    """The arguments of `metrics.psnr` (luma, border) that are bound in the score of the case."""
+    settings: dict[str, Any] = getattr(trial.case.score, "keywords", {})
+    return settings
 
 
 def _changed_outside(result: Result) -> float:
-    mask, restored, damaged = result.trial.damage.mask, result.answer.pixels, result.trial.damage.image
+    mask, restored, damaged = result.trial.damage.mask, result.prediction.pixels, result.trial.damage.image
     if mask is None or restored.shape != damaged.shape or mask.all():
         return math.nan
     return 100.0 * float((restored != damaged).any(axis=-1)[~mask].mean())
 
 
-def _found_mask(result: Result) -> float:
-    found, true = result.answer.mask, result.trial.damage.mask
-    return math.nan if found is None or true is None else mask_iou(np.asarray(found, bool), true)
+def _mask_iou(result: Result) -> float:
+    detected, true = result.prediction.mask, result.trial.damage.mask
+    return math.nan if detected is None or true is None else mask_iou(np.asarray(detected, bool), true)
 
 
 def _gain(result: Result) -> float:
-    covered = np.asarray(result.trial.covered)
-    after = masked_psnr(result.seen, result.clean, covered)
-    return after - masked_psnr(eight_bit(result.trial.damage.image), result.clean, covered)
+    mask = np.asarray(result.trial.visible_damage)
+    after = masked_psnr(result.restored, result.clean, mask)
+    return after - masked_psnr(eight_bit(result.trial.damage.image), result.clean, mask)
 
 
 def _harm(result: Result) -> float:
-    """NaN where there was none: a mean of infinities would say nothing of the pictures that were harmed."""
+    """NaN for pictures that stay identical, since their infinite PSNR would hide the others in the mean."""
     if result.method.kind != "model":
         return math.nan
-    harmed = psnr(eight_bit(result.unprovoked), result.clean)
-    return harmed if math.isfinite(harmed) else math.nan
+    value = psnr(eight_bit(result.restored_clean), result.clean)
+    return value if math.isfinite(value) else math.nan
 
 
 def _identical(result: Result) -> float:
     if result.method.kind != "model":
         return math.nan
-    return 100.0 * np.array_equal(result.unprovoked, result.trial.clean)
+    return 100.0 * np.array_equal(result.restored_clean, result.trial.clean)
 
 
 def _ab_correlation(result: Result) -> float:
-    """Pearson's correlation of CIELAB a and b, taken together, of two pictures; NaN if one has but one colour."""
+    """Pearson's correlation of CIELAB ab of both pictures, both channels together; NaN if one has a single colour."""
     from skimage.color import rgb2lab
 
-    first, second = (rgb2lab(to_float(x))[..., 1:] for x in (result.seen, result.clean))
+    first, second = (rgb2lab(to_float(x))[..., 1:] for x in (result.restored, result.clean))
     first, second = first - first.mean((0, 1)), second - second.mean((0, 1))
-    spreads = [math.sqrt(float((ab**2).sum(axis=-1).mean())) for ab in (first, second)]
-    if min(spreads) < COLOURLESS:
+    deviations = [math.sqrt(float((ab**2).sum(axis=-1).mean())) for ab in (first, second)]
+    if min(deviations) < MIN_CHROMA_DEVIATION:
         return math.nan
-    return float((first * second).sum(axis=-1).mean()) / (spreads[0] * spreads[1])
+    return float((first * second).sum(axis=-1).mean()) / (deviations[0] * deviations[1])
 
 
 def _has_mask(trial: Trial) -> bool:
@@ -155,37 +176,37 @@ def _has_colours(trial: Trial) -> bool:
 
 
 MEASURES = (
-    Measure("psnr", "PSNR", ".2f", "dB", lambda r: r.trial.case.score(r.seen, r.clean)),
+    Measure("psnr", "PSNR", ".2f", "dB", lambda r: r.trial.case.score(r.restored, r.clean)),
     Measure(
         "ssim",
         "SSIM",
         ".4f",
         "11x11 Gaussian window, sigma 1.5 (Wang et al. 2004)",
-        lambda r: ssim(r.seen, r.clean, **_settings(r.trial)),
+        lambda r: ssim(r.restored, r.clean, **_settings(r.trial)),
     ),
-    Measure("ciede2000", "CIEDE2000", ".2f", "mean; lower is better", lambda r: ciede2000(r.seen, r.clean)),
+    Measure("ciede2000", "CIEDE2000", ".2f", "mean; lower is better", lambda r: ciede2000(r.restored, r.clean)),
     Measure(
         "psnr_inside",
         "inside",
         ".2f",
         "PSNR inside the mask, dB",
-        lambda r: masked_psnr(r.seen, r.clean, np.asarray(r.trial.damage.mask)),
+        lambda r: masked_psnr(r.restored, r.clean, np.asarray(r.trial.damage.mask)),
         _has_mask,
     ),
     Measure("changed_outside", "outside", ".3f", "pixels changed outside the mask, %", _changed_outside, _has_mask),
-    Measure("mask_iou", "IoU", ".3f", "of the mask found and the true one", _found_mask, _blind),
+    Measure("mask_iou", "IoU", ".3f", "of the detected and the true mask", _mask_iou, _blind),
     Measure(
         "gain",
         "gain",
         "+.2f",
-        f"dB over the damaged picture where the mask, or an opacity over {COVERED}, is",
+        f"dB over the damaged picture inside the mask, or where the opacity is over {MIN_OPACITY}",
         _gain,
         _has_mask,
     ),
     Measure("identical", "kept", ".1f", "clean pictures left bit-identical, %", _identical, _blind),
-    Measure("harm", "harm", ".2f", "PSNR of the other clean pictures, restored, dB", _harm, _blind),
+    Measure("harm", "harm", ".2f", "PSNR of the other clean pictures after restoring, dB", _harm, _blind),
     Measure(
-        "colorfulness", "colours", ".1f", "Hasler and Suesstrunk 2003", lambda r: colorfulness(r.seen), _has_colours
+        "colorfulness", "colours", ".1f", "Hasler and Suesstrunk 2003", lambda r: colorfulness(r.restored), _has_colours
     ),
     Measure(
         "true_colours", "true", ".1f", "colours of the clean picture", lambda r: colorfulness(r.clean), _has_colours
@@ -195,7 +216,7 @@ MEASURES = (
         "hue",
         ".3f",
         "share of pixels of chroma over 15 that have one over 10 and a hue within 30 degrees",
-        lambda r: hue_hits(r.seen, r.clean),
+        lambda r: hue_hits(r.restored, r.clean),
         _has_colours,
     ),
     Measure(
@@ -203,8 +224,8 @@ MEASURES = (
         "chroma",
         ".2f",
         "mean CIELAB chroma, of the clean picture's",
-        lambda r: chroma_share(r.seen, r.clean),
+        lambda r: chroma_share(r.restored, r.clean),
         _has_colours,
     ),
-    Measure("ab_correlation", "ab corr.", ".3f", "of CIELAB ab, a picture", _ab_correlation, _has_colours),
+    Measure("ab_correlation", "ab corr.", ".3f", "of CIELAB ab", _ab_correlation, _has_colours),
 )

@@ -1,4 +1,4 @@
-"""`--report`: one self-contained page with the table, a scatter, and the best, median and worst pictures."""
+"""`--report`: a self-contained page with the table, a scatter plot, and the best, median and worst pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLOURS = ("#c2410c", "#2563eb", "#15803d", "#9333ea", "#0891b2", "#b91c1c")
 
 @dataclass(frozen=True)
 class Crops:
-    """The window of one picture in which the restored one is furthest from the clean one, 8-bit (h,w,3) each."""
+    """The window of a picture with the largest error of the restored one, 8-bit (h,w,3) each."""
 
     corrupted: np.ndarray
     restored: np.ndarray
@@ -33,7 +33,14 @@ class Crops:
 
 
 def report(results: Results, entries: Sequence[Entry], task: Task, damage: Options) -> str:
-    """The page. The pictures it shows are damaged and restored once more: the same seed gives the same again."""
+    """Makes the page. The pictures that it shows are damaged and restored again, with the same seed.
+
+    Args:
+        results: the results.
+        entries: the pictures that were evaluated.
+        task: the task.
+        damage: as in the evaluation.
+    """
     body = [
         f"<h1>{escape(results.task)}: measured</h1>",
         f'<p class="note">restore {escape(__version__)}</p><pre>{escape(results.command)}</pre>',
@@ -42,11 +49,11 @@ def report(results: Results, entries: Sequence[Entry], task: Task, damage: Optio
         _methods(results),
         _failures(results),
     ]
-    shown = _champion(results)
+    shown = _shown_method(results)
     by_name = {entry.name: entry for entry in entries}
     for case in results.cases:
         body.append(f"<section><h2>{escape(case)}</h2>{_scatter(results, case, shown)}")
-        body.append(f"<h3>Best, median and worst of {escape(shown.name)}, at 1:1 where it errs most</h3>")
+        body.append(f"<h3>Best, median and worst of {escape(shown.name)}, crops with the largest error at 1:1</h3>")
         for title, row in _ranked(results.of(case, shown.name)):
             trial = next(t for t in trials(by_name[row.picture], task, damage, results.seed) if t.case.label == case)
             body.append(_picture(title, row, _crops(trial, shown), results))
@@ -54,8 +61,8 @@ def report(results: Results, entries: Sequence[Entry], task: Task, damage: Optio
     return page(f"{results.task}: measured", "\n".join(body))
 
 
-def _champion(results: Results) -> Method:
-    """Whose pictures are shown: the first model, or whatever there is."""
+def _shown_method(results: Results) -> Method:
+    """The method whose pictures are shown: the first model, otherwise the last method."""
     return next((method for method in results.methods if method.kind == "model"), results.methods[-1])
 
 
@@ -83,7 +90,7 @@ def _failures(results: Results) -> str:
 
 
 def _ranked(rows: Sequence[Row]) -> list[tuple[str, Row]]:
-    """The best, the median and the worst by what the task goes by; a picture is shown once."""
+    """The best, the median and the worst picture by the primary score, each picture once."""
     order = sorted((row for row in rows if not math.isnan(row.score)), key=lambda row: row.score, reverse=True)
     if not order:
         return []
@@ -98,7 +105,7 @@ def _crops(trial: Trial, method: Method) -> Crops:
     clean, restored = eight_bit(trial.clean), eight_bit(method.restore(trial).pixels)
     top, left = worst_window(((clean.astype(np.float64) - restored) ** 2).sum(axis=-1), CROP)
     window = slice(top, top + CROP), slice(left, left + CROP)
-    return Crops(eight_bit(trial.untouched)[window], restored[window], clean[window])
+    return Crops(eight_bit(trial.identity)[window], restored[window], clean[window])
 
 
 def worst_window(error: np.ndarray, side: int) -> tuple[int, int]:
@@ -113,7 +120,7 @@ def worst_window(error: np.ndarray, side: int) -> tuple[int, int]:
 
 
 def _picture(title: str, row: Row, crops: Crops, results: Results) -> str:
-    known = sorted(columns(results), key=lambda column: column[0] != row.leading)[:3]
+    known = sorted(columns(results), key=lambda column: column[0] != row.primary)[:3]
     scores = ", ".join(f"{name} {show(row.scores.get(key, math.nan), form)}" for key, name, form in known)
     pair = slider(Image(crops.corrupted), Image(crops.restored), "corrupted", "restored")
     truth = picture(Image(crops.clean), "clean")
@@ -125,32 +132,32 @@ def _picture(title: str, row: Row, crops: Crops, results: Results) -> str:
 
 
 def _scatter(results: Results, case: str, shown: Method) -> str:
-    """A dot for each picture and model: the best rival's score across, the model's up; above the line is better."""
-    rivals = [method for method in results.methods if method.kind != "model" and method is not shown]
-    if not rivals:
+    """A dot for each picture and model: score of the best baseline (x), score of the model (y)."""
+    baselines = [method for method in results.methods if method.kind != "model" and method is not shown]
+    if not baselines:
         return ""
     score = {m.name: {row.picture: row.score for row in results.of(case, m.name)} for m in results.methods}
-    rival = max(rivals, key=lambda method: mean(list(score[method.name].values())))
+    baseline = max(baselines, key=lambda method: mean(list(score[method.name].values())))
     models = [method for method in results.methods if method.kind == "model"] or [shown]
     points = [
-        (number, method.name, name, score[rival.name][name], value)
+        (number, method.name, name, score[baseline.name][name], value)
         for number, method in enumerate(models)
         for name, value in score[method.name].items()
-        if math.isfinite(value) and math.isfinite(score[rival.name][name])
+        if math.isfinite(value) and math.isfinite(score[baseline.name][name])
     ]
     if not points:
         return ""
     values = [value for point in points for value in point[3:]]
     low, high = math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1)
-    inside = any(row.leading == "psnr_inside" for row in results.of(case, rival.name))
-    return _plot(points, low, high, rival.name, models, "PSNR inside the mask" if inside else "PSNR")
+    inside = any(row.primary == "psnr_inside" for row in results.of(case, baseline.name))
+    return _plot(points, low, high, baseline.name, models, "PSNR inside the mask" if inside else "PSNR")
 
 
 def _plot(
     points: list[tuple[int, str, str, float, float]],
     low: int,
     high: int,
-    rival: str,
+    baseline: str,
     models: Sequence[Method],
     what: str,
 ) -> str:
@@ -172,7 +179,7 @@ def _plot(
         parts.append(f'<text x="{edge - 8}" y="{y(tick) + 4}" text-anchor="end">{tick}</text>')
         parts.append(f'<path d="M{x(tick)} {edge}V{side - edge}M{edge} {y(tick)}H{side - edge}" stroke="#8883"/>')
     for number, method, name, across, up in points:
-        label = escape(f"{name}: {method} {up:.2f} dB, {rival} {across:.2f} dB")
+        label = escape(f"{name}: {method} {up:.2f} dB, {baseline} {across:.2f} dB")
         dot = f'<circle cx="{x(across)}" cy="{y(up)}" r="4" fill="{COLOURS[number % len(COLOURS)]}" fill-opacity=".7">'
         parts.append(f"{dot}<title>{label}</title></circle>")
     for number, model in enumerate(models):
@@ -180,7 +187,7 @@ def _plot(
             f'<text x="{edge}" y="{16 + 14 * number}" style="fill:{COLOURS[number % len(COLOURS)]}">'
             f"{escape(model.name)}, {what} in dB (up)</text>"
         )
-    parts.append(f'<text x="{side / 2}" y="{side - 8}" text-anchor="middle">{escape(rival)}, {what} in dB</text>')
+    parts.append(f'<text x="{side / 2}" y="{side - 8}" text-anchor="middle">{escape(baseline)}, {what} in dB</text>')
     return (
         f'<svg class="scatter" width="{side}" height="{side}" viewBox="0 0 {side} {side}" font-size="12" role="img" '
         f'aria-label="{what} of each picture">{"".join(parts)}</svg>'

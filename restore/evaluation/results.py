@@ -1,4 +1,4 @@
-"""Rows of scores as means, as a table for the terminal, as JSON and as CSV."""
+"""Means of scores, as a table for the terminal, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ EXACT = 100.0  # dB: about what a single value that is off by one costs a pictur
 
 @dataclass
 class Results:
-    """What an evaluation found. command: what a person would type to have it again. failed: reasons, by picture."""
+    """The results of an evaluation.
+
+    Args:
+        task: name of the task.
+        seed: of the damage.
+        command: the command that reproduces them.
+        methods: the methods.
+        rows: all scores.
+        failed: error messages by picture.
+        notes: further lines for below the table.
+    """
 
     task: str
     seed: int
@@ -32,28 +42,28 @@ class Results:
     notes: list[str] = field(default_factory=list)
 
     def add(self, scored: Scored) -> None:
-        """Takes in what became of a picture."""
+        """Adds the outcome for a picture."""
         self.rows.extend(scored.rows)
         if scored.error is not None:
             self.failed[scored.name] = scored.error
 
     @property
     def cases(self) -> list[str]:
-        """The labels of the cases, in their order."""
+        """The labels of the cases, in order."""
         return list(dict.fromkeys(row.case for row in self.rows))
 
     def of(self, case: str, method: str) -> list[Row]:
-        """The rows of one line of the table, a picture each."""
+        """The rows of one line of the table, one for each picture."""
         return [row for row in self.rows if row.case == case and row.method == method]
 
     def protocols(self, case: str) -> list[str]:
-        """How the rows of a case were measured: one line, unless pictures of several kinds came together."""
+        """The protocols of a case; several if the pictures differ in kind."""
         return list(dict.fromkeys(row.protocol for row in self.rows if row.case == case))
 
 
 @dataclass(frozen=True)
 class Line:
-    """Means over the pictures of a case for one method; NaN where nothing is defined."""
+    """Means over the pictures of a case for one method; NaN where no value is defined."""
 
     case: str
     method: str
@@ -62,14 +72,16 @@ class Line:
 
 
 def lines(results: Results) -> list[Line]:
-    """The table: per-picture scores averaged (undefined ones left out), the median of seconds a megapixel of output."""
+    """The lines of the table: means of the defined scores, and the median of the seconds a megapixel of output."""
     found = []
     for case in results.cases:
         for method in results.methods:
             rows = results.of(case, method.name)
             keys = dict.fromkeys(key for row in rows for key in row.scores)
             scores = {key: mean([row.scores.get(key, math.nan) for row in rows]) for key in keys}
-            scores[SPEED] = median(row.seconds / row.megapixels for row in rows)  # the first call imports and warms up
+            scores[SPEED] = median(
+                row.seconds / row.megapixels for row in rows
+            )  # not the mean: the first call imports and warms up
             found.append(Line(case, method.name, len(rows), scores))
     return found
 
@@ -84,19 +96,19 @@ def mean(values: Sequence[float]) -> float:
 
 
 def columns(results: Results) -> list[tuple[str, str, str]]:
-    """(key, title, form) of the columns that the table needs."""
+    """(key, title, form) of the columns of the table."""
     present = {key for row in results.rows for key in row.scores}
     known = [(m.key, m.title, m.form) for m in MEASURES if m.key in present]
     return [*known, (SPEED, "s/MP", ".3g")]
 
 
 def show(value: float, form: str) -> str:
-    """A score as people read it; a dash where it is not defined."""
+    """Formats a score; a dash for NaN."""
     return "-" if math.isnan(value) else format(value, form)
 
 
 def table(results: Results) -> str:
-    """The means for a terminal, with the protocol under them."""
+    """Formats the table for a terminal, with notes below."""
     if not results.rows:
         return "no picture could be scored"
     shown = columns(results)
@@ -115,13 +127,13 @@ def table(results: Results) -> str:
 
 
 def notes(results: Results) -> list[str]:
-    """What has to be known to read the figures: how they were measured, and what the columns mean."""
+    """The notes below the table: protocols, and the meaning of the columns."""
     by_protocol: dict[str, list[str]] = {}
     for case in results.cases:
-        for how in results.protocols(case):
-            by_protocol.setdefault(how, []).append(case)
+        for protocol in results.protocols(case):
+            by_protocol.setdefault(protocol, []).append(case)
     pictures = len({row.picture for row in results.rows})
-    text = [f"{', '.join(cases)}: {how}." for how, cases in by_protocol.items()]
+    text = [f"{', '.join(cases)}: {protocol}." for protocol, cases in by_protocol.items()]
     shown = {key for key, _, _ in columns(results)}
     about = "; ".join(f"{m.title}: {m.about}" for m in MEASURES if m.key in shown)
     text.append(f"Means of per-picture values over {pictures} pictures, seed {results.seed}. {about}.")
@@ -132,9 +144,9 @@ def notes(results: Results) -> list[str]:
 
 
 def to_json(results: Results) -> str:
-    """All of it: means, every picture's scores with the parameters of its damage, failures.
+    """Formats everything as JSON: means, scores and damage parameters of every picture, failures.
 
-    Numbers that JSON does not have (NaN, infinity) are null.
+    NaN and infinity, which JSON does not have, become null.
     """
     return json.dumps(
         {
@@ -166,7 +178,7 @@ def to_json(results: Results) -> str:
 
 
 def to_csv(results: Results) -> str:
-    """A line for each picture, case and method (RFC 4180), with the protocol beside the figures."""
+    """Formats a line for each picture, case and method as CSV (RFC 4180)."""
     keys = [key for key, _, _ in columns(results) if key != SPEED]
     file = io.StringIO()
     writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""What is restored and scored: clean pictures damaged here, or pairs of files."""
+"""The damaged pictures of an evaluation: clean pictures damaged here, or pairs of files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from restore.images import find_images, read_image
 from restore.tasks.base import Case, Head, Task, identity
 from restore.tasks.spec import Options
 
-COVERED = 0.02  # opacity above which a pixel counts as lying under a mark
+MIN_OPACITY = 0.02  # above which a pixel counts as covered by a mark
 
 
 @dataclass(frozen=True)
 class Entry:
     """A picture to be scored.
 
-    name: its path below the folder, with forward slashes. corrupted, mask: the files that belong to
-    it, where they are given. problem: why it cannot be scored, or None.
+    Args:
+        name: its path below the folder, with forward slashes.
+        clean: file of the clean picture.
+        corrupted, mask: the matching files, if given.
+        problem: why it cannot be scored; None if it can.
     """
 
     name: str
@@ -38,10 +41,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Trial:
-    """One damaged picture, with everything that is known of it.
+    """One damaged picture and its ground truth.
 
-    clean: the target, (H,W,1 or 3). damage: what the methods are given. params: of the corruption;
-    None where the damage came from a file.
+    Args:
+        case: the case of the task.
+        clean: the target, (H,W,1 or 3).
+        damage: the corrupted picture, and what is known of its damage.
+        params: of the corruption; None if the corrupted picture is a file.
     """
 
     case: Case
@@ -51,32 +57,33 @@ class Trial:
 
     @property
     def head(self) -> Head:
-        """The head that undoes this damage."""
+        """The head that restores from this damage."""
         return self.case.pair.head
 
     @property
-    def untouched(self) -> np.ndarray:
-        """The damaged picture at the size of the clean one, (H,W,C)."""
+    def identity(self) -> np.ndarray:
+        """The corrupted picture at the size of the clean one, (H,W,C), see `Head.identity`."""
         return identity(self.head, self.damage.image)
 
     @property
-    def covered(self) -> np.ndarray | None:
-        """(H,W) bool, where the picture is damaged, or lies under a mark that shows; None if that is not known."""
-        return self.damage.mask if self.damage.opacity is None else self.damage.opacity > COVERED
+    def visible_damage(self) -> np.ndarray | None:
+        """(H,W) bool, the damaged pixels, of marks those with an opacity over `MIN_OPACITY`; None if unknown."""
+        return self.damage.mask if self.damage.opacity is None else self.damage.opacity > MIN_OPACITY
 
     @property
-    def told(self) -> np.ndarray | None:
-        """The mask (H,W), or the hints (H,W,4), that the head is given; None where it has to find its own."""
+    def given_mask(self) -> np.ndarray | None:
+        """The mask (H,W), or the hints (H,W,4), that the head gets; None if it has to detect the damage."""
         given = self.damage.mask if self.damage.hints is None else self.damage.hints
         return given if self.case.given else None
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method makes of a trial.
+    """The result of a method.
 
-    pixels: (H,W,C) in the dtype of the damaged picture, or in another one that the method computes in.
-    mask: (H,W) bool, where it found damage; None if it does not look for any.
+    Args:
+        pixels: (H,W,C), any dtype.
+        mask: (H,W) bool, the damage that it detected; None if it detects none.
     """
 
     pixels: np.ndarray
@@ -85,9 +92,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Method:
-    """A method that takes part. kind: `input` (no restoration at all), `baseline` or `model`.
+    """A method that is evaluated.
 
-    about: its settings, for the notes under a table.
+    Args:
+        name: in tables.
+        kind: `input` (no restoration), `baseline` or `model`.
+        about: its settings, for the notes below a table.
+        restore: restores a trial.
     """
 
     name: str
@@ -99,14 +110,22 @@ class Method:
 def find_entries(
     folder: Path, corrupted: Path | None = None, masks: Path | None = None, limit: int | None = None
 ) -> list[Entry]:
-    """The clean pictures below `folder` (or the one it is), by path, at most `limit`, with what belongs to each.
+    """Lists clean pictures with their corrupted versions and masks.
 
-    Files of one picture have the same relative path and stem; the order of files never matters. A
-    picture without a partner, or with several, is an entry with a `problem`.
-    Raises UsageError for folders that are missing or empty, and for masks without corrupted pictures.
+    Files match by relative path and stem. A picture without a match, or with several, becomes an entry with a
+    `problem`.
+
+    Args:
+        folder: of clean pictures, searched recursively, or a single picture.
+        corrupted: folder of corrupted pictures; None: they are made from the clean ones.
+        masks: folder of masks of the corrupted pictures.
+        limit: number of pictures, the first by path; None: all.
+
+    Raises:
+        UsageError: a folder is missing or empty, or there are masks without corrupted pictures.
     """
     if masks and not corrupted:
-        raise UsageError("--masks says where given pictures are damaged; it needs --corrupted")
+        raise UsageError("--masks needs --corrupted, the pictures that the masks belong to")
     if not folder.exists():
         raise UsageError(f"{folder}: no such file or folder")
     root, paths = (folder, find_images(folder)) if folder.is_dir() else (folder.parent, [folder])
@@ -129,11 +148,22 @@ def find_entries(
 
 
 def trials(entry: Entry, task: Task, damage: Options, seed: int) -> Iterator[Trial]:
-    """The trials of a picture: one for each case of the task, or those that its files make.
+    """Makes the trials of a picture: one for each case of the task, or those of its files.
 
-    A seed and the pixels fix the damage: neither the name of a picture nor its place in a folder
-    matters, and the cases of one picture share their noise, scaled.
-    Raises ImageError for files that cannot be read or do not fit together.
+    The damage depends on the seed and the pixels alone, not on names or the order of files; the noise of different
+    cases is the same except for its scale.
+
+    Args:
+        entry: the picture.
+        task: the task.
+        damage: an instance of its `trial_options`.
+        seed: of the damage.
+
+    Yields:
+        The trials.
+
+    Raises:
+        ImageError: files cannot be read or do not match.
     """
     if entry.problem:
         raise ImageError(entry.problem)
@@ -150,9 +180,9 @@ def trials(entry: Entry, task: Task, damage: Options, seed: int) -> Iterator[Tri
 
 
 def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iterator[Trial]:
-    """Files are scored as the task scores damage of its own at their scale: blind, and with the mask where it has both.
+    """Trials of a pair of files, as in the cases of the task: with a detected mask and, if there is one, with the mask.
 
-    Raises ImageError for sizes that do not belong together.
+    Raises ImageError for sizes that do not match.
     """
     assert entry.corrupted is not None
     corrupted = read_image(entry.corrupted).pixels
@@ -164,14 +194,14 @@ def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iter
     scale = next((scale for scale in scales if (height // scale, width // scale) == (h, w)), None)
     if scale is None:
         raise ImageError(
-            f"{entry.corrupted.name}: {w}x{h} does not belong to a clean picture of {width}x{height}"
+            f"{entry.corrupted.name}: {w}x{h} does not match the clean picture of {width}x{height}"
             f" (enlarged by {', '.join(map(str, scales))})"
         )
     clean = clean[: h * scale, : w * scale]
     if any(case.pair.head.colours for case in cases.values()):
-        clean = _three(clean)
+        clean = _to_rgb(clean)
     elif clean.shape[-1] != corrupted.shape[-1]:
-        clean, corrupted = _three(clean), _three(corrupted)
+        clean, corrupted = _to_rgb(clean), _to_rgb(corrupted)
     mask = None if entry.mask is None else _fitting_mask(entry.mask, (h, w))
     label = f"pairs x{scale}" if len(scales) > 1 else "pairs"
     for (enlarged, given), case in cases.items():
@@ -190,7 +220,7 @@ def _fitting_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def _three(image: np.ndarray) -> np.ndarray:
+def _to_rgb(image: np.ndarray) -> np.ndarray:
     """(H,W,1 or 3) -> (H,W,3)."""
     return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
@@ -205,9 +235,9 @@ def _by_stem(folder: Path) -> dict[Path, list[Path]]:
 def _partners(
     name: Path, alone: bool, folders: list[tuple[Path, dict[Path, list[Path]]] | None]
 ) -> tuple[list[Path | None], list[str]]:
-    """The file of each folder that belongs to the clean picture `name`, and what is wrong.
+    """The matching file of each folder for the clean picture `name`, and problems.
 
-    alone: no other clean picture has its stem.
+    alone: no other clean picture has this relative path and stem.
     """
     found: list[Path | None] = []
     problems = []

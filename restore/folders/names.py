@@ -15,7 +15,8 @@ from string import Formatter
 from restore.images import SUFFIXES
 from restore.tasks.spec import TASKS
 
-_READ_ONLY = {".heic": ".jpg", ".heif": ".jpg"}  # formats that are read but not written -> what is written instead
+# Suffixes that are read but not written -> what is written instead. An MPO file is a JPEG with further pictures.
+_READ_ONLY = {".heic": ".jpg", ".heif": ".jpg", ".mpo": ".jpg"}
 
 
 @dataclass(frozen=True)

@@ -296,6 +296,8 @@ class Pipeline:
         try:
             # With --skip-existing an empty file is what a power cut left, not a picture.
             found = _lstat(path) if skip else None
+            if overwrite and job.input is not None and _is_same(path, job.input):  # by a link made meanwhile
+                raise ImageError(f"{printable(path)}: has become the input; nothing is written over an input")
             write_atomic(data, path, overwrite=overwrite or (found is not None and _is_empty(found)))
         except FileExistsError:
             if skip:  # another run was faster
@@ -341,8 +343,16 @@ def _target(job: Job, image: Image, options: WriteOptions) -> tuple[Path | None,
     else:
         wanted = options.extension or next(suffix for suffix, kind in SUFFIXES.items() if kind == image.format)
     suffix, note = writable_suffix(image, wanted)
+    note = "; ".join(filter(None, (note, *image.notes))) or None
     output = job.output if job.output is None or suffix == wanted else job.output_as(suffix)
     return output, SUFFIXES[suffix.lower()], note
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def _message(restored: Restored, status: Status) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,7 +22,7 @@ from restore.folders.names import (
     unique_outputs,
     without_earlier_outputs,
 )
-from restore.images import SUFFIXES, find_images
+from restore.images import SUFFIXES, WRITABLE, find_images
 from restore.images.failures import printable
 
 STREAM = "-"  # stdin as an input, stdout as an output
@@ -72,11 +73,13 @@ class Plan:
         jobs: in a fixed order; no two write to one file, none over an input.
         left_out: how many files are outputs of earlier runs, and therefore no inputs.
         unreadable: subfolders that cannot be listed, each with the reason.
+        others: how many files there are whose suffix is that of no picture, by suffix.
     """
 
     jobs: list[Job] = field(default_factory=list)
     left_out: int = 0
     unreadable: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ def plan(
         return Plan(_with_masks([job], [Path(os.path.basename(inputs[0]))], masks))
     with warnings.catch_warnings(record=True) as caught:  # subfolders that cannot be listed
         warnings.simplefilter("always")
-        pictures, left_out = _find_pictures(inputs, output, naming, recursive, masks)
+        others: Counter[str] = Counter()
+        pictures, left_out = _find_pictures(inputs, output, naming, recursive, masks, others)
         if not pictures and not allow_empty:
             hint = "" if recursive else "; -r looks into its subfolders too"
             only = ", but earlier outputs" if left_out else ""
@@ -131,7 +135,7 @@ def plan(
         colliding = colliding_fallbacks(outputs)
         jobs = [Job(one.path, path, path in colliding) for one, path in zip(pictures, outputs, strict=True)]
         jobs = _with_masks(jobs, [one.name for one in pictures], masks, allow_empty=allow_empty)
-    return Plan(jobs, left_out, [str(warning.message) for warning in caught])
+    return Plan(jobs, left_out, [str(warning.message) for warning in caught], others)
 
 
 def existing_outputs(jobs: Iterable[Job], *, dry_run: bool = False) -> list[Path]:
@@ -185,9 +189,8 @@ def _file_job(path: Path, output: str | None, naming: Naming) -> Job:
 
 
 def _writable_path(output: str) -> Path:
-    kind = SUFFIXES.get(os.path.splitext(output)[1].lower())
-    if kind is None or kind == "heic":
-        known = " ".join(suffix for suffix, known in SUFFIXES.items() if known != "heic")
+    if os.path.splitext(output)[1].lower() not in WRITABLE:
+        known = " ".join(WRITABLE)
         raise UsageError(f"{printable(output)}: no format that can be written goes by that name; use one of {known}")
     return Path(output)
 
@@ -199,9 +202,9 @@ def _check_format(path: Path, naming: Naming) -> Path:
 
 
 def _find_pictures(
-    inputs: Sequence[str], output: str | None, naming: Naming, recursive: bool, masks: MaskPaths
+    inputs: Sequence[str], output: str | None, naming: Naming, recursive: bool, masks: MaskPaths, others: Counter[str]
 ) -> tuple[list[_Picture], int]:
-    """Every picture once, and how many earlier outputs were left out."""
+    """Every picture once, and how many earlier outputs were left out; counts files that are no pictures in `others`."""
     target = None if output is None else Path(output)
     if target is not None:
         _refuse_file_as_folder(target)
@@ -227,7 +230,7 @@ def _find_pictures(
             folder = Path(text)
             root = _output_root(folder, target, naming, several=len(inputs) > 1)
             above = Path(root.name) if len(inputs) > 1 else Path()  # masks are told apart as outputs are
-            for path in select(find_images(folder, recursive=recursive), folder, root):
+            for path in select(find_images(folder, recursive=recursive, others=others), folder, root):
                 name = path.relative_to(folder)
                 add(path, root / name.parent, above / name)
         elif os.path.lexists(text):

@@ -1,20 +1,24 @@
 """Image files <-> `Image`: pixels in their own dtype, alpha, EXIF, ICC, XMP, format.
 
-Reads PNG, JPEG, WebP, TIFF, BMP, AVIF (and HEIC with the `heic` extra); writes all but HEIC. A file that is
-damaged, incomplete, animated or has several pages is an `ImageError` of one line, never half a picture.
+Reads PNG, JPEG, WebP, TIFF, BMP, AVIF, JPEG 2000, JPEG XL, QOI, PNM (and HEIC with the `heic` extra); writes all but
+HEIC. A file that is damaged, incomplete, animated or has several pages is an `ImageError` of one line, never half a
+picture; what a picture does not keep of its file is in its `notes`.
 
     image = read_image("photo.jpg")
     write_image(image.with_array(restored), Path("photo.denoised.jpg"))
 """
 
-from restore.images.finding import SUFFIXES, find_images
-from restore.images.picture import Image, JpegCoding
+from restore.images.finding import find_images
+from restore.images.formats import FORMATS, SUFFIXES, WRITABLE
+from restore.images.image import Image, JpegCoding
 from restore.images.reading import read_image
 from restore.images.sizes import image_size
 from restore.images.writing import encode_image, writable_suffix, write_image
 
 __all__ = [
+    "FORMATS",
     "SUFFIXES",
+    "WRITABLE",
     "Image",
     "JpegCoding",
     "encode_image",

@@ -1,6 +1,8 @@
-"""TIFF directories (TIFF 6.0, section 2), the skeleton of EXIF blocks and of TIFF files alike.
+"""TIFF directories (TIFF 6.0, section 2), the structure of EXIF blocks and of TIFF files alike.
 
-Values are copied as raw bytes, so no type, text encoding or maker note is lost on the way.
+Values are copied as raw bytes, so that no type, text encoding or maker note changes. Parsed here, because Pillow,
+tifffile and libexif write EXIF anew and move its values, after which a maker note that refers to itself by offset
+is lost (`test_maker_notes_keep_their_place`).
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from restore.images.image import MOST_METADATA
+
 EXIF_POINTER, GPS_POINTER, INTEROP_POINTER = 0x8769, 0x8825, 0xA005
 # Where other directories hang: those in the first one, then those in the EXIF directory.
 _POINTERS = ((EXIF_POINTER, GPS_POINTER), (INTEROP_POINTER,), ())
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
+BYTE, SHORT, LONG, UNDEFINED = 1, 3, 4, 7
 
 
 @dataclass(frozen=True)
@@ -52,19 +56,26 @@ def read_directory(
     """The wanted entries of the directory at `offset`, and where its link to the next directory lies.
 
     Entries of an unknown type or with a value outside the block are left out.
-    Raises ValueError or struct.error when the directory itself is not inside the block.
+
+    Raises:
+        ValueError: the directory is not inside the block, or its values are together larger than
+            `MOST_METADATA`, as where thousands of entries share one value.
+        struct.error: likewise.
     """
     order = byte_order(block)
     (count,) = struct.unpack_from(order + "H", block, offset)
     link = offset + 2 + 12 * count
     if offset < 8 or link + 4 > len(block):
         raise ValueError("a TIFF directory lies outside its block")
-    entries = []
+    entries, total = [], 0
     for position in range(offset + 2, link, 12):
         tag, kind, number = struct.unpack_from(order + "HHI", block, position)
         size = _SIZES.get(kind, 0) * number
         start = position + 8 if size <= 4 else struct.unpack_from(order + "I", block, position + 8)[0]
         if size and start + size <= len(block) and wanted(tag):
+            total += size
+            if total > MOST_METADATA:
+                raise ValueError("the values of a TIFF directory are too large")
             entries.append(Entry(tag, kind, number, bytes(block[start : start + size]), position))
     return entries, link
 
@@ -92,11 +103,19 @@ def compact(
     keep: Callable[[int], bool] = lambda _: True,
     drop: frozenset[int] = frozenset(),
 ) -> bytes:
-    """A new block with the first directory (or the one at `first`) and its EXIF, GPS and interoperability
-    ones.
+    """A new block of the first directory (or the one at `first`) with its EXIF, GPS and interoperability ones.
 
-    `keep` chooses tags of the first directory, `drop` names tags left out everywhere. What no entry refers to
-    (thumbnails, gaps) stays behind. Raises ValueError or struct.error for a broken block.
+    What no entry refers to (thumbnails, gaps) is left out.
+
+    Args:
+        block: a TIFF structure, such as a whole file.
+        first: offset of the directory to begin with.
+        keep: whether a tag of the first directory is kept.
+        drop: tags that are left out everywhere.
+
+    Raises:
+        ValueError: the block is broken or too large.
+        struct.error: the block is broken.
     """
     order = byte_order(block)
     out = bytearray(block[:4] + b"\0\0\0\0")
@@ -105,15 +124,17 @@ def compact(
         def wanted(tag: int) -> bool:
             return tag not in drop and (level > 0 or keep(tag) or tag in _POINTERS[0])
 
-        entries = []
+        entries = {}  # by tag: a directory that is named a hundred times is copied once
         for entry in read_directory(block, offset, wanted)[0]:
+            if entry.tag in entries:
+                continue
             if entry.tag in _POINTERS[level]:
                 child = struct.pack(order + "I", add(integer(entry, order), level + 1))
                 entry = Entry(entry.tag, LONG, 1, child)
-            entries.append(entry)
+            entries[entry.tag] = entry
         out.extend(b"\0" * (len(out) % 2))
         position = len(out)
-        out.extend(pack_directory(entries, position, order))
+        out.extend(pack_directory(entries.values(), position, order))
         return position
 
     start = add(first_directory(block) if first is None else first, 0)

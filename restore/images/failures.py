@@ -1,17 +1,20 @@
-"""Whatever a codec or the file system says, as one line for a person."""
+"""Errors of codecs and of the file system as one line of text."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import struct
 import zlib
+from pathlib import Path
 
-import cv2
 import PIL.Image
 import tifffile
+from imagecodecs import DelayedImportError
 
-# What PIL, OpenCV, tifffile and zlib raise on damaged input; anything else is a bug of ours and shall show.
+# What the libraries raise for damaged input. TypeError, LookupError, AttributeError and RuntimeError count only
+# where a library raised them (`is_own`): in this package they are errors of the program.
 CODEC_ERRORS = (
     OSError,  # also PIL.UnidentifiedImageError
     SyntaxError,
@@ -20,15 +23,16 @@ CODEC_ERRORS = (
     LookupError,
     EOFError,
     ArithmeticError,
-    RuntimeError,
+    RuntimeError,  # also the errors of imagecodecs
     AttributeError,
     MemoryError,
     struct.error,
     zlib.error,
-    cv2.error,
     tifffile.TiffFileError,
     PIL.Image.DecompressionBombError,
+    DelayedImportError,
 )
+_PROGRAM_ERRORS = (TypeError, LookupError, AttributeError, RuntimeError)
 
 _REASONS = {
     errno.ENOENT: "no such file or folder; check the path",
@@ -42,9 +46,26 @@ _REASONS = {
     errno.EFBIG: "too large for this disk; choose another folder",
     errno.ENAMETOOLONG: "the file name is too long; choose a shorter one",
     errno.EEXIST: "exists already; choose another name or allow overwriting",
-    errno.ELOOP: "its symbolic links form a loop; mend them",
+    errno.ELOOP: "its symbolic links form a loop; repair them",
+    errno.EBADF: "stdin or stdout is closed; open it, or give a file",
     errno.EIO: "the disk reports an error; copy the file elsewhere first",
 }
+
+# These libraries log a line for every oddity of a file, thousands for some. What matters is raised as an error.
+for _library in ("tifffile", "imagecodecs", "PIL"):
+    if (_logger := logging.getLogger(_library)).level == logging.NOTSET:
+        _logger.setLevel(logging.CRITICAL + 1)
+
+
+def is_own(error: BaseException) -> bool:
+    """Whether `error` is an error of this program: of a kind that shows one, and raised by code of this package."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    here = str(Path(__file__).parent)
+    return (
+        isinstance(error, _PROGRAM_ERRORS) and trace is not None and trace.tb_frame.f_code.co_filename.startswith(here)
+    )
 
 
 def printable(name: str | os.PathLike[str]) -> str:
@@ -54,10 +75,10 @@ def printable(name: str | os.PathLike[str]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What `error` says, on one line of at most 160 characters."""
+    """What `error` says, on one printable line of at most 160 characters."""
     if isinstance(error, MemoryError):
         return "not enough memory; close other programs or use a smaller picture"
     if isinstance(error, OSError) and error.errno is not None:
         return _REASONS.get(error.errno) or error.strerror or str(error)
     text = str(getattr(error, "err", "") or error) or type(error).__name__
-    return " ".join(text.split())[:160]
+    return printable(" ".join(text.split()))[:160]

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from pathlib import Path
 
 from restore.errors import ImageError
 from restore.images.failures import printable, reason
-
-SUFFIXES: dict[str, str] = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".jpe": "jpeg",
-    ".jfif": "jpeg",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".bmp": "bmp",
-    ".avif": "avif",
-    ".heic": "heic",
-    ".heif": "heic",
-}
+from restore.images.formats import SUFFIXES
 
 
-def find_images(folder: Path, *, recursive: bool = True) -> list[Path]:
+def find_images(folder: Path, *, recursive: bool = True, others: Counter[str] | None = None) -> list[Path]:
     """The pictures in `folder`, by suffix (`SUFFIXES`, in any case), sorted by path.
 
     Hidden files and folders (a leading dot), and with them our temporaries, are left out. Linked folders
     are followed, but every real folder is entered once, so loops end; a real folder comes before links to
-    it. A subfolder that cannot be listed is skipped with a warning. Raises ImageError when `folder` itself
-    cannot.
+    it. A subfolder that cannot be listed is skipped with a warning.
+
+    Args:
+        folder: where to look.
+        recursive: whether to look into subfolders.
+        others: counts the files that are left out for their suffix, by suffix (in lower case).
+
+    Raises:
+        ImageError: `folder` itself cannot be listed.
     """
     found: list[Path] = []
     seen: set[str] = set()
@@ -59,8 +53,11 @@ def find_images(folder: Path, *, recursive: bool = True) -> list[Path]:
             if os.path.isdir(path):
                 if recursive:
                     (links if entry.is_symlink() else folders).append(path)
-            elif path.suffix.lower() in SUFFIXES and os.path.isfile(path):
-                found.append(path)
+            elif os.path.isfile(path):
+                if path.suffix.lower() in SUFFIXES:
+                    found.append(path)
+                elif others is not None:
+                    others[path.suffix.lower()] += 1
     return sorted(found)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -10,9 +12,15 @@ import PIL.Image
 from PIL import JpegImagePlugin
 
 from restore.errors import ImageError
-from restore.images.metadata import exif_block, exif_orientation, fitting_exif
-from restore.images.picture import Array, Image, JpegCoding, SizeCheck
-from restore.images.pil import array_of, picture_of, split
+from restore.images.image import MOST_METADATA, Array, Image, JpegCoding, SizeCheck
+from restore.images.metadata import (
+    exif_block,
+    fitting_exif,
+    photoshop_segment,
+    stored_orientation,
+    without_second_picture,
+)
+from restore.images.pixels import array_of, check_claim, picture_of, split
 
 # T.81, table K.1: the luma table of quality 50 in libjpeg's scale.
 # fmt: off
@@ -26,8 +34,10 @@ _LUMA_50 = np.array([
 _SEGMENT_ROOM = 65533
 _XMP_ROOM = _SEGMENT_ROOM - 29
 _EXIF_ROOM = _SEGMENT_ROOM - 6
-LARGEST_SIDE = 65500  # libjpeg's JPEG_MAX_DIMENSION
 DEFAULT_QUALITY = 95
+MOST_SCANS = 100  # usual progressive files have about ten; each takes as long as a whole picture
+_PIXELS_A_BYTE = 512  # a bit for each block of 8 x 8, the least of a Huffman-coded scan
+_ARITHMETIC = 64  # how much less an arithmetic coder may take
 
 
 def read_jpeg(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
@@ -38,13 +48,25 @@ def read_jpeg(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     """
     # The class itself, not PIL.Image.open: it skips the switch to MPO and the global size limit.
     picture = JpegImagePlugin.JpegImageFile(BytesIO(data))
-    check_size(*picture.size)
+    width, height = picture.size
+    check_size(width, height)
+    frame = _frame(data)
+    if len(frame.scans) > MOST_SCANS:
+        raise ImageError(f"has more than {MOST_SCANS} scans, which no camera or program writes; save it anew")
+    check_claim(width * height, len(data), _PIXELS_A_BYTE * (_ARITHMETIC if frame.kind > 0xC8 else 1))
     picture.load()
-    if _tail_is_missing(data, picture):
+    if _tail_is_missing(data, picture, frame):
         raise ValueError("the end of the picture is missing")
-    icc = picture.info.get("icc_profile")
+    info = picture.info
+    icc, exif, xmp, notes = info.get("icc_profile"), exif_block(info.get("exif")), info.get("xmp"), []
     pixels, alpha = split(picture, icc)
-    exif = exif_block(picture.info.get("exif"))
+    orientation = stored_orientation(exif, xmp)
+    if picture.mode == "CMYK":
+        notes.append("its CMYK colours are written as RGB")
+    if "mpoffset" in info or b"hdrgm:" in (xmp or b""):
+        notes.append("holds a second picture (a gain map, a depth map or a frame), which is left out")
+        xmp = without_second_picture(xmp)
+    iptc = info.get("photoshop", {}).get(0x0404)
     tables = picture.quantization
     image = Image(
         pixels,
@@ -52,13 +74,16 @@ def read_jpeg(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
         "jpeg",
         exif=exif,
         icc=icc,
-        xmp=picture.info.get("xmp"),
+        xmp=xmp,
         quality=_quality(tables[min(tables)]) if tables else None,
         jpeg=_coding(picture),
         lossless=False,
-        dpi=picture.info.get("dpi"),
+        dpi=info.get("dpi"),
+        iptc=iptc if isinstance(iptc, bytes) and len(iptc) <= MOST_METADATA else None,
+        comment=info.get("comment") or None,
+        notes=tuple(notes),
     )
-    return image, exif_orientation(exif)
+    return image, orientation
 
 
 def _coding(picture: JpegImagePlugin.JpegImageFile) -> JpegCoding | None:
@@ -81,43 +106,55 @@ def _quality(table: list[int]) -> int:
     return int(np.abs(standard - np.array(table)).sum(axis=1).argmin()) + 1
 
 
-# Anything but zeros: what a decoder reads for pixels that are missing.
-_FILLER = bytes((89 * i + 41) % 251 for i in range(512))
+@dataclass(frozen=True)
+class _Frame:
+    """The first picture of a file: its SOF marker, where its scans start, where its end marker is (-1: none)."""
+
+    kind: int
+    scans: list[int]
+    end: int
 
 
-def _tail_is_missing(data: bytes, picture: PIL.Image.Image) -> bool:
-    """Whether a file that was cut, and then closed by an end marker, has left its last pixels mid-gray.
-
-    libjpeg only warns. Where the last pixel is that gray, the file is decoded again with filler before the
-    end marker: if the pixels change, they were filler. Progressive files are not checked (they lose detail,
-    no rows).
-    """
-    last = np.asarray(picture.crop((picture.width - 1, picture.height - 1, *picture.size))).astype(int)
-    if np.abs(last - 128).max() > 1:
-        return False
-    scan = _only_scan(data)
-    end = data.find(b"\xff\xd9", scan) if scan else -1
-    if end < 0:
-        return False
-    again = JpegImagePlugin.JpegImageFile(BytesIO(data[:end] + _FILLER + b"\xff\xd9"))
-    return not np.array_equal(array_of(again), array_of(picture))
+# In coded data a 0xFF that starts a marker is followed by anything but 0 (a stuffed byte), RSTn or a fill byte.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
-def _only_scan(data: bytes) -> int:
-    """Where the coded data of a sequential JPEG in one scan starts; 0 for other kinds."""
-    at, sequential = 2, False
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return 0
+def _frame(data: bytes) -> _Frame:
+    """What the segments say up to the end of the first picture, or to one scan more than are allowed."""
+    at, kind, scans = 2, 0, list[int]()
+    while at + 4 <= len(data) and len(scans) <= MOST_SCANS:
+        if data[at] != 0xFF or data[at + 1] == 0xD9:
+            break
         marker, length = struct.unpack_from(">BH", data, at + 1)
         if marker == 0xFF:  # fill byte
             at += 1
             continue
         at += 2 + length
-        sequential |= marker in (0xC0, 0xC1)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and not kind:
+            kind = marker
         if marker == 0xDA:
-            return at if sequential and data.find(b"\xff\xda", at, data.find(b"\xff\xd9", at)) < 0 else 0
-    return 0
+            scans.append(at)
+            found = _MARKER.search(data, at)
+            at = found.start() if found else len(data)
+    return _Frame(kind, scans, at if data[at : at + 2] == b"\xff\xd9" else -1)
+
+
+# Anything but zeros: what a decoder reads for pixels that are missing.
+_FILLER = bytes((89 * i + 41) % 251 for i in range(512))
+
+
+def _tail_is_missing(data: bytes, picture: PIL.Image.Image, frame: _Frame) -> bool:
+    """Whether a file that was cut, and then closed by an end marker, has left its last pixels mid-gray.
+
+    libjpeg only warns, and neither Pillow nor imagecodecs passes the warning on. Where the last pixel is that gray,
+    the file is decoded again with filler before the end marker: if the pixels change, they were filler. Progressive
+    files are not checked (they lose detail, no rows).
+    """
+    last = np.asarray(picture.crop((picture.width - 1, picture.height - 1, *picture.size))).astype(int)
+    if np.abs(last - 128).max() > 1 or frame.kind not in (0xC0, 0xC1) or len(frame.scans) != 1 or frame.end < 0:
+        return False
+    again = JpegImagePlugin.JpegImageFile(BytesIO(data[: frame.end] + _FILLER + b"\xff\xd9"))
+    return not np.array_equal(array_of(again), array_of(picture))
 
 
 def encode_jpeg(
@@ -129,12 +166,14 @@ def encode_jpeg(
     icc: bytes | None,
     xmp: bytes | None,
     dpi: tuple[float, float] | None,
+    texts: bool,
 ) -> bytes:
     """A JPEG of (H,W,1) or (H,W,3) uint8.
 
     Without `quality`: by the tables, subsampling and scans of the JPEG `image` came from, else at 95 in
     4:4:4. With it: the standard tables, the subsampling of the input, or 4:4:4 from 90 on and 4:2:0 below.
-    Metadata that does not fit a JPEG segment (64 KB) is shortened or left out.
+    Metadata that does not fit a JPEG segment (64 KB) is shortened or left out. texts: whether IPTC and the comment
+    of `image` are written.
     """
     options: dict[str, object] = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
     coding = image.jpeg
@@ -156,8 +195,10 @@ def encode_jpeg(
         options["xmp"] = xmp
     if dpi and max(dpi) < 65535:
         options["dpi"] = dpi
-    if max(array.shape[:2]) > LARGEST_SIDE:
-        raise ImageError(f"JPEG holds at most {LARGEST_SIDE} pixels a side; write PNG instead")
+    if texts and image.iptc and len(image.iptc) < _SEGMENT_ROOM - 64:
+        options["extra"] = photoshop_segment(image.iptc)
+    if texts and image.comment and len(image.comment) < _SEGMENT_ROOM:
+        options["comment"] = image.comment
     picture = picture_of(array)
     try:
         return _saved(picture, options)

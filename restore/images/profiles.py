@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import struct
 from functools import cache
-from io import BytesIO
 
-import PIL.Image
-from PIL import ImageCms
+import imagecodecs
+import numpy as np
+
+from restore.images.image import MOST_METADATA, Array
 
 _HEADER = 128  # ICC.1, 7.2
+_RELATIVE_COLORIMETRIC, _BLACK_POINT_COMPENSATION = 1, 0x2000  # as LittleCMS numbers them
 
 
 def colour_space(icc: bytes | None) -> str | None:
@@ -45,7 +47,9 @@ def true_profile(icc: bytes | None, channels: int) -> bytes | None:
 
 def _tags(icc: bytes) -> dict[bytes, bytes]:
     (count,) = struct.unpack_from(">I", icc, _HEADER)
-    rows = (struct.unpack_from(">4sII", icc, _HEADER + 4 + 12 * i) for i in range(min(count, 200)))
+    rows = [struct.unpack_from(">4sII", icc, _HEADER + 4 + 12 * i) for i in range(min(count, 200))]
+    if sum(size for _, _, size in rows) > 2 * MOST_METADATA:  # entries that share one value
+        raise KeyError("tags")
     return {name: icc[offset : offset + size] for name, offset, size in rows}
 
 
@@ -86,26 +90,37 @@ def _rgb_from_gray(icc: bytes) -> bytes:
 
 @cache
 def _srgb() -> bytes:
-    return bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    return bytes(imagecodecs.cms_profile("srgb"))
 
 
-def rgb_from_cmyk(picture: PIL.Image.Image, icc: bytes | None) -> PIL.Image.Image:
-    """A CMYK picture in sRGB: by LittleCMS where it has a CMYK profile, else by the plain (1-c)(1-k) rule.
+def rgb_from_cmyk(inks: Array, icc: bytes | None) -> Array:
+    """A CMYK picture in sRGB: by LittleCMS where it has a CMYK profile, else R = (1 - C)(1 - K) and so on.
 
     Relative colorimetric with black point compensation, so that paper is white and ink black.
+
+    Args:
+        inks: (H,W,4) uint8 or uint16, 0 is no ink.
+        icc: the profile of the file; a damaged one counts as none.
+
+    Returns:
+        (H,W,3) in the same dtype.
     """
+    inks = np.ascontiguousarray(inks)
     if icc is not None and colour_space(icc) == "CMYK":
         try:
-            converted = ImageCms.profileToProfile(
-                picture,
-                ImageCms.ImageCmsProfile(BytesIO(icc)),
-                ImageCms.createProfile("sRGB"),
-                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode="RGB",
-                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            converted = imagecodecs.cms_transform(
+                inks,
+                icc,
+                _srgb(),
+                colorspace="cmyk",
+                outcolorspace="rgb",
+                outdtype=inks.dtype,
+                intent=_RELATIVE_COLORIMETRIC,
+                flags=_BLACK_POINT_COMPENSATION,
             )
-            if converted is not None:
-                return converted
-        except (ImageCms.PyCMSError, OSError, ValueError):
+            return np.asarray(converted)
+        except (RuntimeError, ValueError):
             pass  # a damaged profile says nothing; the plain rule is what other readers fall back to
-    return picture.convert("RGB")
+    most = np.uint32(np.iinfo(inks.dtype).max)
+    white = most - inks[..., 3:]
+    return (white - (inks[..., :3] * white + most // 2) // most).astype(inks.dtype)

@@ -9,92 +9,95 @@ from pathlib import Path
 import numpy as np
 
 from restore.errors import ImageError
-from restore.images.failures import CODEC_ERRORS, printable, reason
-from restore.images.finding import SUFFIXES
-from restore.images.jpeg import LARGEST_SIDE, encode_jpeg
+from restore.images import codecs
+from restore.images.failures import CODEC_ERRORS, is_own, printable, reason
+from restore.images.formats import FORMATS, SUFFIXES, WRITABLE
+from restore.images.image import Image
+from restore.images.jpeg import encode_jpeg
 from restore.images.metadata import upright_exif, upright_xmp
-from restore.images.modern import WEBP_LARGEST_SIDE, encode_avif, encode_bmp, encode_webp
-from restore.images.picture import Image
 from restore.images.png import encode_png
 from restore.images.profiles import true_profile
-from restore.images.tiff_writing import encode_tiff
+from restore.images.tiff import encode_tiff
 from restore.utils.atomic_write import write_atomic
-
-_TITLES = {"jpeg": "JPEG", "webp": "WebP", "heic": "HEIC"}
-_LARGEST_SIDES = {"jpeg": LARGEST_SIDE, "webp": WEBP_LARGEST_SIDE}
 
 
 def writable_suffix(image: Image, suffix: str) -> tuple[str, str | None]:
-    """The suffix under which all of `image` can be kept, and a sentence for the user where it is not
-    `suffix`.
+    """The suffix under which the pixels of `image` can be kept, and a sentence for the user where something changes.
 
-    JPEG and BMP hold no alpha, all but PNG and TIFF no 16 bits, all but TIFF no floating point, JPEG and
-    WebP no sides beyond 65500 and 16383 pixels, and HEIC is read only: such pictures go to PNG, floating
-    point to TIFF, HEIC to JPEG where that holds them. Raises ImageError for a suffix that is no picture's.
+    Pictures that a format does not hold (transparency, 16 bits, floating point, more pixels a side: see `FORMATS`)
+    go to PNG, floating point to TIFF, HEIC to JPEG where that holds them. A format that holds the pixels, but not the
+    metadata there are, is kept, and the sentence says so.
+
+    Returns:
+        The suffix to write under, and the sentence or None.
+
+    Raises:
+        ImageError: a suffix that is no picture's.
     """
     kind = _format_of(suffix)
     lack = _lack(image, kind)
     if lack is None:
-        return suffix, None
+        return suffix, None if FORMATS[kind].metadata else _without_metadata(image, kind)
     if image.pixels.dtype == np.float32:
         other = ".tif"
-    elif kind == "heic" and _lack(image, "jpeg") is None:
-        other = ".jpg"
+    elif _lack(image, SUFFIXES[FORMATS[kind].instead]) is None:
+        other = FORMATS[kind].instead
     else:
         other = ".png"
-    return other, f"{lack}: written as {_title(SUFFIXES[other])} instead"
+    return other, f"{lack}: written as {FORMATS[SUFFIXES[other]].title} instead"
 
 
 def _lack(image: Image, kind: str) -> str | None:
     """What keeps `image` from being written as `kind`, or None."""
-    title, dtype = _title(kind), image.pixels.dtype
-    if dtype == np.float32 and kind != "tiff":
-        return f"{title} does not hold floating point pixels"
-    if dtype == np.uint16 and kind not in ("png", "tiff"):
-        return f"{title} does not hold 16 bits a channel"
-    if image.alpha is not None and kind in ("jpeg", "bmp"):
-        return f"{title} does not hold transparency"
-    if max(image.size) > (side := _LARGEST_SIDES.get(kind, 1 << 30)):
-        return f"{title} does not hold more than {side} pixels a side"
-    return "HEIC can be read but not written" if kind == "heic" else None
+    can, dtype = FORMATS[kind], image.pixels.dtype
+    if not can.dtypes:
+        return f"{can.title} can be read but not written"
+    if dtype not in can.dtypes:
+        return f"{can.title} does not hold {'floating point pixels' if dtype.kind == 'f' else '16 bits a channel'}"
+    if image.alpha is not None and not can.alpha:
+        return f"{can.title} does not hold transparency"
+    if max(image.size) > can.largest_side:
+        return f"{can.title} does not hold more than {can.largest_side} pixels a side"
+    return None
 
 
-def _title(kind: str) -> str:
-    return _TITLES.get(kind, kind.upper())
+def _without_metadata(image: Image, kind: str) -> str | None:
+    found = {"EXIF": image.exif, "XMP": image.xmp, "IPTC": image.iptc, "its colour profile": image.icc}
+    lost = [name for name, value in found.items() if value]
+    return f"{FORMATS[kind].title} is written without {', '.join(lost)}" if lost else None
 
 
 def _format_of(suffix: str) -> str:
     kind = SUFFIXES.get(suffix.lower())
     if kind is None:
-        known = " ".join(known for known, kind in SUFFIXES.items() if kind != "heic")
-        raise ImageError(f"'{printable(suffix)}' is no picture suffix; use one of {known}")
+        raise ImageError(f"'{printable(suffix)}' is no picture suffix; use one of {' '.join(WRITABLE)}")
     return kind
 
 
 def encode_image(
     image: Image, format: str | None = None, *, quality: int | None = None, metadata: bool = True
 ) -> bytes:
-    """`image` as the bytes of a file of `format` (png, jpeg, webp, tiff, bmp, avif); None: its own.
+    """`image` as the bytes of a file.
 
-    `quality` 1..100 is for JPEG, WebP and AVIF. Without it a JPEG is written by the tables, subsampling and
-    scans of the JPEG it came from, else at 95 in 4:4:4; WebP is lossless where the input was lossless, else
-    at the input's JPEG quality or 90; AVIF is at 95 or the same.
+    EXIF, XMP, IPTC, comments and resolution are written where the format has a place, with orientation 1 and the
+    written size. The ICC profile is made to fit the channels, or left out (see `true_profile`).
 
-    EXIF, XMP and resolution are written where the format has a place (BMP: resolution only), with
-    orientation 1 and the written size. `metadata=False` leaves them out and keeps the ICC profile: without
-    it the pixels would show other colours. The profile is made to fit the channels, or left out (see
-    `true_profile`).
+    Args:
+        image: is not changed, not even for a moment.
+        format: a name in `FORMATS`; None is the one the picture came from.
+        quality: 1 to 100, for JPEG, WebP, AVIF and JPEG XL. Without it a JPEG is written by the tables, subsampling
+            and scans of the JPEG it came from, else at 95 in 4:4:4; WebP and JPEG XL are lossless where the input
+            was lossless, else at the input's JPEG quality or 90; AVIF is at 95 or the same.
+        metadata: False leaves all but the ICC profile and the colour chunks of PNG out: without those the pixels
+            would show other colours.
 
-    Of a large PNG no copy is made: red and blue change places in its own memory until it is encoded.
-
-    Raises ImageError where the format cannot hold the picture (ask `writable_suffix` first) or encoding
-    fails.
+    Raises:
+        ImageError: the format cannot hold the picture (ask `writable_suffix` first) or encoding fails.
     """
     kind = format or image.format
-    if kind not in SUFFIXES.values():
-        raise ImageError(
-            f"'{printable(kind)}' is no format that can be written; use png, jpeg, webp, tiff, bmp or avif"
-        )
+    if kind not in FORMATS:
+        known = ", ".join(name for name, can in FORMATS.items() if can.dtypes)
+        raise ImageError(f"'{printable(kind)}' is no format that can be written; use one of {known}")
     if lack := _lack(image, kind):
         raise ImageError(f"{lack}; choose another format")
     if quality is not None and not 1 <= quality <= 100:
@@ -104,7 +107,9 @@ def encode_image(
     except ImageError:
         raise
     except CODEC_ERRORS as error:
-        raise ImageError(f"cannot be written as {_title(kind)}: {reason(error)}") from error
+        if is_own(error):
+            raise
+        raise ImageError(f"cannot be written as {FORMATS[kind].title}: {reason(error)}") from error
 
 
 def _encoded(image: Image, kind: str, quality: int | None, metadata: bool) -> bytes:
@@ -113,19 +118,29 @@ def _encoded(image: Image, kind: str, quality: int | None, metadata: bool) -> by
     xmp = upright_xmp(image.xmp, width, height) if metadata else None
     icc = true_profile(image.icc, image.pixels.shape[2])
     dpi = image.dpi if metadata else None
-    if kind == "png":
-        return encode_png(array, exif=exif, icc=icc, xmp=xmp, dpi=dpi, colour=image.png_colour)
-    if kind == "tiff":
-        return encode_tiff(array, exif=exif, icc=icc, xmp=xmp, dpi=dpi)
-    if kind == "jpeg":
-        return encode_jpeg(array, image, quality, exif=exif, icc=icc, xmp=xmp, dpi=dpi)
-    if kind == "bmp":
-        return encode_bmp(array, dpi)
-    found = {"exif": exif, "xmp": xmp}
+    match kind:
+        case "png":
+            chunks = image.png_chunks
+            return encode_png(array, exif=exif, icc=icc, xmp=xmp, dpi=dpi, chunks=chunks, texts=metadata)
+        case "tiff":
+            iptc = image.iptc if metadata else None
+            return encode_tiff(array, exif=exif, icc=icc, xmp=xmp, iptc=iptc, dpi=dpi)
+        case "jpeg":
+            return encode_jpeg(array, image, quality, exif=exif, icc=icc, xmp=xmp, dpi=dpi, texts=metadata)
+        case "bmp":
+            return codecs.encode_bmp(array, dpi)
+        case "jp2":
+            return codecs.encode_jp2(array)
+        case "jxl":
+            return codecs.encode_jxl(array, image, quality)
+        case "qoi":
+            return codecs.encode_qoi(array)
+        case "pnm":
+            return codecs.encode_pnm(array)
     # WebP and AVIF store gray as colour (AVIF: where it has alpha), and a gray profile would not fit that.
     icc = icc if kind == "avif" and array.shape[2] == 1 else true_profile(icc, 3)
-    named = {name: value for name, value in {**found, "icc_profile": icc}.items() if value}
-    return (encode_webp if kind == "webp" else encode_avif)(array, image, quality, named)
+    found = {name: value for name, value in (("exif", exif), ("xmp", xmp), ("icc_profile", icc)) if value}
+    return (codecs.encode_webp if kind == "webp" else codecs.encode_avif)(array, image, quality, found)
 
 
 def write_image(
@@ -137,15 +152,24 @@ def write_image(
     metadata: bool = True,
     overwrite: bool = False,
 ) -> Path:
-    """Writes `image` to `path` and returns it; the file appears under that name only when it is whole.
+    """Writes `image` to `path`; the file appears under that name only when it is whole.
 
-    `format` None: by the suffix of `path`; `quality` and `metadata` as in `encode_image`. Without
-    `overwrite` an existing file is never replaced, not even one that appears meanwhile. The bytes go to a
-    temporary file beside it (".NAME.RANDOM.restore-tmp"), reach the disk, and are renamed; on any error the
-    temporary is removed.
+    The bytes go to a temporary file beside it (".NAME.RANDOM.restore-tmp"), reach the disk, and are renamed; on any
+    error the temporary is removed.
 
-    Raises ImageError, one line with the path, where the file exists, the folder does not, the disk is full,
-    ...
+    Args:
+        image: what to write.
+        path: where to.
+        format: a name in `FORMATS`; None is by the suffix of `path`.
+        quality: as in `encode_image`.
+        metadata: as in `encode_image`.
+        overwrite: without it an existing file is never replaced, not even one that appears meanwhile.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ImageError: one line with the path, where the file exists, the folder does not, the disk is full and so on.
     """
     path = Path(path)
     try:

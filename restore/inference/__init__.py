@@ -1,1 +1,1 @@
-"""Inference: one image on a device, in tiles."""
+"""Inference: restoring single images on a device, in tiles."""

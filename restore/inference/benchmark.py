@@ -1,4 +1,4 @@
-"""How quick a restorer is from file to file, how much memory that takes, and what of it stays on the host."""
+"""Measurements: speed of a restorer from file to file, memory, and the share of the host."""
 
 from __future__ import annotations
 
@@ -24,11 +24,16 @@ PHASES = ("decode", "compute", "encode")
 
 @dataclass(frozen=True)
 class Measured:
-    """What restoring took, a picture after the other, nothing at once.
+    """Time and memory of restoring pictures one after the other, without any overlap.
 
-    megapixels: of all inputs together. decode, compute, encode: seconds for all of them, the median of
-    `repeat` passes. memory: bytes of main memory of this process, at its peak; device_memory: of the
-    GPU's, None on a CPU. unreadable: how many inputs were left out.
+    Args:
+        pictures: number of inputs.
+        megapixels: of all inputs together.
+        repeat: number of passes over them.
+        decode, compute, encode: seconds for all inputs, the median of the passes.
+        memory: peak of the main memory of this process in bytes.
+        device_memory: peak of the GPU memory in bytes; None on a CPU.
+        unreadable: number of inputs that were left out.
     """
 
     pictures: int
@@ -43,28 +48,32 @@ class Measured:
 
     @property
     def seconds(self) -> float:
-        """All three phases."""
+        """Seconds of all three phases."""
         return self.decode + self.compute + self.encode
 
     def speed(self, seconds: float) -> float:
-        """Megapixels of input a second."""
+        """Megapixels of input a second, if they take `seconds`."""
         return self.megapixels / max(seconds, 1e-9)
 
     def share(self, phase: str) -> float:
-        """Of the time, from 0 to 1."""
+        """Share of a phase of `PHASES` in the time, from 0 to 1."""
         return float(getattr(self, phase)) / max(self.seconds, 1e-9)
 
 
 def measure(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) -> Measured:
-    """Decodes, restores and encodes (into memory, in the input's format) all `sources`, `repeat` times.
+    """Measures decoding, restoring and encoding (in memory, in the format of the input).
 
-    A first picture goes ahead uncounted: it pays for what is made once. Raises UsageError if no source can be read.
+    Args:
+        restorer: the restorer.
+        sources: files, or their bytes.
+        repeat: number of passes; a first picture is restored before, to warm up.
+
+    Raises:
+        UsageError: no source can be read.
     """
-    readable = [source for source in sources if _first(source) is not None]
-    if not readable:
-        raise UsageError("there is no picture that can be read; name another folder")
+    readable = _readable(sources)
     _pass(restorer, readable[:1])
-    forget_peak(restorer.device)
+    reset_peak_memory(restorer.device)
     passes = [_pass(restorer, readable) for _ in range(repeat)]
     medians = {phase: statistics.median(one[phase] for one in passes) for phase in PHASES}
     return Measured(
@@ -80,10 +89,10 @@ def measure(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) ->
 
 @dataclass(frozen=True)
 class HostCost:
-    """Milliseconds of processor time that stay on the host for a megapixel of output.
+    """Processor time of the host in milliseconds a megapixel of output.
 
     Args:
-        compute: of the one thread that drives the device, the device's own work left out.
+        compute: of the thread that drives the device, without the work of the device.
         decode, encode: of the threads that read and write files.
     """
 
@@ -92,13 +101,13 @@ class HostCost:
     encode: float
 
     def megapixels_a_second(self, cores: int) -> float:
-        """What so many cores let through, one of them driving the device: an upper bound for any device."""
+        """Upper bound of the throughput with any device, if one of `cores` drives it and the others handle files."""
         files = (cores - 1) * 1000 / max(self.decode + self.encode, 1e-9)
         return min(1000 / max(self.compute, 1e-9), files)
 
 
 class _IdleEngine(Engine):
-    """Gives empty tensors of the shapes that an engine gives, which it computes once a shape, on the meta device."""
+    """Returns empty tensors of the right shapes, which it computes once for each shape of input on the meta device."""
 
     _shapes: dict[tuple[Any, ...], torch.Size]
 
@@ -129,19 +138,17 @@ class _IdleEngine(Engine):
 
 
 def measure_host(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) -> HostCost:
-    """The host's share of restoring, on torch's meta device, with an engine that does nothing.
+    """Measures the share of the host, on torch's meta device with an engine that does nothing.
 
     Args:
-        restorer: any; what its head finds in the pictures is what zeros say, no damage.
+        restorer: any; its head gets an output of zeros, in which it detects no damage.
         sources: files, or their bytes.
-        repeat: how often to measure; the median counts. A first pass is not counted.
+        repeat: number of passes, of which the median is taken, after one to warm up.
 
     Raises:
         UsageError: no source can be read.
     """
-    readable = [source for source in sources if _first(source) is not None]
-    if not readable:
-        raise UsageError("there is no picture that can be read; name another folder")
+    readable = _readable(sources)
     bare = Restorer(restorer.head, restorer.network, restorer.options, torch.device("meta"), torch.bfloat16)
     bare._engine = _IdleEngine(bare._engine.model, torch.bfloat16)
     passes = [_pass(bare, readable, time.thread_time) for _ in range(repeat + 1)][1:]
@@ -151,9 +158,15 @@ def measure_host(restorer: Restorer, sources: Sequence[Path | bytes], repeat: in
 
 
 def synthetic(width: int, height: int) -> bytes:
-    """A PNG file of (height, width) in colour: a photograph again and again, with a little noise.
+    """Makes a PNG file from a repeated photograph.
 
-    Without the noise the repetition would make the file smaller, and quicker to read, than a photograph's.
+    Slight noise keeps the repetition from compressing better, and decoding faster, than a photograph.
+
+    Args:
+        width, height: in pixels.
+
+    Returns:
+        The bytes of the file, 8-bit RGB.
     """
     import skimage.data
 
@@ -169,8 +182,8 @@ def synthetic(width: int, height: int) -> bytes:
 
 
 def peak_memory() -> int:
-    """Bytes of main memory that this process held at most, since `forget_peak` where the system allows that."""
-    with suppress(OSError):  # Linux; its ru_maxrss may be that of the process which started this one
+    """Peak of the main memory of this process in bytes, since `reset_peak_memory` on Linux."""
+    with suppress(OSError):  # Linux, where ru_maxrss may be that of the parent process
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
@@ -184,19 +197,24 @@ def peak_memory() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def forget_peak(device: torch.device) -> None:
-    """Lets the peaks of memory begin anew, as far as the system allows (main memory: on Linux)."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Resets the peaks of main memory (on Linux only) and of `device`."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def _first(source: Path | bytes) -> Image | None:
-    try:
-        return read_image(source)
-    except ImageError:
-        return None
+def _readable(sources: Sequence[Path | bytes]) -> list[Path | bytes]:
+    """The sources that can be decoded. Raises UsageError if there are none."""
+    readable = []
+    for source in sources:
+        with suppress(ImageError):
+            read_image(source)
+            readable.append(source)
+    if not readable:
+        raise UsageError("no picture can be read; give another folder")
+    return readable
 
 
 def _pass(
@@ -210,7 +228,7 @@ def _pass(
         times.append(clock())
         total["megapixels"] += image.megapixels
         kind = image.format
-        image = restorer.restore(image).image  # returns what the CPU holds: nothing is left running on a device
+        image = restorer.restore(image).image  # the result is on the host: nothing is left running on a device
         times.append(clock())
         suffix = next(suffix for suffix, known in SUFFIXES.items() if known == kind)
         encode_image(image, SUFFIXES[writable_suffix(image, suffix)[0]])

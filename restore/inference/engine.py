@@ -1,4 +1,4 @@
-"""A network on its device: batches of tiles in pixels become batches of restored tiles in pixels."""
+"""The network on its device: restores batches of tiles, from pixels to pixels."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ logger = logging.getLogger("restore")
 
 
 class PixelModel(nn.Module):
-    """Head, network, self-ensemble, strength and rounding in one module, so that it can be compiled or exported whole.
+    """Head, network, self-ensemble, strength and rounding in one module, which can be compiled or exported as a whole.
 
     Args:
         head: fits the network to the damage.
         network: the autoencoder, in any floating point dtype.
-        strength: from 0, no restoration, to 1; the result is interpolated.
-        tta: average over the symmetries of the square (the mirror image only where `head.upright`).
+        strength: weight of the restored pixels in the blend with the input, from 0 to 1.
+        tta: average over the eight symmetries of the square (two if `head.upright`).
     """
 
     def __init__(self, head: Head[Any, Any], network: Architecture, strength: float = 1.0, tta: bool = False) -> None:
@@ -39,12 +39,12 @@ class PixelModel(nn.Module):
 
         Args:
             pixels: (N,h,w,1 or 3) uint8, uint16 or floating point.
-            context: (N,K,h,w) float32, what the head's `context` gave for each tile; None where it gives none.
-            gray: give the luma of the restored tiles.
+            context: (N,K,h,w) float32, the result of the head's `context` for each tile; None if it needs none.
+            gray: return the luma of the restored tiles.
 
         Returns:
-            (N,h*scale,w*scale,3 or, if `gray`, 1) in the dtype of `pixels`; and (N,) bool, whether the network's
-            output held finite numbers only.
+            (N,h*scale,w*scale,3 or, if `gray`, 1) in the dtype of `pixels`; and (N,) bool, whether all values of
+            the network's output are finite.
         """
         head = self.head
         planes = to_planes(pixels).expand(-1, 3, -1, -1)
@@ -54,7 +54,7 @@ class PixelModel(nn.Module):
             output = torch.empty(0, device=planes.device)
             if head.runs_network:
                 output = self.predict(head.preprocess(planes, context))
-                # The sum of finite numbers is finite but for rare overflows, and needs no mask of the same size.
+                # Cheaper than isfinite of every value; the sum of finite values rarely overflows.
                 finite = output.sum((1, 2, 3)).isfinite()
             restored = head.postprocess(output, planes, context)
         if restored is None:
@@ -64,7 +64,7 @@ class PixelModel(nn.Module):
         return to_pixels(luma(restored) if gray else restored, pixels.dtype), finite
 
     def predict(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        """The network's output for (N,C,h,w), float32; with `tta` the mean over the symmetries, each turned back."""
+        """The network's output (N,C',h,w) float32 for (N,C,h,w); with `tta` the mean over the symmetries."""
         if not self.tta:
             return self._run(planes, stage)
         total: torch.Tensor | None = None
@@ -83,18 +83,18 @@ class PixelModel(nn.Module):
 
 
 class Engine:
-    """A `PixelModel` on the devices and in the precisions that are asked for.
+    """Copies of a `PixelModel` on the devices and in the precisions that are needed.
 
     Args:
         model: with its network in float32 on the CPU.
-        dtype: of the convolutions; tiles that overflow in half precision are computed again in float32.
-        compile: through torch.compile; the first batch of a shape is slow.
+        dtype: of the convolutions.
+        compile: use torch.compile; the first batch of a shape is slow.
     """
 
     def __init__(self, model: PixelModel, dtype: torch.dtype, *, compile: bool = False) -> None:
         self.model, self.dtype, self.compile = model, dtype, compile
         model.network.eval().to(memory_format=torch.channels_last)
-        self._placed: dict[tuple[torch.device, torch.dtype], PixelModel] = {}
+        self._models: dict[tuple[torch.device, torch.dtype], PixelModel] = {}
         self._compiled: dict[tuple[torch.device, torch.dtype], Any] = {}
 
     def restore(
@@ -105,22 +105,22 @@ class Engine:
         device: torch.device,
         dtype: torch.dtype | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`PixelModel.forward` on `device`. Does not wait for a GPU.
+        """Runs `PixelModel.forward` on `device`, without waiting for a GPU.
 
         Args:
             pixels, context, gray: as in `PixelModel.forward`, on any device.
             device: where to compute.
-            dtype: of the convolutions, if another than usual.
+            dtype: of the convolutions; None: that of the engine.
 
         Returns:
-            The restored pixels on `device`, and whether each tile is finite; None where that is known.
+            The restored pixels on `device`, and (N,) bool, whether each tile is finite; None in float32.
 
         Raises:
-            UsageError: the network cannot be compiled here.
-            RuntimeError: `is_out_of_memory` tells a lack of memory.
+            UsageError: the network cannot be compiled on this machine.
+            RuntimeError: also if memory is exhausted, see `is_out_of_memory`.
         """
         dtype = dtype or self.dtype
-        on_host = device.type == "mps" and pixels.dtype == torch.uint16  # which Metal cannot convert
+        on_host = device.type == "mps" and pixels.dtype == torch.uint16  # Metal has no uint16 conversion
         sent = to_planes(pixels).permute(0, 2, 3, 1) if on_host else pixels
         with torch.inference_mode():
             module = self._forward(device, dtype)
@@ -137,18 +137,18 @@ class Engine:
         return restored, None if dtype == torch.float32 else finite
 
     def predict(self, planes: torch.Tensor, device: torch.device, stage: str = "") -> torch.Tensor:
-        """`PixelModel.predict` on `device`, with what overflowed computed again: (N,C,h,w) -> (N,C',h',w') there."""
+        """Runs `PixelModel.predict` on `device`; samples that overflow in half precision are repeated in float32."""
         with torch.inference_mode():
-            there = planes.to(device)
-            output = self._on(device, self.dtype).predict(there, stage)
+            moved = planes.to(device)
+            output = self._model_on(device, self.dtype).predict(moved, stage)
             if self.dtype != torch.float32 and device.type != "meta":
-                # One by one, so that how many there are changes nothing in any of them.
+                # One by one, so that the result does not depend on the number of samples.
                 for number in (~output.sum((1, 2, 3)).isfinite()).nonzero().flatten().tolist():
-                    output[number] = self._on(device, torch.float32).predict(there[number : number + 1], stage)[0]
+                    output[number] = self._model_on(device, torch.float32).predict(moved[number : number + 1], stage)[0]
             return output
 
     def _forward(self, device: torch.device, dtype: torch.dtype) -> Any:
-        model = self._on(device, dtype)
+        model = self._model_on(device, dtype)
         if not self.compile:
             return model
         key = (device, dtype)
@@ -156,13 +156,13 @@ class Engine:
             self._compiled[key] = torch.compile(model)
         return self._compiled[key]
 
-    def _on(self, device: torch.device, dtype: torch.dtype) -> PixelModel:
-        """The model with its network on `device` in `dtype`; made once, from the weights in full precision."""
+    def _model_on(self, device: torch.device, dtype: torch.dtype) -> PixelModel:
+        """The model with its network on `device` in `dtype`; copied once, from the float32 weights."""
         key = (device, dtype)
-        if key not in self._placed:
+        if key not in self._models:
             network = copy.deepcopy(self.model.network).to(device=device, dtype=dtype)
-            self._placed[key] = PixelModel(self.model.head, network, self.model.strength, self.model.tta).eval()
-        return self._placed[key]
+            self._models[key] = PixelModel(self.model.head, network, self.model.strength, self.model.tta).eval()
+        return self._models[key]
 
 
 def _is_compile_error(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""What restoring a picture gives; without torch, so that threads and processes for files need not load it."""
+"""The result of restoring a picture. Does not import torch, for processes that only handle files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from restore.images import Image
 
 @dataclass(frozen=True)
 class Restored:
-    """What restoring a picture gives.
+    """The result of restoring a picture.
 
     Args:
         image: the restored picture.

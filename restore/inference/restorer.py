@@ -1,4 +1,4 @@
-"""Weights on a device, ready to take images."""
+"""Restorers: weights on a device, ready to restore images."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from restore.tasks import Options, task_spec
 from restore.tasks.base import Analysis, Head, Picture, Window, load_task
 from restore.tasks.functional import to_pixels, to_planes
 
-# Pixels of surroundings that a tile needs. Beyond the network's radius tiles are exact; but what lies
-# far away hardly counts. Denoising gradients and photographs with sigma 0 to 50 in tiles of 256, in fp32, the
-# whole picture and the tiles are at most 2.6 levels of 255 apart with 24 pixels, 2.0 with 32, 0.9 with 40, 0.5
-# with 48 and 0.02 with 64. Blending the surroundings instead of cutting them off is worse at each of these.
+# Overlap of tiles in pixels. With the radius of the network tiles are exact, but distant pixels hardly matter.
+# Denoising gradients and photographs with sigma 0 to 50 in tiles of 256, in fp32, differs from the whole picture by at
+# most 2.6 levels of 255 with 24 pixels, 2.0 with 32, 0.9 with 40, 0.5 with 48 and 0.02 with 64. Blending overlapping
+# tiles instead of cropping them is worse at each of these.
 MAX_OVERLAP = 48
 CHANGE_PIXELS = 250_000  # of a large picture that tell by how much it has changed
 BAND_PIXELS = 1 << 20  # of a picture that are checked at once, so that nothing of its size is held beside it
@@ -40,7 +40,7 @@ class Pending:
         self._finish = finish
 
     def result(self) -> Restored:
-        """Waits for the device. To be called once, from any thread; raises what went wrong with this picture."""
+        """Waits for the device; to be called once, from any thread. Raises the error of this picture, if any."""
         return self._finish()
 
 
@@ -49,14 +49,13 @@ class _Work:
     """A picture being restored.
 
     Args:
-        source: (H,W,1 or 3), on the device, or on the host if it is too large for that.
+        source: (H,W,1 or 3), on the device, or on the host if it is too large.
         result: (H*scale,W*scale,C), likewise.
-        alpha: (H,W,1) to be enlarged into `enlarged`, where the picture is enlarged.
         analysis: of the head.
-        mask: (H,W) bool, beside `source`: the pixels that may change; None: all.
-        gray: the restored picture is to be gray.
-        out: the array of the result on the host.
-        flags: whether tiles are finite, on the device, with their tiles.
+        gray: the restored picture must be gray.
+        out: the array on the host that the result is downloaded into.
+        mask: (H,W) bool, on the device of `source`, the pixels that may change; None: all.
+        flags: for each tile, on the device, whether it is finite.
     """
 
     source: torch.Tensor
@@ -86,7 +85,7 @@ def load(
     compile: bool = False,
     **options: Any,
 ) -> Restorer:
-    """A restorer for a task.
+    """Loads weights and makes a restorer of them.
 
     Args:
         task: denoise, super-resolve, inpaint, dewatermark or colorize.
@@ -101,7 +100,8 @@ def load(
         options: those of the task, such as `scale`.
 
     Raises:
-        UsageError: (also as WeightsError, DeviceError) for anything that is not there or does not fit.
+        UsageError: (also as WeightsError, DeviceError) the task, weights or device do not exist, or an option does
+            not fit.
     """
     spec = task_spec(task)
     chosen = _options(spec.options, options)
@@ -130,8 +130,20 @@ def load(
 class Restorer:
     """Restores images; made by `load`. One thread at a time may call it; `Pending.result` any.
 
-    On a CPU the same input gives the same bytes every time; on a GPU a batch of other pictures beside it may change a
-    picture by one level.
+    On a CPU equal inputs give equal bytes; on a GPU a picture may change by one level with the other pictures in its
+    batch.
+
+    Args:
+        head: fits the network to the damage.
+        network: in float32 on the CPU.
+        options: of the task.
+        device: where to compute.
+        dtype: of the convolutions; tiles that overflow in half precision are repeated in float32.
+        tile, overlap, strength, tta, compile: as in `load`.
+        header: of the weights, if they are from a file.
+
+    Raises:
+        UsageError: `tile`, `overlap` or `strength` is out of range.
     """
 
     def __init__(
@@ -163,7 +175,7 @@ class Restorer:
         self._planner = TilePlanner(network, head.scale, dtype, device, tile, self.overlap)
         self._transfer = transfer_for(device)
         single_thread_after_fork()
-        self._lock = threading.RLock()  # tiles that overflowed are computed again in the thread that waits for them
+        self._lock = threading.RLock()  # tiles that overflow are repeated by the thread that waits for the result
 
     def __call__(
         self, image: np.ndarray, mask: np.ndarray | None = None, *, hints: np.ndarray | None = None
@@ -173,16 +185,16 @@ class Restorer:
         Args:
             image: uint8, uint16 or float (white at 1, values outside [0, 1] accepted), of shape (H,W), (H,W,1) gray,
                 (H,W,2) gray and alpha, (H,W,3) RGB or (H,W,4) RGB and alpha.
-            mask: (H,W) bool, where the damage is, for tasks that look for it.
+            mask: (H,W) bool, the damaged pixels, for tasks that detect damage; None: they are detected.
             hints: (H,W,4) RGB and alpha, the colours that are known where alpha is opaque, for tasks that give colours.
 
         Returns:
-            The same dtype and channels, sides `scale` times as long. Alpha passes through (enlarged where the picture
-            is). A gray picture stays gray, unless the task is to colour it: then 1 becomes 3 channels, and 2 become 4.
+            The same dtype and channels, sides `scale` times as long. Alpha is kept, or enlarged like the picture. Gray
+            pictures stay gray, except in colorize, where 1 channel becomes 3, and 2 become 4.
 
         Raises:
-            UsageError: any other shape or dtype, an empty image, NaN, a mask or hints that do not fit.
-            MemoryError: not even the smallest tiles fit into the CPU's memory.
+            UsageError: any other shape or dtype, an empty image, NaN, or a mask or hints that do not fit.
+            MemoryError: the smallest tiles do not fit into main memory.
         """
         white(image.dtype)  # refuses other dtypes
         channels = 1 if image.ndim == 2 else image.shape[-1] if image.ndim == 3 else 0
@@ -204,21 +216,21 @@ class Restorer:
         return out
 
     def restore(self, image: Image, mask: np.ndarray | None = None) -> Restored:
-        """Restores a picture read from a file: the pixels change, its metadata and format do not."""
+        """Restores a decoded file; its metadata and format are kept. `mask` as in `__call__`."""
         return self.enqueue([(image, mask)])[0].result()
 
     def batch_size(self, image: Image) -> int:
-        """How many pictures of this one's size `enqueue` had best be given at once; 1 where more are no quicker."""
+        """How many pictures of this size to give to `enqueue` at once; 1 where more are not faster."""
         return self._planner.batch_size(*image.pixels.shape[:2])
 
     def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Pending]:
-        """Begins to restore pictures, in shared batches of tiles; does not wait for a GPU.
+        """Starts to restore pictures, in shared batches of tiles, without waiting for a GPU.
 
         Args:
             pictures: each with its mask (H,W) bool, or its hints (H,W,4) where the head takes those, or None.
 
         Returns:
-            One `Pending` for each, which raises what went wrong with that picture.
+            One `Pending` for each; an error of one picture is raised by its `Pending` only.
         """
         with self._lock:
             works = [self._attempt(image, mask) for image, mask in pictures]
@@ -228,18 +240,26 @@ class Restorer:
             except Exception as error:
                 if len(begun) == 1:
                     works = [error if isinstance(work, _Work) else work for work in works]
-                else:  # whose picture it comes from, if from any, each of them alone will show
+                else:  # one by one, to find the picture that causes it
                     return [self.enqueue([picture])[0] for picture in pictures]
             return [self._pending(image, work) for (image, _), work in zip(pictures, works, strict=True)]
 
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
-        """What `restore` finds in a picture, without restoring it."""
+        """Analyses a picture as `restore` does, without restoring it."""
         with self._lock:
             analysis = self.find(image.pixels, mask)
         return Restored(image, analysis.mask, analysis.nothing, analysis.note)
 
     def find(self, image: np.ndarray, mask: np.ndarray | None = None) -> Analysis:
-        """The head's analysis of (H,W,1 or 3) in its own dtype. Raises UsageError for a mask that does not fit."""
+        """Runs the analysis of the head.
+
+        Args:
+            image: (H,W,1 or 3), any supported dtype.
+            mask: as in `__call__`.
+
+        Raises:
+            UsageError: a mask of another size.
+        """
         return self._analysed(image, self._transfer.upload(image), mask)
 
     def _attempt(self, image: Image, mask: np.ndarray | None) -> _Work | Exception:
@@ -247,7 +267,7 @@ class Restorer:
             channels = 3 if self.head.colours else image.pixels.shape[-1]
             height, width = (side * self.head.scale for side in image.pixels.shape[:2])
             return self._begin(image.pixels, mask, np.empty((height, width, channels), image.pixels.dtype))
-        except Exception as error:  # a fault of this picture, which must not cost the others
+        except Exception as error:  # must not affect the other pictures
             return error
 
     def _pending(self, image: Image, work: _Work | Exception) -> Pending:
@@ -271,7 +291,7 @@ class Restorer:
         return Pending(finish)
 
     def _begin(self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray) -> _Work:
-        """The picture (H,W,1 or 3) on the device, analysed. out: where the result goes."""
+        """Uploads and analyses (H,W,1 or 3). out: array for the result."""
         if not _is_finite(image):
             raise UsageError("the image holds NaN or infinite values")
         source = self._transfer.upload(image)
@@ -305,7 +325,7 @@ class Restorer:
             raise UsageError(f"{kind} of {w}x{h} does not fit a picture of {width}x{height}")
 
     def _compute(self, works: Sequence[_Work]) -> None:
-        """Fills the results of `works`."""
+        """Computes the results of `works`."""
         scale, items = self.head.scale, []
         with torch.inference_mode():
             for work in works:
@@ -313,12 +333,12 @@ class Restorer:
                 if unchanged or work.mask is not None:
                     work.result.copy_(work.source)
                 if not unchanged:
-                    found = work.analysis.mask
+                    mask = work.analysis.mask
                     key = work.source.dtype, work.source.shape[-1], work.gray
                     items += [
                         Item(work, tile, key)
                         for tile in self._planner.plan(*work.size)
-                        if found is None or found[tile.inner.slices].any()
+                        if mask is None or mask[tile.inner.slices].any()
                     ]
             for group, (restored, finite) in self._planner.run(items, self._restore_tiles):
                 for number, item in enumerate(group):
@@ -329,7 +349,7 @@ class Restorer:
     def _restore_tiles(
         self, group: list[Item[_Work]], dtype: torch.dtype | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The restored pixels of a batch of tiles, and whether they are finite."""
+        """Restores a batch of tiles; returns as `Engine.restore`."""
         device, head = self._planner.device, self.head
         tiles = [item.picture.source[item.tile.outer.slices] for item in group]
         contexts = [
@@ -344,7 +364,7 @@ class Restorer:
         )
 
     def _place(self, item: Item[_Work], restored: torch.Tensor) -> None:
-        """Puts the inner part of a restored tile (h*scale,w*scale,C) into its picture."""
+        """Copies the inner part of a restored tile (h*scale,w*scale,C) into its picture."""
         work, scale, outer, inner = item.picture, self.head.scale, item.tile.outer, item.tile.inner
         top, left = (inner.top - outer.top) * scale, (inner.left - outer.left) * scale
         kept = restored[top : top + inner.height * scale, left : left + inner.width * scale]
@@ -356,24 +376,24 @@ class Restorer:
         target.copy_(kept)
 
     def _collect(self, work: _Work) -> Callable[[], None]:
-        """Begins the download of a result. The call that is returned waits for it, and mends what overflowed."""
+        """Starts the download of a result; the returned function waits for it, and repeats tiles that overflowed."""
         items = [item for _, item in work.flags]
         flags = self._transfer.flags(torch.stack([flag for flag, _ in work.flags])) if items else None
         download = self._transfer.download(work.result, work.out)
 
         def finish() -> None:
             download()
-            broken = [] if flags is None else [item for item, good in zip(items, flags(), strict=True) if not good]
-            if broken:
+            overflowed = [] if flags is None else [item for item, ok in zip(items, flags(), strict=True) if not ok]
+            if overflowed:
                 with self._lock, torch.inference_mode():
-                    for item in broken:  # one by one, so that how many there are changes nothing in any of them
+                    for item in overflowed:  # one by one, so that the result does not depend on their number
                         self._place(item, self._restore_tiles([item], torch.float32)[0][0])
                     self._transfer.download(work.result, work.out)()
 
         return finish
 
     def _enlarge(self, alpha: np.ndarray, out: np.ndarray) -> None:
-        """Fills `out` with alpha (H,W,1), enlarged as the head does it without restoring, a tile at a time."""
+        """Enlarges alpha (H,W,1) into `out` by `Head.identity`, tile by tile."""
         if self.head.scale == 1:
             out[...] = alpha
             return
@@ -388,10 +408,10 @@ class Restorer:
             ).slices
             result[rows, columns] = enlarged[top : top + inner.height * scale, left : left + inner.width * scale]
 
-    # What follows makes a restorer the `Predictor` of its head.
+    # The interface `Predictor` for the head.
 
     def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        """As `Predictor.whole`. Raises MemoryError if that does not fit, not even into the CPU's memory."""
+        """As `Predictor.whole`. Raises MemoryError if it does not fit into main memory either."""
         while True:
             try:
                 return self._engine.predict(planes[None], self._planner.device, stage)[0]
@@ -408,8 +428,8 @@ class Restorer:
         items = [Item(picture, tile) for tile in self._planner.plan(*size)]
 
         def compute(group: list[Item[_Area]]) -> torch.Tensor:
-            seen = [planes(item.tile.outer) for item in group]
-            return self._engine.predict(torch.stack(seen), self._planner.device, stage)
+            inputs = [planes(item.tile.outer) for item in group]
+            return self._engine.predict(torch.stack(inputs), self._planner.device, stage)
 
         for group, outputs in self._planner.run(items, compute):
             for item, output in zip(group, outputs, strict=True):
@@ -420,20 +440,20 @@ class Restorer:
 
 @dataclass(frozen=True)
 class _Area:
-    """A picture of which nothing but the size is known."""
+    """A picture of which only the size is known."""
 
     size: tuple[int, int]
 
 
 def _where(condition: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """`torch.where` for pixels: it has no kernels for uint16."""
+    """`torch.where` also for uint16, for which torch has no kernels."""
     if one.dtype != torch.uint16:
         return torch.where(condition, one, other)
     return torch.where(condition, one.view(torch.int16), other.view(torch.int16)).view(torch.uint16)
 
 
 def _is_gray(image: np.ndarray) -> bool:
-    """Whether (H,W,1 or 3) has equal channels; looks at a band of rows at a time, and no further than it takes."""
+    """Whether (H,W,1 or 3) has equal channels; tests band by band up to the first difference."""
     return image.shape[-1] == 1 or all(is_gray(band) for band in _bands(image))
 
 

@@ -1,4 +1,4 @@
-"""How a picture is cut into tiles that a network can take one by one or in batches, and how many of them fit."""
+"""Tiles of pictures: their positions, batches of them, and their size by the memory that is free."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from restore.tasks.base import Window
 
 logger = logging.getLogger("restore")
 
-# Sides of a tile to choose from, in pixels. Steps, so that a little more or less free memory changes nothing in the
-# result. The smallest is mostly overlap; beyond the largest, tiles only cost memory.
+# Automatic sides of tiles in pixels. Discrete, so that small variations of free memory do not change the result. The
+# smallest is mostly overlap; beyond the largest, tiles only need more memory.
 SIDES = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 SMALLEST, LARGEST = SIDES[0], SIDES[-1]
-LARGEST_ON_CPU = 1024  # keeps 100 megapixels under 2.5 GB of memory, and larger ones are no quicker
+LARGEST_ON_CPU = 1024  # keeps 100 megapixels below 2.5 GB of memory; larger tiles are not faster
 MAX_BATCH_PIXELS = LARGEST**2  # likewise
-MEMORY_SHARE = 0.4  # of the memory that is free
+MEMORY_SHARE = 0.4  # of the free memory
 
-# Several small pictures at once keep a GPU busy; a CPU gains nothing from 128x128 pixels on.
+# Batches of small pictures keep a GPU busy; a CPU gains nothing from 128x128 pixels on.
 BATCHING_DEVICES = {"cuda", "mps", "meta"}
 MAX_BATCH_PICTURES = 16
 
-# After a lack of memory: pictures without another one, after which twice as much is tried again. And how many pictures
-# the CPU takes over, at first and at most, before the device is tried again; doubled each time it fails.
+# After memory was exhausted: number of pictures after which the limits are doubled again; and how many pictures the CPU
+# restores before the device is tried again, at first and at most (doubled each time).
 RECOVERY = 32
 CPU_PICTURES = (1, 64)
 
@@ -37,14 +37,19 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # CUDA 
 
 @dataclass(frozen=True)
 class Tile:
-    """outer: what the network sees. inner: the part of it that is kept; together these cover the picture once."""
+    """A tile of a picture.
+
+    Args:
+        outer: the input of the network.
+        inner: the part of it whose result is kept; the inner parts of all tiles partition the picture.
+    """
 
     outer: Window
     inner: Window
 
 
 class Sized(Protocol):
-    """A picture of which tiles are cut; size: height and width."""
+    """A picture that is cut into tiles; size: height and width."""
 
     @property
     def size(self) -> tuple[int, int]: ...
@@ -56,7 +61,13 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class Item(Generic[PictureT]):
-    """A tile of one of several pictures; tiles with equal keys may be computed in one batch."""
+    """A tile of one of several pictures.
+
+    Args:
+        picture: the picture.
+        tile: the tile.
+        key: tiles of equal shapes and keys may be computed in one batch.
+    """
 
     picture: PictureT
     tile: Tile
@@ -64,32 +75,31 @@ class Item(Generic[PictureT]):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of what the network sees."""
+        """Height and width of the network input."""
         return self.tile.outer.height, self.tile.outer.width
 
 
 def plan_tiles(height: int, width: int, tile: int, overlap: int, stride: int) -> list[Tile]:
     """Cuts a picture into tiles.
 
-    Origins are multiples of `stride`, so that every tile is divided into the same cells as the whole picture is;
-    the last row and column end where the picture ends, and are padded as it is. A picture that needs several tiles is
-    cut into parts of about one size.
+    Origins are multiples of `stride`, so that strided layers sample every tile at the same positions as the whole
+    picture; the last row and column end with the picture, and are padded as it is. The tiles have about the same size.
 
     Args:
         height, width: of the picture, in pixels.
         tile: largest side of a tile in pixels, rounded up to a multiple of `stride`.
-        overlap: pixels of surroundings that a tile sees on every side, rounded up likewise.
+        overlap: pixels that are added to a tile on every side, rounded up likewise.
         stride: of the network.
     """
     return cut(Window(0, 0, height, width), height, width, tile, overlap, stride)
 
 
 def cut(part: Window, height: int, width: int, tile: int, overlap: int, stride: int) -> list[Tile]:
-    """`plan_tiles` for a part of a picture of (height, width); the part begins at multiples of `stride`."""
-    overlap = _up(overlap, stride)
+    """Cuts a part of a picture, which starts at multiples of `stride`; other arguments as in `plan_tiles`."""
+    overlap = _round_up(overlap, stride)
     tiles = []
-    for top, bottom in _cuts(part.top, part.height, tile, stride):
-        for left, right in _cuts(part.left, part.width, tile, stride):
+    for top, bottom in _split(part.top, part.height, tile, stride):
+        for left, right in _split(part.left, part.width, tile, stride):
             upper, leftmost = max(0, top - overlap), max(0, left - overlap)
             lower, rightmost = min(height, bottom + overlap), min(width, right + overlap)
             tiles.append(
@@ -102,11 +112,16 @@ def cut(part: Window, height: int, width: int, tile: int, overlap: int, stride: 
 
 
 def batches(items: Iterable[Item[PictureT]], pixels: int) -> Iterator[list[Item[PictureT]]]:
-    """Items of one shape and key in groups of at most `pixels` together (but at least one item)."""
-    alike: dict[tuple[object, ...], list[Item[PictureT]]] = {}
+    """Groups items of equal shape and key.
+
+    Args:
+        items: tiles of any pictures.
+        pixels: limit of a group; a single item may exceed it.
+    """
+    groups: dict[tuple[object, ...], list[Item[PictureT]]] = {}
     for item in items:
-        alike.setdefault((item.shape, *item.key), []).append(item)
-    for group in alike.values():
+        groups.setdefault((item.shape, *item.key), []).append(item)
+    for group in groups.values():
         height, width = group[0].shape
         count = max(1, pixels // (height * width))
         for start in range(0, len(group), count):
@@ -114,36 +129,36 @@ def batches(items: Iterable[Item[PictureT]], pixels: int) -> Iterator[list[Item[
 
 
 class TilePlanner:
-    """Decides what is computed at once, by the memory that is free, and by what did not fit before.
+    """Chooses tiles and batches by the free memory, and shrinks them when memory is exhausted.
 
     Args:
-        network: its stride and its memory a pixel count.
-        scale: of the restored picture.
+        network: gives stride and memory a pixel.
+        scale: upscaling factor.
         dtype: of the convolutions.
         device: where to compute.
         tile: side of a tile in pixels; 0: by free memory.
-        overlap: what a tile sees beyond itself, in pixels.
+        overlap: pixels that are added to a tile on every side.
     """
 
     def __init__(
         self, network: Architecture, scale: int, dtype: torch.dtype, device: torch.device, tile: int, overlap: int
     ) -> None:
         self.device, self.tile, self.overlap, self._stride = device, tile, overlap, network.stride
-        self._wanted = device
+        self._preferred_device = device
         self._bytes_a_pixel = network.values_a_pixel(scale) * dtype.itemsize
         self._max_side: int | None = None
         self._max_pixels: int | None = None
         self._batch_pixels = 1
-        self._untroubled = 0
+        self._since_failure = 0
         self._cpu_pictures, self._cpu_left = CPU_PICTURES[0], 0
 
     def plan(self, height: int, width: int) -> list[Tile]:
-        """The tiles of a picture, by the memory that is free now."""
+        """Chooses the tiles of a picture by the memory that is free now."""
         self._recover()
         return self._plan(height, width)
 
     def batch_size(self, height: int, width: int) -> int:
-        """How many pictures of this size are computed at once; 1 where more are no quicker, or do not fit."""
+        """How many pictures of this size to compute at once; 1 where more are not faster or do not fit."""
         if self.device.type not in BATCHING_DEVICES:
             return 1
         pixels = min(self._fitting(), self._max_pixels or MAX_BATCH_PIXELS)
@@ -152,14 +167,14 @@ class TilePlanner:
     def run(
         self, items: Sequence[Item[PictureT]], compute: Callable[[list[Item[PictureT]]], ResultT]
     ) -> Iterator[tuple[list[Item[PictureT]], ResultT]]:
-        """Calls `compute` for batches of `items`, in smaller ones, and then on the CPU, where memory runs out.
+        """Calls `compute` for batches of `items`; if memory is exhausted, in smaller ones, and finally on the CPU.
 
         Yields:
-            Each batch with what `compute` returned. What has been computed is not computed again, unless the CPU
-            takes over in the middle of a picture.
+            Each batch with the result of `compute`. Nothing is computed twice, unless the CPU takes over in the middle
+            of a picture.
 
         Raises:
-            MemoryError: not even the smallest tiles fit into the CPU's memory.
+            MemoryError: the smallest tiles do not fit into main memory.
         """
         waiting = list(items)
         while waiting:
@@ -172,29 +187,29 @@ class TilePlanner:
                     if not is_out_of_memory(error):
                         raise
                     waiting = [item for later in groups[number:] for item in later]
-                # Outside of the except block: by now the traceback is gone, and the tensors that it held.
+                # Outside of the except block, since the traceback would keep the tensors alive.
                 if waiting:
                     waiting = self._shrink(group, waiting)
                     break
                 yield group, result
 
     def _shrink(self, failed: list[Item[PictureT]], waiting: list[Item[PictureT]]) -> list[Item[PictureT]]:
-        """What to compute instead of `waiting`, after the batch `failed` did not fit; logs it.
+        """Replaces the items `waiting` after the batch `failed` did not fit, and logs it.
 
-        Fewer tiles at once, then tiles of half the side, then the CPU.
+        First by smaller batches, then by tiles of half the side, then by tiles on the CPU.
         """
-        self._untroubled = 0
+        self._since_failure = 0
         (height, width), inner = failed[0].shape, failed[0].tile.inner
         side = max(inner.height, inner.width)
         self._batch_pixels = self._max_pixels = max(1, len(failed) * height * width // 2)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(failed) > 1:
-            logger.warning("out of memory on %s: going on with %d tiles at a time", self.device, len(failed) // 2)
+            logger.warning("out of memory on %s: continuing with %d tiles at a time", self.device, len(failed) // 2)
             return waiting
         if side > SMALLEST:
             self._max_side = half = max(SMALLEST, side // 2)
-            logger.warning("out of memory on %s: going on with tiles of %d pixels", self.device, half)
+            logger.warning("out of memory on %s: continuing with tiles of %d pixels", self.device, half)
             return [
                 Item(item.picture, smaller, item.key)
                 for item in waiting
@@ -203,68 +218,68 @@ class TilePlanner:
         self.use_cpu()
         unfinished = {id(item.picture): item for item in waiting}.values()
         return [
-            Item(item.picture, tile, item.key)  # anew: the tiles of a CPU are larger than those that are left
+            Item(item.picture, tile, item.key)  # from the start, since the CPU uses other tiles
             for item in unfinished
             for tile in self._plan(*item.picture.size)
         ]
 
     def use_cpu(self) -> None:
-        """Goes on with the CPU for some pictures, after which the device is tried again.
+        """Continues on the CPU for some pictures, after which the device is tried again.
 
         Raises:
-            MemoryError: it is the CPU whose memory is not enough.
+            MemoryError: the CPU is in use already.
         """
         if self.device.type == "cpu":
             raise MemoryError("not enough memory for the smallest tiles")
-        logger.warning("out of memory on %s: going on with the CPU", self.device)
+        logger.warning("out of memory on %s: continuing on the CPU", self.device)
         self.device, self._max_side, self._max_pixels = torch.device("cpu"), None, None
         self._cpu_left = self._cpu_pictures
         self._cpu_pictures = min(2 * self._cpu_pictures, CPU_PICTURES[1])
 
     def _recover(self) -> None:
-        """At the start of a picture: what did not fit once may fit by now."""
-        if self.device != self._wanted:
+        """Relaxes the limits of earlier failures; called before each picture."""
+        if self.device != self._preferred_device:
             if self._cpu_left:
                 self._cpu_left -= 1
                 return
-            self.device = self._wanted
-        self._untroubled += 1
-        if self._untroubled % RECOVERY == 0:
+            self.device = self._preferred_device
+        self._since_failure += 1
+        if self._since_failure % RECOVERY == 0:
             self._max_side = None if self._max_side is None else 2 * self._max_side
             self._max_pixels = None if self._max_pixels is None else 2 * self._max_pixels
 
     def _plan(self, height: int, width: int) -> list[Tile]:
         fitting = self._fitting()
-        # Several tiles at once keep a GPU busy; a CPU is busy with one.
+        # Batches of tiles keep a GPU busy; a CPU is busy with one.
         self._batch_pixels = 1 if self.device.type == "cpu" else min(fitting, self._max_pixels or MAX_BATCH_PIXELS)
         side = self.tile or automatic_side(fitting, self.overlap, self.device)
         return plan_tiles(height, width, min(side, self._max_side or side), self.overlap, self._stride)
 
     def _fitting(self) -> int:
-        """Pixels that fit into the memory that is free now."""
+        """Number of pixels that fit into the free memory."""
         return int(free_memory(self.device) * MEMORY_SHARE / self._bytes_a_pixel)
 
 
 def automatic_side(pixels: int, overlap: int, device: torch.device) -> int:
-    """Side of the largest tile on `device` which, with `overlap` all around, has at most so many pixels."""
+    """The largest of `SIDES` whose tile, with `overlap` on every side, has at most `pixels` pixels."""
     most = LARGEST_ON_CPU if device.type == "cpu" else LARGEST
     return max((side for side in SIDES if side <= most and (side + 2 * overlap) ** 2 <= pixels), default=SMALLEST)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch has a type for a full GPU, but only words for a full main memory and for its libraries' errors."""
+    """Whether an error means that memory is exhausted; for main memory and for libraries torch has only messages."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
-def _cuts(start: int, length: int, tile: int, stride: int) -> list[tuple[int, int]]:
-    """From `start` on, `length` pixels in equal pieces of at most `tile`; the last one may be shorter."""
-    pieces = -(-length // _up(tile, stride))
-    piece = _up(-(-length // pieces), stride)
+def _split(start: int, length: int, tile: int, stride: int) -> list[tuple[int, int]]:
+    """Start and end of equal pieces of at most `tile` pixels; the last one may be shorter."""
+    pieces = -(-length // _round_up(tile, stride))
+    piece = _round_up(-(-length // pieces), stride)
     end = start + length
     return [(at, min(at + piece, end)) for at in range(start, end, piece)]
 
 
-def _up(number: int, multiple: int) -> int:
+def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple

@@ -1,7 +1,6 @@
-"""Pictures on their way to the computing device and back: once each, in their own dtype.
+"""Transfer of pictures to the computing device and back, once each, in their own dtype.
 
-On a CPU nothing moves: tensors share the memory of arrays. CUDA gets pinned buffers, which are reused, and a copy
-stream beside the compute stream.
+On a CPU tensors share the memory of arrays. On CUDA copies go through reused pinned buffers, in a stream of their own.
 """
 
 from __future__ import annotations
@@ -15,32 +14,43 @@ import torch
 
 from restore.devices import free_memory
 
-RESIDENT_SHARE = 0.25  # of a device's free memory: larger pictures stay on the host, and their tiles are sent
-KEPT_BUFFERS = 8  # pinned buffers that wait to be used again
+RESIDENT_SHARE = 0.25  # of the free memory of a device: larger pictures stay on the host, and are sent by tiles
+KEPT_BUFFERS = 8  # pinned buffers kept for reuse
 
 
 class Transfer:
-    """Moves pictures between the host and a device; this one between arrays and tensors of the CPU."""
+    """Transfer between the host and a device; this base class is for the CPU."""
 
     def upload(self, array: np.ndarray) -> torch.Tensor:
-        """(H,W,C) as a tensor for the device; the array must not change until `download` is complete."""
+        """Sends an array to the device.
+
+        Args:
+            array: (H,W,C); it must not change until the download of the result is complete.
+
+        Returns:
+            (H,W,C) in the same dtype, on the device, or on the host if it is too large.
+        """
         return _shared(array)
 
     def allocate(self, out: np.ndarray) -> torch.Tensor:
-        """A tensor like `out` (H,W,C), to be filled and then downloaded into it."""
+        """Allocates a tensor like `out` (H,W,C), for a result that is downloaded into it."""
         return _shared(out)
 
     def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
-        """Begins to bring `tensor`, made by `allocate`, into `out`; the returned call waits until it is there."""
+        """Starts a copy of `tensor`, made by `allocate`, into `out`.
+
+        Returns:
+            A function that waits until `out` is complete.
+        """
         return _nothing
 
     def flags(self, flags: torch.Tensor) -> Callable[[], list[bool]]:
-        """Begins to bring (N,) bool to the host; the returned call waits for them."""
+        """Starts a copy of (N,) bool to the host; the returned function waits for it and gives the values."""
         return flags.tolist
 
 
 class DeviceTransfer(Transfer):
-    """For devices without streams of their own (Metal): copies that wait."""
+    """Synchronous copies, for devices other than CUDA (Metal)."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -64,7 +74,7 @@ class DeviceTransfer(Transfer):
 
 
 class CudaTransfer(DeviceTransfer):
-    """Copies beside the computing: pinned buffers, a stream for copies, events to wait for."""
+    """Asynchronous copies beside the computation: pinned buffers, a copy stream, events."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
@@ -80,18 +90,18 @@ class CudaTransfer(DeviceTransfer):
         host = staged[: array.nbytes].view(_shared(array[:1, :1]).dtype).view(array.shape)
         host.copy_(_shared(array))
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
-            there = host.to(self.device, non_blocking=True)
+            uploaded = host.to(self.device, non_blocking=True)
             copied = torch.cuda.Event()
             copied.record(self._stream)
         compute = torch.cuda.current_stream(self.device)
         compute.wait_event(copied)
-        there.record_stream(compute)
+        uploaded.record_stream(compute)
         with self._lock:
             self._in_flight.append((copied, staged))
-        return there
+        return uploaded
 
     def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
-        if tensor.device.type == "cpu":  # too large for the device: the copies of its tiles have waited
+        if tensor.device.type == "cpu":  # too large for the device; its tiles were copied synchronously
             return _nothing
         staged = self._pinned(out.nbytes)
         host = staged[: out.nbytes].view(tensor.dtype).view(tensor.shape)
@@ -105,7 +115,7 @@ class CudaTransfer(DeviceTransfer):
         def wait() -> None:
             done.synchronize()
             np.copyto(out, host.numpy())
-            self._give_back(staged)
+            self._release(staged)
 
         return wait
 
@@ -122,7 +132,7 @@ class CudaTransfer(DeviceTransfer):
         return wait
 
     def _pinned(self, size: int) -> torch.Tensor:
-        """A pinned buffer of at least `size` bytes."""
+        """Takes a pinned buffer of at least `size` bytes."""
         with self._lock:
             in_flight, self._in_flight = self._in_flight, []
             for copied, buffer in in_flight:
@@ -136,13 +146,13 @@ class CudaTransfer(DeviceTransfer):
                     return self._buffers.pop(number)
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
-    def _give_back(self, buffer: torch.Tensor) -> None:
+    def _release(self, buffer: torch.Tensor) -> None:
         with self._lock:
             self._buffers.append(buffer)
 
 
 class MetaTransfer(Transfer):
-    """For torch's meta device, which computes nothing: does the host's copies alone, to time them."""
+    """For torch's meta device: does only the copies within the host, to time them."""
 
     def __init__(self) -> None:
         self._staged = np.empty(0, np.uint8)
@@ -164,7 +174,7 @@ class MetaTransfer(Transfer):
 
 
 def transfer_for(device: torch.device) -> Transfer:
-    """How pictures get to `device` and back."""
+    """The transfer for a device."""
     if device.type == "cuda":
         return CudaTransfer(device)
     if device.type == "meta":
@@ -173,7 +183,7 @@ def transfer_for(device: torch.device) -> Transfer:
 
 
 def _shared(array: np.ndarray) -> torch.Tensor:
-    """A tensor that shares the memory of `array`, or that of a copy where torch cannot."""
+    """A tensor that shares the memory of `array`; of a copy if torch does not support its layout."""
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()
     return torch.from_numpy(array)

@@ -1,8 +1,8 @@
-"""Networks for pictures of which a part is lost: one branch finds that part, the other paints it.
+"""Two-branch networks for damage of unknown position: one branch segments it, the other reconstructs the image.
 
-Two architectures. `hole-autoencoder`: what is lost is gone (bars, strokes), as in context encoders (Pathak
-et al. 2016). `overlay-autoencoder`: it shines through (watermarks), and both branches are told what the picture
-would be without.
+Two architectures. `hole-autoencoder`: the damaged pixels hold no information (bars, strokes), as in context encoders
+(Pathak et al. 2016). `overlay-autoencoder`: they are an alpha blend of the image (watermarks), and both branches also
+get the image with an estimate of that blend inverted.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from restore.models.autoencoder import ConvAutoencoder, ConvAutoencoderConfig
 from restore.models.registry import Architecture, register
 
 FIND, TRAIN = "find", "train"
-EVEN = 5  # pixels in a row whose differences are looked at
-LEAST_CONTRAST = 1 / 512  # half a level of 255
-MOSTLY = 2.0  # logit of how much of a pixel a mark covers, to begin with
-MOST_OPAQUE = 0.95  # beyond this a blend cannot be undone
+FLATNESS_SIDE = 5  # pixels: length of the neighbourhoods of `flatness`
+MIN_CONTRAST = 1 / 512  # half a level of 255
+COVERAGE_BIAS = 2.0  # initial logit of the coverage of a pixel by a mark
+MAX_OPACITY = 0.95  # of a blend that can be inverted
 
 
 @dataclass(frozen=True)
 class MaskedAutoencoderConfig:
-    """All it takes to build either architecture.
+    """Configuration of either architecture.
 
-    widths, blocks, fold: of the branch that paints, finder_*: of the one that finds; as in
-    `ConvAutoencoderConfig`. scales: always 1, the picture keeps its size.
+    Args:
+        widths, blocks, fold: of the reconstruction branch (`painter`), as in `ConvAutoencoderConfig`.
+        finder_widths, finder_blocks, finder_fold: of the segmentation branch (`finder`), likewise.
+        scales: always (1,), the image keeps its size.
     """
 
     widths: tuple[int, ...] = (64, 128, 160)
@@ -40,26 +42,27 @@ class MaskedAutoencoderConfig:
     scales: tuple[int, ...] = (1,)
 
     def finder(self, inputs: int, outputs: int) -> ConvAutoencoder:
-        """The branch that finds: `inputs` planes in, `outputs` planes out."""
+        """Builds the segmentation branch with `inputs` and `outputs` channels."""
         sizes = self.finder_widths, self.finder_blocks, self.finder_fold
         return ConvAutoencoder(ConvAutoencoderConfig(inputs, outputs, *sizes, residual=False))
 
     def painter(self, inputs: int, outputs: int = 3, residual: bool = True) -> ConvAutoencoder:
-        """The branch that paints: `inputs` planes in, of which the first are RGB to be corrected if `residual`."""
+        """Builds the reconstruction branch; if `residual`, its output is added to the first input channels."""
         sizes = self.widths, self.blocks, self.fold
         return ConvAutoencoder(ConvAutoencoderConfig(inputs, outputs, *sizes, residual=residual))
 
 
 class MaskedAutoencoder(Architecture):
-    """What both have in common: `finder` and `painter`, and which planes each of them takes.
+    """Base of both architectures: a segmentation branch `finder` and a reconstruction branch `painter`.
 
-    stage: "" restores, FIND gives what the finder says, TRAIN both for a loss: it takes the planes of FIND, then
-    those of "", and gives the outputs in that order. There one in `PAINTED` of the batch is painted, the others keep
-    what they are: finding takes many more examples to learn than painting does, and is cheaper.
+    `forward` runs the branch that its argument `stage` names. "": reconstruction. FIND: segmentation. TRAIN: both; the
+    input channels are those of FIND, then those of "", and so are the output channels. In TRAIN only the first of every
+    `RECONSTRUCTION_INTERVAL` samples of the batch is reconstructed, the others pass unchanged: segmentation needs more
+    samples to learn, and is cheaper.
     """
 
-    LOOKED_AT = 3  # planes that FIND takes
-    PAINTED = 4
+    FINDER_CHANNELS = 3  # of the input of FIND
+    RECONSTRUCTION_INTERVAL = 4
 
     def __init__(self, config: MaskedAutoencoderConfig, finder: ConvAutoencoder, painter: ConvAutoencoder) -> None:
         super().__init__()
@@ -67,107 +70,117 @@ class MaskedAutoencoder(Architecture):
         self.finder, self.painter = finder, painter
         self.scales = config.scales
         self.stride = max(self.finder.stride, self.painter.stride)
-        self.radius = max(self.finder.radius + EVEN // 2 + 1, self.painter.radius)
+        self.radius = max(self.finder.radius + FLATNESS_SIDE // 2 + 1, self.painter.radius)
 
     def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         if stage == FIND:
             return self.find(planes)
         if stage == TRAIN:
-            looked_at, given = planes[:, : self.LOOKED_AT], planes[:, self.LOOKED_AT :]
-            count = -(-len(planes) // self.PAINTED)
-            painted = torch.cat([self.paint(given[:count]), self.unpainted(given[count:].float())])
-            return torch.cat([self.find(looked_at), painted], dim=1)
-        return self.paint(planes)[:, :3]
+            finder_input, painter_input = planes.tensor_split((self.FINDER_CHANNELS,), dim=1)
+            count = -(-len(planes) // self.RECONSTRUCTION_INTERVAL)
+            unchanged = self.passthrough(painter_input[count:].float())
+            reconstructed = torch.cat([self.reconstruct(painter_input[:count]), unchanged])
+            return torch.cat([self.find(finder_input), reconstructed], dim=1)
+        return self.reconstruct(planes)[:, :3]
 
     def find(self, planes: torch.Tensor) -> torch.Tensor:
-        """What the finder says of (N,`LOOKED_AT`,H,W)."""
+        """Segments the damage: (N,`FINDER_CHANNELS`,H,W) -> logits (N,1,H,W)."""
         raise NotImplementedError
 
-    def paint(self, planes: torch.Tensor) -> torch.Tensor:
-        """What the planes of "" are restored to: (N,3,H,W), and what else training is to see of it."""
+    def reconstruct(self, planes: torch.Tensor) -> torch.Tensor:
+        """Restores the input of stage "": RGB (N,3,H,W), followed by channels that only the loss needs."""
         raise NotImplementedError
 
-    def unpainted(self, planes: torch.Tensor) -> torch.Tensor:
-        """In the form of `paint`, what those planes (N,C,H,W) are before."""
+    def passthrough(self, planes: torch.Tensor) -> torch.Tensor:
+        """The input of stage "" in the format of `reconstruct`, without any computation."""
         raise NotImplementedError
 
     def values_a_pixel(self, scale: int) -> float:
-        """The hungrier branch: they run one after the other; and the planes that pass between them."""
+        """The branch that needs more, as they run one after the other, and the planes in between."""
         return max(self.finder.values_a_pixel(1), self.painter.values_a_pixel(1)) + 16
 
 
 @register("hole-autoencoder", MaskedAutoencoderConfig)
 class HoleAutoencoder(MaskedAutoencoder):
-    """Paints holes, starting from a rough filling.
+    """Segments holes, and refines a rough filling of them.
 
-    Shapes, of stage "": (N,4,H,W), RGB with the holes filled roughly and the mask (1 in a hole), to RGB. FIND:
-    RGB to (N,1,H,W), the logit of being lost. TRAIN: (N,7,H,W) to (N,4,H,W).
+    Shape:
+        Stage "": (N,4,H,W), RGB with roughly filled holes and the mask (1 in holes) -> RGB (N,3,H,W).
+        FIND: RGB (N,3,H,W) -> logits of the mask (N,1,H,W).
+        TRAIN: (N,7,H,W) -> (N,4,H,W).
     """
 
     def __init__(self, config: MaskedAutoencoderConfig) -> None:
         super().__init__(config, config.finder(6, 1), config.painter(4))
 
     def find(self, planes: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.finder(torch.cat([planes.float(), evenness(planes.float())], dim=1))
-        return found
+        logits: torch.Tensor = self.finder(torch.cat([planes.float(), flatness(planes.float())], dim=1))
+        return logits
 
-    def paint(self, planes: torch.Tensor) -> torch.Tensor:
-        painted: torch.Tensor = self.painter(planes)
-        return painted
+    def reconstruct(self, planes: torch.Tensor) -> torch.Tensor:
+        restored: torch.Tensor = self.painter(planes)
+        return restored
 
-    def unpainted(self, planes: torch.Tensor) -> torch.Tensor:
+    def passthrough(self, planes: torch.Tensor) -> torch.Tensor:
         return planes[:, :3]
 
 
 @register("overlay-autoencoder", MaskedAutoencoderConfig)
 class OverlayAutoencoder(MaskedAutoencoder):
-    """Finds what lies under `picture * (1 - opacity) + colour * opacity`, and takes the rest of it away.
+    """Segments and inverts blends `clean * (1 - opacity) + colour * opacity`.
 
-    A mark has one opacity and one colour, so those are found outside of the network, from all of the mark. What the
-    network sees of them is the picture with that blend undone everywhere; what it gives is how much of each pixel the
-    mark covers, which undoes the blend there and nowhere else, and what is to be added then.
+    A mark has one opacity and one colour, which are estimated from the whole image, outside of the network. The network
+    gets the image with that blend inverted everywhere, and predicts the coverage of each pixel by the mark, by which
+    the blend is inverted, and a residual that is added.
 
-    Shapes, of stage "": (N,7,H,W), RGB undone, RGB, and the opacity under the mask (0 outside; 1 where it is not
-    known, and then undone is the picture), to RGB. FIND: (N,7,H,W), RGB, RGB undone, and the opacity (0 where no mark
-    is known yet, and undone is the picture) to (N,1,H,W), the logit of lying under a mark. TRAIN: (N,14,H,W) to
-    (N,5,H,W), the logit, RGB, and the opacity a pixel.
+    Shape:
+        Stage "": (N,7,H,W), inverted RGB, RGB, and the opacity inside of the mask (0 outside; 1 if it is unknown,
+        with RGB as the inverted RGB) -> RGB (N,3,H,W).
+        FIND: (N,7,H,W), RGB, inverted RGB, and the opacity (0 if it is unknown, likewise) -> logits of the mask
+        (N,1,H,W).
+        TRAIN: (N,14,H,W) -> (N,5,H,W), logit, RGB, and the opacity of each pixel.
     """
 
-    LOOKED_AT = 7
-    PAINTED = 2
+    FINDER_CHANNELS = 7
+    RECONSTRUCTION_INTERVAL = 2
 
     def __init__(self, config: MaskedAutoencoderConfig) -> None:
         super().__init__(config, config.finder(10, 1), config.painter(7, 4, residual=False))
 
     def find(self, planes: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.finder(torch.cat([planes.float(), evenness(planes[:, :3].float())], dim=1))
-        return found
+        logits: torch.Tensor = self.finder(torch.cat([planes.float(), flatness(planes[:, :3].float())], dim=1))
+        return logits
 
-    def paint(self, planes: torch.Tensor) -> torch.Tensor:
+    def reconstruct(self, planes: torch.Tensor) -> torch.Tensor:
         output = self.painter(planes)
-        undone, picture, opacity = planes.float().split((3, 3, 1), dim=1)
-        opacity = opacity.clamp(max=MOST_OPAQUE)
-        overlay = picture - (1 - opacity) * undone  # colour * opacity
-        covered = torch.sigmoid(output[:, 3:] + MOSTLY)
-        clean = (picture - covered * overlay) / (1 - covered * opacity)
-        return torch.cat([clean + output[:, :3], covered * opacity], dim=1)
+        inverted, picture, opacity = planes.float().split((3, 3, 1), dim=1)
+        opacity = opacity.clamp(max=MAX_OPACITY)
+        overlay = picture - (1 - opacity) * inverted  # colour * opacity
+        coverage = torch.sigmoid(output[:, 3:] + COVERAGE_BIAS)
+        clean = (picture - coverage * overlay) / (1 - coverage * opacity)
+        return torch.cat([clean + output[:, :3], coverage * opacity], dim=1)
 
-    def unpainted(self, planes: torch.Tensor) -> torch.Tensor:
+    def passthrough(self, planes: torch.Tensor) -> torch.Tensor:
         return planes[:, (0, 1, 2, 6)]
 
 
-def evenness(planes: torch.Tensor) -> torch.Tensor:
-    """How little neighbours differ, along rows, along columns, and all around: (N,C,H,W) -> (N,3,H,W).
+def flatness(planes: torch.Tensor) -> torch.Tensor:
+    """Local flatness along rows, along columns, and in both directions.
 
-    1 where all within reach are equal, 0 where black meets white, logarithmic between. What solid things have in
-    common, whatever their colour; a network finds them several times sooner when it need not discover this.
+    A feature of solid shapes of any colour; with it as an input the segmentation branch trains several times faster.
+
+    Args:
+        planes: (N,C,H,W), white at 1.
+
+    Returns:
+        (N,3,H,W): 1 where neighbouring pixels are equal, 0 where black is next to white, on a logarithmic scale.
     """
     across = F.pad((planes[..., 1:] - planes[..., :-1]).abs().amax(1, keepdim=True), (0, 1))
     down = F.pad((planes[..., 1:, :] - planes[..., :-1, :]).abs().amax(1, keepdim=True), (0, 0, 0, 1))
     contrasts = (
-        F.max_pool2d(across, (1, EVEN), 1, (0, EVEN // 2)),
-        F.max_pool2d(down, (EVEN, 1), 1, (EVEN // 2, 0)),
+        F.max_pool2d(across, (1, FLATNESS_SIDE), 1, (0, FLATNESS_SIDE // 2)),
+        F.max_pool2d(down, (FLATNESS_SIDE, 1), 1, (FLATNESS_SIDE // 2, 0)),
         F.max_pool2d(torch.maximum(across, down), 3, 1, 1),
     )
     levels = torch.cat(contrasts, dim=1).clamp(0, 1)
-    return -torch.log2(levels + LEAST_CONTRAST) / -math.log2(LEAST_CONTRAST)
+    return -torch.log2(levels + MIN_CONTRAST) / -math.log2(MIN_CONTRAST)

@@ -1,4 +1,4 @@
-"""What a task is made of: a head that fits a network to one damage, and what it is trained and scored on."""
+"""The interfaces of tasks: heads, which fit a network to one damage, training pairs and evaluation cases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from restore.tasks.spec import Options, TaskSpec, task_spec
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of a picture, in pixels of the corrupted picture."""
+    """A rectangle of a picture.
+
+    Args:
+        top, left, height, width: in pixels of the corrupted picture.
+    """
 
     top: int
     left: int
@@ -37,7 +41,13 @@ class Window:
 class Sample:
     """A training batch in float32, white at 1; what the damage does not have is None.
 
-    Shape: corrupted (N,C,h,w), clean (N,C,H,W), mask and opacity (N,1,h,w), colour (N,C,h,w), hints (N,K,h,w).
+    Args:
+        corrupted: (N,C,h,w).
+        clean: (N,C,h*scale,w*scale).
+        mask: (N,1,h,w), 1 where pixels are damaged.
+        opacity: (N,1,h,w) of an overlay.
+        colour: (N,C,h,w) of an overlay.
+        hints: (N,K,h,w), what `Head.hints` gave.
     """
 
     corrupted: torch.Tensor
@@ -75,28 +85,28 @@ class Picture:
 
     @property
     def window(self) -> Window:
-        """All of it."""
+        """The window that covers the whole picture."""
         return Window(0, 0, *self.size)
 
     @property
     def rgb(self) -> np.ndarray:
-        """The array as (H,W,3); of a gray picture a view."""
+        """The array as (H,W,3); a read-only view for gray pictures."""
         return np.broadcast_to(self.array, (*self.size, 3))
 
     def planes(self, window: Window | None = None) -> torch.Tensor:
-        """The RGB planes of a window (None: of all): (1,3,h,w) float32 on the computing device."""
+        """RGB planes of a window (None: of the whole picture): (1,3,h,w) float32 on the computing device."""
         pixels = self.pixels if window is None else self.pixels[window.slices]
         return to_planes(pixels[None].to(self.device)).expand(-1, 3, -1, -1)
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a head knows of a whole picture before its tiles are restored; heads add fields of their own.
+    """The result of analysing a whole picture before its tiles are restored; heads add fields of their own.
 
     Args:
         mask: (H,W) bool on the host: the pixels that may change. All others stay bit-identical, and tiles without any
             are not computed. None: all pixels may change.
-        note: what a person should know, such as why nothing is restored.
+        note: a message for the user, such as why nothing is restored.
     """
 
     mask: np.ndarray | None = field(default=None, repr=False)
@@ -109,24 +119,32 @@ class Analysis:
 
 
 class Predictor(Protocol):
-    """The network, for a head that analyses the whole picture. stage: as in `Head.run`."""
+    """The network, as heads use it in `Head.analyse`."""
 
     def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        """Planes of a picture of bounded size in one piece: (C,h,w) -> (C',h',w'), float32 on the computing device."""
+        """Runs the network on planes of bounded size without tiles.
+
+        Args:
+            planes: (C,h,w), on any device.
+            stage: as in `Head.run`.
+
+        Returns:
+            (C',h',w') float32 on the computing device.
+        """
         ...
 
     def tiles(
         self, size: tuple[int, int], planes: Callable[[Window], torch.Tensor], stage: str = ""
     ) -> Iterator[tuple[Window, torch.Tensor]]:
-        """A picture of `size` (height, width), whatever that is, tile by tile.
+        """Runs the network on a picture of any size, tile by tile.
 
         Args:
             size: height and width of the picture.
-            planes: gives what the network sees of a window, (C,h,w), on the computing device.
+            planes: makes the network input (C,h,w) of a window, on the computing device.
             stage: as in `Head.run`.
 
         Yields:
-            Windows that cover the picture once, with the network's output for each, (C',h,w) float32.
+            Disjoint windows that cover the picture, with the network output (C',h,w) float32 of each.
         """
         ...
 
@@ -138,11 +156,11 @@ AnalysisT = TypeVar("AnalysisT", bound=Analysis)
 class Head(Generic[OptionsT, AnalysisT]):
     """Fits an autoencoder to one damage.
 
-    `analyse` sees the whole picture once. `context`, `preprocess` and `postprocess` work on tiles in torch, on the
-    device of the picture; tiles of one shape go through `preprocess`, the network and `postprocess` as one batch.
+    `analyse` is called once for the whole picture. `context`, `preprocess` and `postprocess` work on tiles in torch, on
+    the device of the picture; tiles of one shape are processed as one batch.
     """
 
-    scale = 1  # how many times larger the restored picture is
+    scale = 1  # upscaling factor of the restored picture
     colours = False  # whether a gray picture may become a coloured one
     hinted = False  # whether a person may tell it colours: `analyse` is then given hints (H,W,4), and no mask
     upright = False  # whether turning a picture changes what it shows: self-ensemble then only mirrors
@@ -164,41 +182,41 @@ class Head(Generic[OptionsT, AnalysisT]):
     def analyse(
         self, picture: Picture, options: OptionsT, predict: Predictor, mask: np.ndarray | None = None
     ) -> AnalysisT:
-        """What there is to do, and what the tiles have to know of the whole picture.
+        """Analyses the whole picture once, before its tiles are restored.
 
         Args:
             picture: the corrupted picture.
-            options: what a person asked for.
+            options: of the task.
             predict: the network.
-            mask: (H,W) bool, where a person says that the damage is; None where the head is to look for it. Of a head
-                that is `hinted`: (H,W,4) RGB and alpha in any dtype, the colours that are known where alpha is opaque.
+            mask: (H,W) bool, the damaged pixels as given by the user; None: the head detects them. Of a `hinted` head:
+                (H,W,4) RGB and alpha in any dtype, known colours where alpha is opaque.
         """
         raise NotImplementedError
 
     def context(self, analysis: AnalysisT, window: Window) -> torch.Tensor | None:
-        """Planes (K,h,w) float32 that a tile takes along from the analysis; None where there are none."""
+        """The part of the analysis that a tile needs, (K,h,w) float32; None if it needs none."""
         return None
 
     def preprocess(self, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
-        """What the network sees of a batch of tiles: RGB (N,3,h,w), context (N,K,h,w) -> (N,C,h,w)."""
+        """Makes the network input of a batch of tiles: RGB (N,3,h,w), context (N,K,h,w) -> (N,C,h,w)."""
         return planes
 
     def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        """A batch through the network: (N,C,h,w) -> (N,C',h*scale,w*scale).
+        """Runs the network on a batch: (N,C,h,w) -> (N,C',h*scale,w*scale).
 
         Args:
             network: the autoencoder.
-            planes: what `preprocess` (or, in training, `network_input`) gave.
-            stage: "" to restore, `training_stage` to train, or one that `analyse` asks for.
+            planes: the result of `preprocess` or, in training, of `network_input`.
+            stage: "" to restore, `training_stage` to train, or another one that `analyse` needs.
         """
         result: torch.Tensor = network(planes, self.scale)
         return result
 
     def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
-        """The restored RGB planes of a batch of tiles.
+        """Makes the restored RGB planes of a batch of tiles.
 
         Args:
-            output: of the network, (N,C',h*scale,w*scale) float32; without elements where not `runs_network`.
+            output: of the network, (N,C',h*scale,w*scale) float32; empty unless `runs_network`.
             planes: the corrupted RGB, (N,3,h,w).
             context: as in `preprocess`.
 
@@ -208,7 +226,7 @@ class Head(Generic[OptionsT, AnalysisT]):
         return output
 
     def identity(self, planes: torch.Tensor) -> torch.Tensor:
-        """What no restoration at all gives (`strength` 0), at the size of the restored tile."""
+        """The corrupted planes at the size of the restored ones: the result for a `strength` of 0."""
         return planes
 
     def initial(self, config: Any) -> dict[str, torch.Tensor]:
@@ -216,20 +234,20 @@ class Head(Generic[OptionsT, AnalysisT]):
         return {}
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-        """What training makes of a damaged patch beforehand, besides its planes: (h,w,K) float32."""
+        """Additional inputs of the loss and the network for a training patch, (h,w,K) float32."""
         return None
 
     def network_input(self, sample: Sample) -> torch.Tensor:
-        """What the network sees of a training batch."""
+        """Makes the network input (N,C,h,w) of a training batch."""
         return sample.corrupted
 
     def loss(self, prediction: torch.Tensor, sample: Sample, pixel_loss: PixelLoss) -> torch.Tensor:
-        """What training minimises: here the mean `pixel_loss` of all values."""
+        """The scalar that training minimises: by default the mean `pixel_loss` of all values."""
         return pixel_loss(prediction, sample.clean).mean()
 
 
 class RGBHead(Head[OptionsT, Analysis]):
-    """A head without a look at the whole picture: RGB in, RGB out."""
+    """A head that needs no analysis: RGB in, RGB out."""
 
     def analyse(
         self, picture: Picture, options: OptionsT, predict: Predictor, mask: np.ndarray | None = None
@@ -239,13 +257,14 @@ class RGBHead(Head[OptionsT, Analysis]):
 
 @dataclass(frozen=True)
 class TrainingPair:
-    """A corruption and the head that undoes it. A task that has several trains on all in turn.
+    """A corruption and the head that restores from it. A task with several trains on all in turn.
 
     Args:
         corruption: the operator.
-        head: the head that undoes it.
-        slack: how many times larger the clean patch is than what is left of it, where the damage shrinks some.
-        coverage: share of the short side that a clean patch covers, lowest and highest; None: pixels as they are.
+        head: the head that restores from it.
+        slack: ratio of the side of the clean patch to that of the sample, for corruptions that may shrink patches.
+        coverage: range of the share of the short side that a clean patch covers before it is resized; None: patches are
+            not resized.
     """
 
     corruption: Corruption[Any]
@@ -256,14 +275,14 @@ class TrainingPair:
 
 @dataclass(frozen=True)
 class Case:
-    """One line of a score table: a fixed damage, the head that undoes it, and how the result is scored.
+    """One row of a score table: a fixed damage, the head that restores from it, and the score.
 
     Args:
         label: its name in tables.
         pair: the damage and the head.
-        score: (restored, clean), both (H,W,3) -> a number where higher is better, in dB.
-        inside: PSNR inside the mask of the damage is the score instead.
-        given: the head is told where the damage is.
+        score: (restored, clean), both (H,W,3) -> a number in dB, higher is better.
+        inside: the score is the PSNR inside the mask of the damage instead.
+        given: the head gets the true mask.
     """
 
     label: str
@@ -273,7 +292,7 @@ class Case:
     given: bool = False
 
     def value(self, restored: np.ndarray, clean: np.ndarray, damage: Corrupted) -> float:
-        """The score of a picture restored from `damage`; NaN where its mask is empty and that is what counts."""
+        """The score of `restored` and `clean`, (H,W,3) each; NaN if `inside` and the mask of `damage` is empty."""
         if self.inside and damage.mask is not None:
             return masked_psnr(restored, clean, damage.mask)
         return self.score(restored, clean)
@@ -282,8 +301,10 @@ class Case:
 class Task(Protocol):
     """A corruption and its matching head, under one name.
 
-    arch, config: the architecture and config that `restore train` builds unless told otherwise.
-    patch: side of a training patch as the network sees it, in pixels.
+    Args:
+        spec: name, help and options.
+        arch, config: the default architecture of `restore train`, and its config.
+        patch: side of the network input in training, in pixels.
     """
 
     spec: TaskSpec
@@ -292,7 +313,7 @@ class Task(Protocol):
     patch: int
 
     def head(self, options: Any) -> Head[Any, Any]:
-        """The head for what a person asked for (an instance of `spec.options`)."""
+        """The head for the options of restoring (an instance of `spec.options`)."""
         ...
 
     def operator(self, damage: Any) -> Corruption[Any]:
@@ -300,29 +321,33 @@ class Task(Protocol):
         ...
 
     def training_pairs(self, damage: Any) -> list[TrainingPair]:
-        """What to train on (an instance of `spec.training_options`)."""
+        """The pairs to train on (`damage` is an instance of `spec.training_options`)."""
         ...
 
     def cases(self, damage: Any) -> list[Case]:
-        """What to choose weights by, and to report (an instance of `training_options` or `trial_options`)."""
+        """The cases to validate and evaluate on (`damage` is an instance of `training_options` or `trial_options`)."""
         ...
 
     def prepare(self, clean: np.ndarray, damage: Any, rng: np.random.Generator) -> np.ndarray:
-        """A clean training patch before it is damaged: a task may turn some of them gray, say."""
+        """Transforms a clean training patch (H,W,3) before it is damaged; some tasks make some of them gray."""
         ...
 
     def config_for(self, config: Any, damage: Any) -> Any:
-        """`config` fitted to the damage: a head for each scale, say."""
+        """`config` with what follows from the damage filled in, such as the scales of super-resolution."""
         ...
 
 
 def load_task(name: str) -> Task:
-    """The task called `name`. Raises UsageError, listing the names there are, for an unknown one."""
+    """Loads the task called `name`.
+
+    Raises:
+        UsageError: unknown name; the message lists the known ones.
+    """
     return cast("Task", import_module(task_spec(name).module).TASK)
 
 
 def identity(head: Head[Any, Any], image: np.ndarray) -> np.ndarray:
-    """`Head.identity` of an array: (H,W,1 or 3) -> (H*scale,W*scale,1 or 3), same dtype."""
+    """`Head.identity` for an array: (H,W,1 or 3) -> (H*scale,W*scale,1 or 3), same dtype."""
     pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
     return np.asarray(to_pixels(head.identity(to_planes(pixels)), pixels.dtype)[0].numpy())
 
@@ -330,14 +355,14 @@ def identity(head: Head[Any, Any], image: np.ndarray) -> np.ndarray:
 def restore_whole(
     network: Architecture, head: Head[Any, Any], image: np.ndarray, options: Options, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """One picture through head and network in one piece: the definition of what a restorer computes in tiles.
+    """Restores an image without tiles: the reference for `Restorer`, which computes the same in tiles.
 
     Args:
         network: on any device, in evaluation mode.
         head: fits the network to the damage.
         image: (H,W,1 or 3), any supported dtype, of moderate size.
         options: of the task.
-        mask: (H,W) bool, where the damage is; None: the head looks for it. Or hints, as `Head.analyse` takes them.
+        mask: (H,W) bool, the damaged pixels; None: the head detects them. Or hints, as `Head.analyse` takes them.
 
     Returns:
         (H*scale,W*scale,3) float32, white at 1.

@@ -1,6 +1,6 @@
-"""Operations on batches of pixels, on whatever device they are: conversion, luma, gamut, flat areas, resampling.
+"""Operations on batches of pixels on any device: conversion, luma, gamut, flat areas, resampling.
 
-Pixels are (N,H,W,C) in the dtype of the picture; planes are (N,C,H,W) float32 with black at 0 and white at 1.
+Pixels are (N,H,W,C) in the dtype of the image; planes are (N,C,H,W) float32 with black at 0 and white at 1.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from restore.pixels import BT601
 if TYPE_CHECKING:
     from restore.tasks.base import Window
 
-FLAT_SIDE = 5  # pixels: side of the neighbourhood that has to be constant for its centre to count as flat
+FLAT_SIDE = 5  # pixels: side of the constant neighbourhood of a flat pixel
 
 
 def white_level(dtype: torch.dtype) -> float:
-    """The value of white: 255 for uint8, 65535 for uint16, 1 for floating point. Raises UsageError for other dtypes."""
+    """The value of white in `dtype`: 255 for uint8, 65535 for uint16, 1 for floating point.
+
+    Raises:
+        UsageError: any other dtype.
+    """
     if dtype == torch.uint8:
         return 255.0
     if dtype == torch.uint16:
@@ -32,7 +36,7 @@ def white_level(dtype: torch.dtype) -> float:
 
 
 def to_planes(pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels as planes. Floating point values outside [0, 1] are kept.
+    """Converts pixels to planes. Floating point values outside [0, 1] are kept.
 
     Args:
         pixels: (N,H,W,C) uint8, uint16 or floating point.
@@ -46,7 +50,7 @@ def to_planes(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def to_pixels(planes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Planes as pixels: rounded to nearest and clipped for integers, neither for floating point.
+    """Converts planes to pixels, rounded to nearest and clipped for integers.
 
     Args:
         planes: (N,C,H,W) floating point, white at 1.
@@ -62,28 +66,28 @@ def to_pixels(planes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def array_to_planes(image: np.ndarray) -> torch.Tensor:
-    """(H,W,C) array of any supported dtype -> (C,H,W) float32 tensor on the CPU, contiguous."""
+    """Converts an array (H,W,C) of any supported dtype to (C,H,W) float32 on the CPU, contiguous."""
     return to_planes(torch.from_numpy(np.ascontiguousarray(image))[None])[0].contiguous()
 
 
 def to_array(tensor: torch.Tensor) -> np.ndarray:
-    """The values on the host. Of the meta device, which holds none, zeros: what only the host computes can be timed."""
+    """Copies a tensor to the host; zeros for the meta device, so that the work of the host can be timed alone."""
     if tensor.device.type == "meta":
         return np.zeros(tensor.shape, np.int8 if tensor.dtype == torch.int8 else np.float32)
     return np.asarray(tensor.cpu().numpy())
 
 
 def luma(planes: torch.Tensor) -> torch.Tensor:
-    """BT.601 luma, exactly the value of gray pixels: (N,3,H,W) -> (N,1,H,W)."""
+    """BT.601 luma: (N,3,H,W) -> (N,1,H,W). Written such that gray pixels keep exactly their value."""
     red, green, blue = planes.split(1, dim=1)
     exact: torch.Tensor = red + BT601[1] * (green - red) + BT601[2] * (blue - red)
     return exact
 
 
 def in_gamut(luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-    """RGB of a given BT.601 luma with as much of the chroma as stays within [0, 1].
+    """Converts luma and chroma to RGB within [0, 1] by scaling the chroma towards gray, which keeps the luma.
 
-    The chroma is scaled towards gray, so that the luma stays; luma outside [0, 1] is left gray.
+    Pixels with luma outside [0, 1] become gray.
 
     Args:
         luminance: (N,1,H,W), BT.601 luma Y.
@@ -103,25 +107,25 @@ def in_gamut(luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
 
 
 def flat_centres(planes: torch.Tensor) -> torch.Tensor:
-    """Where a neighbourhood of `FLAT_SIDE` pixels a side is constant: (N,C,H,W) -> (N,1,H,W), 1 or 0, float32."""
+    """Pixels whose neighbourhood of `FLAT_SIDE` pixels a side is constant: (N,C,H,W) -> (N,1,H,W) float32, 0 or 1."""
     varies = _max_filter(planes) != -_max_filter(-planes)
     return (~varies.any(dim=1, keepdim=True)).float()
 
 
 def flat_areas(planes: torch.Tensor) -> torch.Tensor:
-    """All pixels of constant neighbourhoods, not only their centres: (N,C,H,W) -> (N,1,H,W) bool."""
+    """All pixels of constant neighbourhoods, see `flat_centres`: (N,C,H,W) -> (N,1,H,W) bool."""
     return _max_filter(flat_centres(planes)) > 0
 
 
 def sample_window(planes: torch.Tensor, size: tuple[int, int], window: Window) -> torch.Tensor:
-    """A window of small planes stretched bilinearly over a picture, pixel centres aligned.
+    """Upsamples a window of small planes bilinearly to the size of a picture (`align_corners=False`).
 
-    Every value is computed from its place in the picture alone, so that neighbouring windows fit exactly.
+    Every value depends on its position in the picture alone, so that adjacent windows fit without seams.
 
     Args:
         planes: (C,h,w) floating point.
-        size: height and width of the picture that they are stretched over.
-        window: part of that picture.
+        size: height and width of the picture.
+        window: part of the picture.
 
     Returns:
         (C,window.height,window.width) float32.
@@ -137,32 +141,32 @@ def sample_window(planes: torch.Tensor, size: tuple[int, int], window: Window) -
 
 
 def resize_area(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Smaller planes, each value the mean of the area that it covers: (N,C,H,W) -> (N,C,*size), size (h,w)."""
+    """Downsamples by area averaging: (N,C,H,W) -> (N,C,*size), `size` (h,w)."""
     down, across = (_area_weights(*sides, planes.device) for sides in zip(planes.shape[-2:], size, strict=True))
     return down @ (planes @ across.T)
 
 
 def _area_weights(length: int, count: int, device: torch.device) -> torch.Tensor:
-    """(count,length): what share of each of `count` equal parts of a side every pixel of it has."""
+    """(count,length) weights of `length` pixels in the mean of each of `count` equal intervals."""
     edges = torch.arange(count + 1, dtype=torch.float64, device=device) * (length / count)
     pixels = torch.arange(length, dtype=torch.float64, device=device)
-    covered = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
-    return (covered.clamp(min=0) * (count / length)).float()
+    overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    return (overlap.clamp(min=0) * (count / length)).float()
 
 
 def _neighbours(
     count: int, length: int, start: int, taken: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """For pixels `start` to `start + taken` of `length`: indices of both of `count` values around each, and weight."""
-    place = (torch.arange(start, start + taken, dtype=torch.float64, device=device) + 0.5) * (count / length) - 0.5
-    place = place.clamp(0, count - 1)
-    lower = place.floor()
+    """The two nearest of `count` samples for pixels `start` to `start + taken` of `length`; weight of the second."""
+    position = (torch.arange(start, start + taken, dtype=torch.float64, device=device) + 0.5) * (count / length) - 0.5
+    position = position.clamp(0, count - 1)
+    lower = position.floor()
     first = lower.long()
-    return first, (first + 1).clamp(max=count - 1), (place - lower).float()
+    return first, (first + 1).clamp(max=count - 1), (position - lower).float()
 
 
 def _max_filter(planes: torch.Tensor) -> torch.Tensor:
-    """The largest value within `FLAT_SIDE` pixels a side around each."""
+    """Maximum filter with a square of `FLAT_SIDE` pixels a side."""
     reach = FLAT_SIDE // 2
     rows = F.max_pool2d(planes, (FLAT_SIDE, 1), 1, (reach, 0))
     return F.max_pool2d(rows, (1, FLAT_SIDE), 1, (0, reach))

@@ -1,4 +1,4 @@
-"""Shared by heads that look for the damage: from the network's logits to a mask, connected components, mask losses."""
+"""Detection of damaged pixels, shared by heads: logits, masks, connected components and losses of masks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from restore.pixels import Array, to_float
 from restore.tasks.base import AnalysisT, Head, OptionsT, Picture, Predictor, Window
 from restore.tasks.functional import to_array
 
-BORDER_TOLERANCE = 6 / 255  # how far the pixels of a plain border may be from its colour, once compressed
+BORDER_TOLERANCE = 6 / 255  # deviation of the pixels of a plain border from its colour, after compression
 UNCERTAIN = "possible damage left unchanged; --aggressive restores it too"
 LEVELS = 16  # quantisation steps of a logit of 1: int8 holds logits from -8 to 8
 LOWEST, HIGHEST = -128, 127
 
 
 class MaskHead(Head[OptionsT, AnalysisT]):
-    """Fits a two-branch network of `restore.models.masking`, which is told which branch to run."""
+    """Base of heads for the two-branch networks of `restore.models.masking`."""
 
     training_stage = TRAIN
 
@@ -34,12 +34,12 @@ class MaskHead(Head[OptionsT, AnalysisT]):
 
 @dataclass(frozen=True)
 class HysteresisThreshold:
-    """Which pixels count as damaged, by their logits (hysteresis as in Canny 1986).
+    """Thresholds by which pixels count as damaged (hysteresis as in Canny 1986).
 
     Args:
-        low, high: connected pixels with logits from `low` count if one of them reaches `high`.
+        low, high: a connected component of pixels with logits of at least `low` counts if one of them reaches `high`.
         min_pixels: smaller components are dropped.
-        min_share: share of a picture below which all that was found is dropped.
+        min_share: of the pixels of an image; a smaller mask is dropped completely.
     """
 
     low: float = 0.0
@@ -51,13 +51,13 @@ class HysteresisThreshold:
 def detect_logits(
     picture: Picture, predict: Predictor, stage: str, planes_of: Callable[[torch.Tensor], torch.Tensor] | None = None
 ) -> Array:
-    """The first plane of the network's output for a whole picture, quantised.
+    """Runs the network on a whole picture, tile by tile, and quantises the first channel of its output.
 
     Args:
-        picture: to look at, tile by tile.
+        picture: the picture.
         predict: the network.
         stage: as in `Head.run`.
-        planes_of: what the network sees of RGB planes (1,3,h,w): (1,C,h,w); None: the RGB planes.
+        planes_of: makes the network input (1,C,h,w) of RGB planes (1,3,h,w); None: the RGB planes.
 
     Returns:
         (H,W) int8 on the host: logits times `LEVELS`; `LOWEST` in a plain border.
@@ -65,8 +65,8 @@ def detect_logits(
     logits = torch.empty(picture.size, dtype=torch.int8, device=picture.pixels.device)
 
     def planes(window: Window) -> torch.Tensor:
-        seen = picture.planes(window)
-        return (seen if planes_of is None else planes_of(seen))[0]
+        rgb = picture.planes(window)
+        return (rgb if planes_of is None else planes_of(rgb))[0]
 
     for window, output in predict.tiles(picture.size, planes, stage):
         logits[window.slices] = (output[0] * LEVELS).clamp(LOWEST, HIGHEST).floor().to(logits)
@@ -76,34 +76,34 @@ def detect_logits(
 
 
 def plain_border(image: Array) -> Array:
-    """The plain border around what a picture shows, which is part of the picture: a scan's white, a film's black.
+    """Finds a border of constant colour, such as the white of a scan or the black of a film, which is no damage.
 
-    Lines along a side that are of one colour, where another side has lines of that colour too. Along a single side
-    they may be a bar that covers something.
+    A border is a strip of one colour along a side, if another side has a strip of the same colour. A strip along a
+    single side may be a bar that hides something.
 
     Args:
         image: (H,W,3), any supported dtype.
 
     Returns:
-        (H,W) bool.
+        (H,W) bool, True in the border.
     """
     strips = [_strip(lines) for lines in _from_each_side(image)]
     border = np.zeros(image.shape[:2], bool)
     for side, (lines, (depth, colour)) in enumerate(zip(_from_each_side(border), strips, strict=True)):
         others = (strip for number, strip in enumerate(strips) if number != side)
-        if any(other and np.abs(colour - hue).max() <= BORDER_TOLERANCE for other, hue in others):
+        if any(other and np.abs(colour - shade).max() <= BORDER_TOLERANCE for other, shade in others):
             lines[:depth] = True
     return border
 
 
 def _from_each_side(values: Array) -> list[Array]:
-    """Views of (H,W,...) whose first axis goes inwards from the top, the bottom, the left and the right."""
-    across = values.swapaxes(0, 1)
-    return [values, values[::-1], across, across[::-1]]
+    """Views of (H,W,...) whose first axis goes inwards from the top, bottom, left and right side."""
+    columns = values.swapaxes(0, 1)
+    return [values, values[::-1], columns, columns[::-1]]
 
 
 def _strip(lines: Array) -> tuple[int, Array]:
-    """How many of the first lines are of one colour, and that colour, white at 1."""
+    """The number of leading lines of one colour, and that colour, white at 1."""
     colour = to_float(lines[0]).mean(0)
     for depth, line in enumerate(lines):
         if np.abs(to_float(line) - colour).max() > BORDER_TOLERANCE:
@@ -112,62 +112,89 @@ def _strip(lines: Array) -> tuple[int, Array]:
 
 
 def mask_from_logits(levels: Array, threshold: HysteresisThreshold) -> Array:
-    """The mask (H,W) bool that follows from quantised logits (H,W) int8."""
-    sure = levels >= threshold.high * LEVELS
-    if not sure.any():
-        return sure
+    """Thresholds logits with hysteresis.
+
+    Args:
+        levels: (H,W) int8, logits times `LEVELS`.
+        threshold: the thresholds.
+
+    Returns:
+        The mask, (H,W) bool.
+    """
+    certain = levels >= threshold.high * LEVELS
+    if not certain.any():
+        return certain
     likely = levels >= threshold.low * LEVELS
-    labels, size, certain = components(likely, sure)
-    kept = (certain > 0) & (size >= min(threshold.min_pixels, likely.size // 2))
-    kept[0] = False  # what is not likely
+    labels, size, certain_pixels = components(likely, certain)
+    kept = (certain_pixels > 0) & (size >= min(threshold.min_pixels, likely.size // 2))
+    kept[0] = False  # the background
     mask: Array = kept[labels]
     return mask if mask.mean() >= threshold.min_share else np.zeros_like(mask)
 
 
 def components(area: Array, within: Array) -> tuple[Array, Array, Array]:
-    """Connected components (8-connectivity), and how much of each lies in another area.
+    """Labels connected components (8-connectivity), and counts their pixels in another area.
 
     Args:
         area, within: (H,W) bool.
 
     Returns:
-        Labels (H,W) of the components of `area`, 0 outside of them; the pixels of each; and those in `within`.
+        Labels (H,W) of the components of `area`, 0 for the background; pixels of each label; and those in `within`.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(area.astype(np.uint8), connectivity=8)
     return labels, stats[:, cv2.CC_STAT_AREA], np.bincount(labels[within], minlength=count)
 
 
 def component_means(values: Array, labels: Array, within: Array, count: int) -> Array:
-    """The mean of `values` (H,W) over the pixels `within` (H,W) of each of `count` labels; 0 where there are none."""
-    of = labels[within]
-    sums, pixels = np.bincount(of, weights=values[within], minlength=count), np.bincount(of, minlength=count)
+    """Averages values over components.
+
+    Args:
+        values: (H,W).
+        labels: (H,W) integers from 0 to `count` - 1.
+        within: (H,W) bool, the pixels to average over.
+        count: of labels.
+
+    Returns:
+        (count,), the mean for each label; 0 where it has no pixels.
+    """
+    selected = labels[within]
+    sums = np.bincount(selected, weights=values[within], minlength=count)
+    pixels = np.bincount(selected, minlength=count)
     result: Array = sums / np.maximum(pixels, 1)
     return result
 
 
 def highest_mean_logit(levels: Array, mask: Array) -> float:
-    """The highest mean logit of a component of `mask` (H,W) bool, not empty, by quantised logits (H,W) int8."""
+    """The highest mean logit of the components of `mask` (H,W) bool, not empty; `levels` as in `mask_from_logits`."""
     labels, size, _ = components(mask, mask)
     return float(component_means(levels, labels, mask, len(size))[1:].max() / LEVELS)
 
 
 def dilate(mask: Array, pixels: int) -> Array:
-    """`mask` (H,W) bool, larger by so many pixels on every side."""
+    """Dilates `mask` (H,W) bool by a disc with a radius of `pixels`; unchanged for 0."""
     if pixels <= 0:
         return mask
-    around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
-    return cv2.dilate(mask.astype(np.uint8), around).astype(bool)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
+    return cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
 
 
 def mask_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy plus soft Jaccard loss over the batch; logits and mask are (N,1,H,W)."""
+    """Binary cross-entropy plus soft Jaccard loss, both over the whole batch.
+
+    Args:
+        logits: (N,1,H,W).
+        mask: (N,1,H,W), 0 or 1.
+
+    Returns:
+        A scalar.
+    """
     entropy = F.binary_cross_entropy_with_logits(logits, mask)
-    likely = torch.sigmoid(logits)
-    shared = (likely * mask).sum()
-    return entropy + 1 - (shared + 1) / ((likely + mask).sum() - shared + 1)
+    probability = torch.sigmoid(logits)
+    intersection = (probability * mask).sum()
+    return entropy + 1 - (intersection + 1) / ((probability + mask).sum() - intersection + 1)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of `values` (N,C,H,W) over the pixels where `mask` (N,1,H,W) is 1; 0 where that is nowhere."""
+    """Mean of `values` (N,C,H,W) over the pixels where `mask` (N,1,H,W) is 1; 0 for an empty mask."""
     inside = mask.sum() * values.shape[1]
     return (values * mask).sum() / inside.clamp(min=1)

@@ -1,4 +1,4 @@
-"""What the training loop minimises for a task."""
+"""The training objective of a task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VALIDATED = 256  # pixels a side of what validation looks at, at most: quick, an
 
 
 class RestorationObjective:
-    """Damage clean patches, restore them, compare: training data, loss and validation of a task.
+    """Training data, loss and validation of a task.
 
     Args:
         task: What is trained.
@@ -141,7 +141,7 @@ class RestorationObjective:
 
 
 def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Corrupted, np.ndarray]:
-    """A square of `side` pixels, anywhere in a damaged patch, and the same of its target."""
+    """Random crop of `side` pixels of a damaged patch and its target."""
     top, left = (int(rng.integers(length - side + 1)) for length in target.shape[:2])
     square = slice(top, top + side), slice(left, left + side)
     maps = (values if values is None else values[square] for values in (damaged.mask, damaged.opacity, damaged.colour))
@@ -149,7 +149,7 @@ def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Gener
 
 
 def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
-    """All of (H,W,C), at a size where the short side is at most `side`."""
+    """Shrinks (H,W,C) to a short side of at most `side` pixels."""
     scale = side / min(picture.shape[:2])
     if scale >= 1:
         return picture
@@ -158,7 +158,7 @@ def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def _centre(picture: np.ndarray, side: int) -> np.ndarray:
-    """The central part of (H,W,C), at most `side` in each direction."""
+    """Centre crop of (H,W,C), at most `side` pixels a side."""
     height, width = picture.shape[:2]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
     return picture[top : top + side, left : left + side]

@@ -21,6 +21,9 @@ MAX_BYTES = 14_000_000  # of tensors in a file; with the header it stays under 1
 KEPT = 2  # checkpoints: the newest may turn out to be unreadable
 Tensors = dict[str, torch.Tensor]
 _STEP = re.compile(r"step-(\d+)")
+_STATE, _FILES = "state.json", "files"
+_PARTS = re.compile(r"\.?step-\d+(\.restore-tmp)?|tensorboard")  # what a run keeps in its folder
+_IN_STEP = re.compile(r"\.?.*\.(safetensors|restore-tmp)|state\.json")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def save(folder: Path, step: int, checkpoint: Checkpoint) -> None:
         for group, tensors in checkpoint.groups.items():
             for number, shard in enumerate(_shards(tensors)):
                 save_tensors(temporary / f"{group}-{number:03d}.safetensors", shard)
-        (temporary / "state.json").write_text(json.dumps(checkpoint.state, indent=1), encoding="utf-8")
+        state = {**checkpoint.state, _FILES: sorted(path.name for path in temporary.iterdir())}
+        (temporary / _STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
     except OSError as error:
@@ -78,7 +82,7 @@ def load(folder: Path, report: Callable[[str], None] = print) -> Checkpoint | No
     for path in reversed(_steps(folder)):
         try:
             found = _read(path)
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
             damaged = damaged or f"{path}: damaged checkpoint ({error})"
             continue
         if damaged:
@@ -90,7 +94,11 @@ def load(folder: Path, report: Callable[[str], None] = print) -> Checkpoint | No
 
 
 def _read(path: Path) -> Checkpoint:
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+    if not isinstance(state, dict):
+        raise ValueError(f"{_STATE} is not what a run writes")
+    if missing := [name for name in state.pop(_FILES, ()) if not (path / str(name)).is_file()]:
+        raise ValueError(f"{missing[0]} is missing")
     groups: dict[str, Tensors] = {}
     for file in sorted(path.glob("*.safetensors")):
         groups.setdefault(file.name.rpartition("-")[0], {}).update(load_file(file))
@@ -100,6 +108,26 @@ def _read(path: Path) -> Checkpoint:
 def exists(folder: Path) -> bool:
     """Whether `folder` holds a checkpoint."""
     return bool(_steps(folder))
+
+
+def foreign(folder: Path) -> str | None:
+    """The name of something in `folder` that no training run has put there; None where there is nothing."""
+    if not folder.is_dir():
+        return None
+    for path in sorted(folder.iterdir()):
+        if not _PARTS.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+            return path.name
+        for inner in sorted(path.iterdir()):
+            logs = path.name == "tensorboard" and inner.name.startswith("events.")
+            if not (logs or _IN_STEP.fullmatch(inner.name)) or inner.is_dir():
+                return f"{path.name}/{inner.name}"
+    return None
+
+
+def clear(folder: Path) -> None:
+    """Removes `folder`, where all that it holds is a training run's (see `foreign`)."""
+    if folder.is_dir() and foreign(folder) is None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import platform
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from restore import weights
 from restore.devices import PRECISIONS, describe, free_memory, pick_device, pick_precision
 from restore.errors import TrainingError, UsageError
+from restore.images import SUFFIXES
 from restore.models import build
 from restore.training import checkpoint
 from restore.training.checkpoint import checkpoint_folder
@@ -64,6 +64,8 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
     past = checkpoint.load(folder, report) if settings.resume else None
     if settings.resume and past is None:
         raise UsageError(f"{folder}: no checkpoint to resume; leave out --resume")
+    if past is not None and not all(isinstance(past.state.get(part), dict) for part in ("settings", "progress")):
+        raise TrainingError(f"{folder}: damaged checkpoint (its state is incomplete); train anew with --overwrite")
     precision = "bf16" if pick_precision(settings.precision, device) == torch.bfloat16 else "fp32"
     settings = replace(settings, precision=precision, workers=_workers(settings.workers, device, report))
     asked = _asked(objective, settings)
@@ -111,11 +113,17 @@ def _silent(text: str) -> None:
 def _refuse_to_overwrite(settings: Settings, out: Path, folder: Path) -> None:
     if settings.resume:
         return
+    if out.suffix.lower() in SUFFIXES:
+        raise UsageError(f"{out}: a picture goes by that name; end -o in {weights.SUFFIX}")
+    if out.is_dir() or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"{out if out.is_dir() else folder}: is in the way; choose another -o")
     for path, found in ((out, out.exists()), (folder, checkpoint.exists(folder))):
         if found and not settings.overwrite:
             hint = " (--resume goes on with it)" if path == folder else ""
             raise UsageError(f"{path} exists{hint}; choose another -o or use --overwrite")
-    shutil.rmtree(folder, ignore_errors=True)
+    if foreign := checkpoint.foreign(folder):
+        raise UsageError(f"{folder}: holds {foreign}, which is no part of a checkpoint; move it or choose another -o")
+    checkpoint.clear(folder)
 
 
 def _asked(objective: Objective, settings: Settings) -> dict[str, Any]:

@@ -63,6 +63,10 @@ def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
             os.replace(temporary, path)
         else:
             _rename_to_new(temporary, path)
+    except OSError as error:
+        if error.filename is not None:  # not the temporary file, which means nothing to a person
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         _unfinished.discard(temporary)

@@ -1,1 +1,1 @@
-"""What corruptions draw with: text, shapes, marks and logos."""
+"""Drawing of text, shapes, marks and logos for corruptions."""

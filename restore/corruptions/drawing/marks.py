@@ -1,6 +1,6 @@
-"""What a watermark consists of: text, framed text, shapes, logos; sampled, drawn upright, and turned.
+"""The marks of watermarks: text, framed text, shapes and logos; sampling, drawing and rotation.
 
-Coverage is how much of a pixel the ink of a mark fills: uint8, 255 is all of it.
+Coverage is the share of a pixel that a mark fills: uint8, 255 for all of it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ FRAMES = ("box", "ring")
 SHAPES = ("circle", "ring", "ellipse", "rectangle", "stripes", "line", "cross", "star", "polygon")
 ACCENTS = ("shadow", "outline", "plate")
 FILLABLE = ("circle", "ellipse", "rectangle", "star", "polygon")
-LETTERS = (0.03, 0.25)  # letter size, of the short side
-LEAST = 6  # pixels: smaller letters are no text any more
+LETTER_SIZE = (0.03, 0.25)  # range, relative to the short side
+MIN_SIZE = 6  # pixels: smaller letters are not legible
 
 Colour = tuple[float, float, float]
 T = TypeVar("T")
@@ -28,7 +28,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TextMark:
-    """size: of the capitals, in pixels. weight: 100 thin to 900 black. frame: "", or one of `FRAMES` around it."""
+    """A text, perhaps with a frame around it.
+
+    Args:
+        text: one or more lines.
+        font: one of `text.FONTS`.
+        size: height of capitals in pixels.
+        weight: 100 (thin) to 900 (black).
+        frame: "" or one of `FRAMES`.
+    """
 
     text: str
     font: str
@@ -39,9 +47,15 @@ class TextMark:
 
 @dataclass(frozen=True)
 class ShapeMark:
-    """size: the width in pixels. aspect: height by width. stroke: thickness of its lines by width.
+    """A geometric shape.
 
-    points: corners of a polygon, tips of a star, number of stripes. filled: an area, not its outline.
+    Args:
+        shape: one of `SHAPES`.
+        size: width in pixels.
+        aspect: height relative to the width.
+        stroke: thickness of lines relative to the width.
+        points: corners of a polygon, tips of a star, or number of stripes.
+        filled: draw the area instead of its outline.
     """
 
     shape: str
@@ -54,7 +68,12 @@ class ShapeMark:
 
 @dataclass(frozen=True)
 class LogoMark:
-    """index: which logo. size: its longer side in pixels."""
+    """A logo.
+
+    Args:
+        index: into the tuple of `Logos`.
+        size: longer side in pixels.
+    """
 
     index: int
     size: int
@@ -65,7 +84,13 @@ Mark = TextMark | ShapeMark | LogoMark
 
 @dataclass(frozen=True)
 class Ink:
-    """colour: RGB with white at 1. accent: "", or one of `ACCENTS`, drawn beneath in the colour `second`."""
+    """The colours of a mark.
+
+    Args:
+        colour: RGB, white at 1.
+        accent: "" or one of `ACCENTS`, drawn beneath.
+        second: colour of the accent.
+    """
 
     colour: Colour
     accent: str = ""
@@ -73,44 +98,51 @@ class Ink:
 
 
 def pick(options: Sequence[T], rng: np.random.Generator) -> T:
-    """One of `options`, each equally likely (much faster than `rng.choice` on a few)."""
+    """One of `options`, each equally likely; much faster than `rng.choice` for short sequences."""
     return options[int(rng.integers(len(options)))]
 
 
 def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
-    """Uniform on a logarithmic scale: twice as large is as likely at every size."""
+    """A sample from the log-uniform distribution between `low` and `high`."""
     return float(low * (high / low) ** rng.random())
 
 
 def sample_mark(short_side: int, tiled: bool, logos: Logos | None, rng: np.random.Generator) -> Mark:
-    """A mark for a picture with `short_side`; `tiled` marks are smaller, for many have to fit."""
+    """Samples a mark.
+
+    Args:
+        short_side: of the image, in pixels; sizes are relative to it.
+        tiled: the mark will be repeated over the image, so it is smaller.
+        logos: used for half of the marks, if given.
+        rng: source of randomness.
+    """
     if logos and rng.random() < 0.5:
         size = short_side * log_uniform(0.08, 0.3 if tiled else 0.7, rng)
-        return LogoMark(int(rng.integers(len(logos))), max(LEAST, round(size)))
+        return LogoMark(int(rng.integers(len(logos))), max(MIN_SIZE, round(size)))
     if rng.random() < 0.25:
         return _sample_shape(short_side, tiled, rng)
     font, text = random_text(rng)
-    letters = short_side * log_uniform(LETTERS[0], 0.12 if tiled else LETTERS[1], rng)
-    # Long lines are set small enough to be read, on the whole: letters are nearly as wide as high.
+    letters = short_side * log_uniform(LETTER_SIZE[0], 0.12 if tiled else LETTER_SIZE[1], rng)
+    # Long lines get smaller letters so that most of them fits; letters are nearly as wide as high.
     longest = max(len(line) for line in text.split("\n"))
-    letters = max(min(letters, 1.5 * short_side / (0.8 * longest)), LETTERS[0] * short_side)
+    letters = max(min(letters, 1.5 * short_side / (0.8 * longest)), LETTER_SIZE[0] * short_side)
     weight = 400 if rng.random() < 0.5 else pick((200, 600, 700, 900), rng)
     frame = pick(FRAMES, rng) if rng.random() < 0.15 else ""
-    return TextMark(text, font, max(LEAST, round(letters)), weight, frame)
+    return TextMark(text, font, max(MIN_SIZE, round(letters)), weight, frame)
 
 
 def _sample_shape(short_side: int, tiled: bool, rng: np.random.Generator) -> ShapeMark:
     shape = pick(SHAPES, rng)
     filled = shape in FILLABLE and rng.random() < 0.35
     size = short_side * log_uniform(0.08, 0.3 if tiled or filled else 0.9, rng)
-    round_one = shape in ("circle", "ring", "star", "polygon")
-    aspect = 1.0 if round_one else float(rng.uniform(0.3, 1.0))
+    isotropic = shape in ("circle", "ring", "star", "polygon")
+    aspect = 1.0 if isotropic else float(rng.uniform(0.3, 1.0))
     stroke = log_uniform(0.01, 0.12, rng)
-    return ShapeMark(shape, max(LEAST, round(size)), aspect, stroke, int(rng.integers(3, 9)), filled)
+    return ShapeMark(shape, max(MIN_SIZE, round(size)), aspect, stroke, int(rng.integers(3, 9)), filled)
 
 
 def sample_ink(rng: np.random.Generator) -> Ink:
-    """White most often, as watermarks are; a fifth has two colours, the second against the first."""
+    """Samples colours: white most often; one in five has an accent in a contrasting second colour."""
     colour = _sample_colour(rng)
     if rng.random() >= 0.2:
         return Ink(colour)
@@ -132,7 +164,7 @@ def _sample_colour(rng: np.random.Generator) -> Colour:
 
 
 def draw_mark(mark: TextMark | ShapeMark) -> np.ndarray:
-    """The coverage of a text or a shape, upright: (h,w) uint8, antialiased, 0 along the border."""
+    """Draws a text or shape without rotation: coverage (h,w) uint8, antialiased, 0 along the border."""
     if isinstance(mark, ShapeMark):
         return _draw_shape(mark)
     letters = np.pad(draw_text(mark.text, mark.font, mark.size, mark.weight), 1)
@@ -140,9 +172,15 @@ def draw_mark(mark: TextMark | ShapeMark) -> np.ndarray:
 
 
 def draw_accent(coverage: np.ndarray, mark: TextMark | ShapeMark, accent: str) -> np.ndarray:
-    """The coverage with an accent beneath: (h,w) -> (h',w',2) uint8, the ink, then ink and accent together.
+    """Adds an accent beneath a mark.
 
-    shadow: the mark once more, down and to the right. outline: a rim around it. plate: a filled box behind.
+    Args:
+        coverage: (h,w) uint8, of the mark.
+        mark: the mark.
+        accent: "shadow" (a copy offset down and to the right), "outline" (a rim) or "plate" (a filled box).
+
+    Returns:
+        (h',w',2) uint8, coverage of the ink, then of ink and accent together.
     """
     letter = mark.size if isinstance(mark, TextMark) else mark.size // 4
     reach = max(1, letter // (4 if accent == "plate" else 14))
@@ -154,17 +192,17 @@ def draw_accent(coverage: np.ndarray, mark: TextMark | ShapeMark, accent: str) -
         beneath = np.asarray(cv2.dilate(ink, disc))
     else:
         beneath = np.full_like(ink, 255)
-    # Ink over accent, with the two edges independent of each other: 1 - (1 - a)(1 - b).
+    # Union of two independent coverages: 1 - (1 - a)(1 - b).
     together = 255 - np.rint((255.0 - ink) * (255.0 - beneath) / 255.0)
     return np.stack([ink, together.astype(np.uint8)], axis=2)
 
 
 def _framed(letters: np.ndarray, mark: TextMark) -> np.ndarray:
-    """Text within a box, or within an ellipse through the corners of the box."""
+    """Text in a box, or in an ellipse through the corners of the box."""
     height, width = letters.shape
     stroke, margin = max(1, mark.size // 12), mark.size // 3
-    grow = 1.0 if mark.frame == "box" else 2**0.5
-    radii = grow * (width / 2 + margin), grow * (height / 2 + margin)
+    factor = 1.0 if mark.frame == "box" else 2**0.5
+    radii = factor * (width / 2 + margin), factor * (height / 2 + margin)
     frame = _rectangle(*radii) if mark.frame == "box" else _round(*radii)
     canvas = _draw_lines([frame], radii, stroke)
     top, left = (canvas.shape[0] - height) // 2, (canvas.shape[1] - width) // 2
@@ -180,7 +218,7 @@ def _draw_shape(mark: ShapeMark) -> np.ndarray:
 
 
 def _lines(mark: ShapeMark, across: float, down: float) -> list[np.ndarray]:
-    """The outlines (three points and more) or strokes (two) of a shape around (0, 0): (n,2), x and y in pixels."""
+    """Closed outlines (three points or more) or line segments (two) of a shape around (0, 0): (n,2), x and y."""
     if mark.shape in ("circle", "ellipse"):
         return [_round(across, down)]
     if mark.shape == "ring":
@@ -200,7 +238,7 @@ def _lines(mark: ShapeMark, across: float, down: float) -> list[np.ndarray]:
 
 
 def _round(across: float, down: float, points: int = 96) -> np.ndarray:
-    """A polygon on the ellipse with these radii, one corner up; many points make it look round."""
+    """A polygon inscribed in the ellipse with these radii, one corner at the top."""
     turn = np.linspace(0, 2 * np.pi, points, endpoint=False)
     return np.stack([across * np.sin(turn), -down * np.cos(turn)], axis=1)
 
@@ -210,11 +248,11 @@ def _rectangle(across: float, down: float) -> np.ndarray:
 
 
 def _draw_lines(lines: list[np.ndarray], radii: tuple[float, float], stroke: int) -> np.ndarray:
-    """Antialiased coverage of `lines`, or of the areas within for a stroke of 0, centred: (h,w) uint8."""
+    """Antialiased coverage (h,w) uint8 of `lines`, or for a stroke of 0 of the areas inside, centred."""
     across, down = (int(np.ceil(radius)) + stroke // 2 + 3 for radius in radii)
     canvas = np.zeros((2 * down + 1, 2 * across + 1), np.uint8)
     for line in lines:
-        # Four fractional bits: corners lie between pixels.
+        # Four fractional bits, for subpixel positions.
         points = np.rint((line + np.array((across, down))) * 16).astype(np.int32)
         if stroke:
             cv2.polylines(canvas, [points], len(line) > 2, 255, stroke, cv2.LINE_AA, 4)
@@ -223,15 +261,25 @@ def _draw_lines(lines: list[np.ndarray], radii: tuple[float, float], stroke: int
     return canvas
 
 
-def extent(shape: tuple[int, ...], angle: float) -> tuple[float, float]:
-    """The height and width, in pixels, of the upright box around a rectangle (h,w) turned by `angle` degrees."""
+def rotated_size(shape: tuple[int, ...], angle: float) -> tuple[float, float]:
+    """Height and width in pixels of the bounding box of a rectangle (h,w) rotated by `angle` degrees."""
     turn = np.deg2rad(angle)
     cos, sin = abs(np.cos(turn)), abs(np.sin(turn))
     return shape[0] * cos + shape[1] * sin, shape[1] * cos + shape[0] * sin
 
 
-def turned(stamp: np.ndarray, angle: float, middle: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
-    """The stamp (h,w,K) turned by `angle`, its middle at (y, x) of a picture of `shape`: (H,W,K), same dtype."""
+def rotate(stamp: np.ndarray, angle: float, middle: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
+    """Rotates a stamp into an image by bilinear interpolation.
+
+    Args:
+        stamp: (h,w,K), uint8 or uint16.
+        angle: in degrees, counter-clockwise.
+        middle: (y, x), where the centre of the stamp goes.
+        shape: height and width of the image.
+
+    Returns:
+        (H,W,K) in the same dtype.
+    """
     height, width = stamp.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
     matrix[:, 2] += middle[1] - width / 2, middle[0] - height / 2
@@ -239,5 +287,5 @@ def turned(stamp: np.ndarray, angle: float, middle: tuple[float, float], shape: 
 
 
 def with_channels(planes: np.ndarray) -> np.ndarray:
-    """OpenCV drops the last axis of one channel; here it is back."""
+    """Restores the channel axis that OpenCV drops for one channel: (h,w) or (h,w,K) -> (h,w,K)."""
     return planes if planes.ndim == 3 else planes[..., None]

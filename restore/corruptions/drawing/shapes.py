@@ -1,4 +1,4 @@
-"""Opaque shapes (polylines, rectangles, strings) and how much of each pixel they cover."""
+"""Rasterisation of opaque shapes (polylines, rectangles, text) as coverage of each pixel."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ import numpy as np
 
 from restore.corruptions.drawing.text import draw_text
 
-_FINE = 4  # subpixels a pixel and axis
-_SHIFT = 4  # binary digits after the point in coordinates of subpixels
-_CAP = np.linspace(-np.pi / 2, np.pi / 2, 9)  # the half circle at the end of a rounded line
-_FAINT = 5  # of 255, or 2 %: coverage up to here leaves a pixel as it was
-_BAND = 2**20  # pixels drawn at once: a bound on memory for large pictures
+_SUBPIXELS = 4  # a pixel and axis
+_SHIFT = 4  # fractional bits of subpixel coordinates
+_CAP = np.linspace(-np.pi / 2, np.pi / 2, 9)  # angles of the semicircle at the end of a rounded line
+_MIN_COVERAGE = 5  # of 255: pixels with this much or less stay unchanged
+_BAND_PIXELS = 2**20  # rasterised at once, to bound memory for large images
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Colour:
-    """rgb: 0-255. at: None, or the place (x, y in [0, 1)) of the pixel to which `rgb` is then a difference."""
+    """A colour, absolute or relative to that of a pixel.
+
+    Args:
+        rgb: 0 to 255; with `at`, the difference to the colour of that pixel.
+        at: (x, y) of the pixel, relative to the size of the image, in [0, 1); None: `rgb` is absolute.
+    """
 
     rgb: tuple[int, int, int]
     at: Point | None = None
@@ -31,9 +36,13 @@ WHITE, BLACK = Colour((255, 255, 255)), Colour((0, 0, 0))
 
 @dataclass(frozen=True)
 class Line:
-    """A polyline through `points` (x, y) in pixels, pixel n reaching from n to n + 1.
+    """A polyline.
 
-    thickness: in pixels. round: joints and ends; otherwise each segment is cut off at right angles.
+    Args:
+        points: (x, y) in pixels; pixel n extends from n to n + 1.
+        thickness: in pixels.
+        round: round joints and ends; otherwise every segment ends at a right angle.
+        colour: of the line.
     """
 
     points: tuple[Point, ...]
@@ -44,7 +53,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Rectangle:
-    """box: left, top, right, bottom in pixels. outline: thickness of the frame, 0 where filled."""
+    """An axis-aligned rectangle.
+
+    Args:
+        box: left, top, right, bottom in pixels.
+        outline: thickness of the frame in pixels; 0: filled.
+        colour: of the rectangle.
+    """
 
     box: tuple[float, float, float, float]
     outline: float
@@ -53,7 +68,13 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Text:
-    """A string as `draw_text` takes it, its top left corner at `at` (x, y), turned by `turns` right angles."""
+    """A text; `text`, `font`, `size` and `weight` as in `draw_text`.
+
+    Args:
+        at: (x, y) of the top left corner in pixels.
+        turns: rotation by so many right angles, counter-clockwise.
+        colour: of the letters.
+    """
 
     text: str
     font: str
@@ -68,24 +89,24 @@ Shape = Line | Rectangle | Text
 
 
 def _segments(points: tuple[Point, ...], thickness: float, rounded: bool) -> np.ndarray:
-    """The convex outlines (n,k,2), in subpixels, of the n segments between `points`."""
-    path = _FINE * np.array(points) - 0.5  # the middle of the first subpixel is at 0
+    """The convex outlines (n,k,2), in subpixels, of the n segments of a polyline."""
+    path = _SUBPIXELS * np.array(points) - 0.5  # the centre of the first subpixel is at 0
     starts, steps = path[:-1], np.diff(path, axis=0)
     along = steps / np.maximum(np.hypot(steps[:, :1], steps[:, 1:]), 1e-9)
     across = np.stack([-along[:, 1], along[:, 0]], axis=1)
-    # OpenCV fills the subpixels of the border too, so outlines lie half a subpixel within the shape.
-    radius = (_FINE * thickness - 1) / 2
+    # OpenCV fills the subpixels on the outline too, so it is moved inwards by half a subpixel.
+    radius = (_SUBPIXELS * thickness - 1) / 2
     if rounded:
         forward, aside = radius * np.cos(_CAP), radius * np.sin(_CAP)
     else:
         forward, aside = np.array([-0.5, -0.5]), np.array([-radius, radius])
     cap = forward[:, None] * along[:, None] + aside[:, None] * across[:, None]
-    # The cap at the start is that at the end turned by half a circle.
+    # The cap at the start is the one at the end rotated by 180 degrees.
     return np.concatenate([path[1:, None] + cap, starts[:, None] - cap], axis=1)
 
 
 def _outlines(shape: Line | Rectangle) -> np.ndarray:
-    """The convex polygons (n,k,2) that `shape` consists of."""
+    """The convex polygons (n,k,2) that make up `shape`."""
     if isinstance(shape, Line):
         return _segments(shape.points, shape.thickness, shape.round)
     left, top, right, bottom = shape.box
@@ -99,14 +120,14 @@ def _outlines(shape: Line | Rectangle) -> np.ndarray:
 
 
 def _draw(canvas: np.ndarray, shape: Line | Rectangle, top: int) -> None:
-    """Fills `shape` into `canvas`, in subpixels, whose first row is row `top` of the picture."""
-    shifted = _outlines(shape) - (0, top * _FINE)
+    """Fills `shape` into `canvas`, in subpixels; row 0 of the canvas is row `top` of the image."""
+    shifted = _outlines(shape) - (0, top * _SUBPIXELS)
     for polygon in np.rint(shifted * 2**_SHIFT).astype(np.int32):
         cv2.fillConvexPoly(canvas, polygon, 255, cv2.LINE_8, _SHIFT)
 
 
-def _write(cover: np.ndarray, shape: Text) -> None:
-    """Lays the letters over `cover`, as far as they are within it."""
+def _draw_letters(cover: np.ndarray, shape: Text) -> None:
+    """Adds the part of the text that is inside of `cover`."""
     ink = np.rot90(draw_text(shape.text, shape.font, shape.size, shape.weight), shape.turns)
     x, y = shape.at
     ink = ink[max(0, -y) :, max(0, -x) :]
@@ -115,21 +136,30 @@ def _write(cover: np.ndarray, shape: Text) -> None:
 
 
 def coverage(shapes: tuple[Shape, ...], size: tuple[int, int], antialiased: bool) -> np.ndarray:
-    """How much of each pixel the shapes cover together, (h,w) uint8; only 0 and 255 where not antialiased."""
+    """Rasterises shapes.
+
+    Args:
+        shapes: drawn together.
+        size: height and width of the image.
+        antialiased: otherwise the coverage is thresholded to 0 and 255.
+
+    Returns:
+        Coverage of each pixel by the union of the shapes, (h,w) uint8.
+    """
     height, width = size
     cover = np.zeros(size, np.uint8)
     outlines = [shape for shape in shapes if not isinstance(shape, Text)]
-    rows = max(1, _BAND // width)
+    rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height if outlines else 0, rows):
         band = cover[top : top + rows]
-        canvas = np.zeros((band.shape[0] * _FINE, width * _FINE), np.uint8)
+        canvas = np.zeros((band.shape[0] * _SUBPIXELS, width * _SUBPIXELS), np.uint8)
         for outline in outlines:
             _draw(canvas, outline, top)
-        # Halved twice: OpenCV has a fast path for that, eight times as fast as a quarter at once.
+        # Twice by 2: OpenCV has a fast path for that, eight times as fast as once by 4.
         halved = cv2.resize(canvas, (2 * width, 2 * band.shape[0]), interpolation=cv2.INTER_AREA)
         cv2.resize(halved, (width, band.shape[0]), dst=band, interpolation=cv2.INTER_AREA)
     for shape in shapes:
         if isinstance(shape, Text):
-            _write(cover, shape)
+            _draw_letters(cover, shape)
     kind = cv2.THRESH_TOZERO if antialiased else cv2.THRESH_BINARY
-    return cv2.threshold(cover, _FAINT if antialiased else 127, 255, kind)[1].reshape(size)
+    return cv2.threshold(cover, _MIN_COVERAGE if antialiased else 127, 255, kind)[1].reshape(size)

@@ -1,7 +1,7 @@
-"""Random strings and their letter shapes, drawn with fonts that come with OpenCV and Pillow.
+"""Random text, rendered with the fonts that are built into OpenCV and Pillow.
 
-No font file of the system is read, so equal arguments give equal shapes wherever those two are installed.
-OpenCV 5 brings three TrueType faces (its Hershey names are aliases of them) and Pillow one.
+No system fonts are read, so equal arguments give equal results on every machine. OpenCV 5 has three TrueType faces
+built in (its Hershey names are aliases of them), Pillow has one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from restore.errors import UsageError
 
 @dataclass(frozen=True)
 class _Style:
-    """face: of OpenCV, or "pillow". stretch: of the width. slant: of the verticals, in widths per height."""
+    """face: name in OpenCV, or "pillow". stretch: factor of the width. slant: horizontal shear, width per height."""
 
     face: str
     stretch: float = 1.0
@@ -62,12 +62,12 @@ def _face(name: str) -> cv2.FontFace:
 def _pillow(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size)
     assert isinstance(font, ImageFont.FreeTypeFont)
-    # The basic layout is in every build of Pillow; the other one needs a library and kerns differently.
+    # Every build of Pillow has the basic layout engine; the other one is optional and kerns differently.
     return font.font_variant(layout_engine=ImageFont.Layout.BASIC)
 
 
 def _line(text: str, face: str, em: int, weight: int) -> np.ndarray:
-    """One line on a canvas (2.4 em, w), cut to the ink in width only, so that lines share a baseline."""
+    """One line on a canvas (2.4 em, w), cropped horizontally only, so that lines share a baseline."""
     canvas = np.zeros((int(2.4 * em) + 4, int((1.4 * len(text) + 2) * em) + 4), np.uint8)
     origin = (em, int(1.6 * em))
     if face == "pillow":
@@ -89,7 +89,7 @@ def _em_per_height(face: str, letter: str) -> float:
 
 
 def _restyle(ink: np.ndarray, style: _Style, scale: int) -> np.ndarray:
-    """(scale * h, scale * w) -> about (h, w * stretch + h * slant)."""
+    """Shears, stretches and downsamples: (scale * h, scale * w) -> about (h, w * stretch + h * slant)."""
     height, width = ink.shape
     if style.slant:
         lean = style.slant * height
@@ -101,19 +101,27 @@ def _restyle(ink: np.ndarray, style: _Style, scale: int) -> np.ndarray:
 
 
 def draw_text(text: str, font: str, size: int, weight: int = 400) -> np.ndarray:
-    """Coverage (h,w) uint8 of `text`, antialiased and cut to the ink; lines are parted by a newline and centred.
+    """Renders text.
 
-    font: one of FONTS. size: height of a capital letter (of an ideograph in such text) in pixels, at
-    least 1. weight: 100 thin, 400 regular, 900 black; "uni" has one weight only.
-    Blank text gives (1,1) of zero. Raises UsageError for an unknown font or a size below 1.
+    Args:
+        text: lines are separated by newlines, and centred.
+        font: one of `FONTS`.
+        size: height of a capital letter (of an ideograph, in such text) in pixels, at least 1.
+        weight: 100 (thin), 400 (regular) to 900 (black); "uni" has one weight only.
+
+    Returns:
+        Coverage (h,w) uint8, antialiased, cropped to the letters; (1,1) of zero for blank text.
+
+    Raises:
+        UsageError: unknown font, or a size below 1.
     """
     if font not in _STYLES:
         raise UsageError(f"unknown font {font!r}; known are {', '.join(FONTS)}")
     if size < 1:
-        raise UsageError(f"letters have to be at least 1 pixel high; got {size}")
+        raise UsageError(f"letters must be at least 1 pixel high; got {size}")
     style = _STYLES[font]
     plain = style.stretch == 1.0 and style.slant == 0.0
-    # Small letters that are reshaped are drawn at twice their size, so that little sharpness is lost.
+    # Small letters that are resampled are drawn at twice the size, to keep them sharp.
     scale = 1 if plain or size > 20 else 2
     ideographs = any(ord(character) > 0x3000 for character in text)
     ratio = _em_per_height(style.face, "国" if ideographs else "H")
@@ -143,7 +151,7 @@ def _between(rng: np.random.Generator, low: int, high: int) -> int:
 
 
 def _word(rng: np.random.Generator) -> str:
-    """A made-up word that can be spoken; sometimes a name or a word of the trade."""
+    """A pronounceable made-up word; one in four is a word common in watermarks."""
     if rng.random() < 0.25:
         return _pick(rng, _COMMON)
     syllables = (_pick(rng, _CONSONANTS) + _pick(rng, _VOWELS) for _ in range(_between(rng, 1, 4)))
@@ -189,7 +197,7 @@ def _cased(rng: np.random.Generator, text: str) -> str:
 
 
 def _phrase(rng: np.random.Generator) -> tuple[tuple[str, ...], str]:
-    """(fonts that have all its letters, a line of text)."""
+    """Fonts that have all letters of a line of text, and the text."""
     kind = rng.random()
     if kind < 0.40:
         return FONTS, _cased(rng, _words(rng))
@@ -212,10 +220,13 @@ def _phrase(rng: np.random.Generator) -> tuple[tuple[str, ...], str]:
 
 
 def random_text(rng: np.random.Generator) -> tuple[str, str]:
-    """(font, text): a random string, and one of FONTS that has all its letters.
+    """Samples a text and one of `FONTS` that has all of its letters.
 
-    Words, names, digits, dates, addresses and copyright lines in Latin letters for the most part;
-    Cyrillic, Greek, Han, kana and Hangul for the rest; one line, or two in one of twelve.
+    Mostly words, names, digits, dates, addresses and copyright lines in Latin letters, otherwise Cyrillic, Greek,
+    Han, kana or Hangul; one in twelve has two lines.
+
+    Returns:
+        (font, text).
     """
     fonts, text = _phrase(rng)
     if rng.random() < 1 / 12:

@@ -1,1 +1,1 @@
-"""dewatermark: finds semi-transparent marks over a picture and removes them."""
+"""dewatermark: detection and removal of semi-transparent watermarks."""

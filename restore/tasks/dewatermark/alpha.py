@@ -1,8 +1,8 @@
-"""The opacity and colour of a mark, from what its border does to the picture.
+"""Estimation of the opacity and colour of a mark from the pixels along its border.
 
-A uniform mark turns `clean` into `clean * (1 - opacity) + colour * opacity`. Just inside and just outside of its border
-the clean picture is much the same, so what is seen inside is a straight line over what is seen outside: its slope is
-1 - opacity, and it starts at colour * opacity. (Dekel et al. 2017 learn as much from many pictures with one mark.)
+A uniform mark turns `clean` into `clean * (1 - opacity) + colour * opacity`. On both sides of its border the clean
+image is about the same, so the values inside are a linear function of those outside, with slope 1 - opacity and
+intercept colour * opacity. (Dekel et al. 2017 estimate the same from many images with one mark.)
 """
 
 from __future__ import annotations
@@ -15,68 +15,89 @@ import numpy as np
 
 from restore.pixels import Array, to_float
 
-REACH = 3  # pixels on either side of the border that are compared
-# How many pixels next to the border are left out inside and outside, since edges are soft; thin marks have no others.
+STRIP_WIDTH = 3  # pixels on either side of the border that are compared
+# Pixels next to the border that are skipped inside and outside, since edges are soft; thin marks need small margins.
 MARGINS = ((4, 0), (3, 0), (2, 0), (2, 1), (1, 1), (1, 0), (0, 1), (0, 0))
-LEAST = 2  # pixels that speak for a place along the border, on either side
-FEWEST = 40  # places along the border
-ENOUGH = 100_000
-CORRELATED = 0.6  # how well the line has to fit, at least
-ALIKE = 0.95  # margins whose line fits that well, compared with the best, are as good as it
-OPACITY_RANGE = (0.05, 0.9)  # of opacities: weaker marks are not seen, and nothing is seen through stronger ones
-LEAST_SHOWN, MOST_SHOWN = 1 - OPACITY_RANGE[1], 1 - OPACITY_RANGE[0]
-NEARLY = 0.02  # what shines through may seem that much more than black and white allow
-ROUNDS, TINY = 20, 1e-9
-FAR = 0.5  # how far beyond black and white an undone blend may lie
-BAND = 1 << 20  # pixels that are looked at in one go
-STRIDE = 7  # bands that are left out at first, so that the first places come from all of the picture
+MIN_PIXELS = 2  # in the strip on either side, for a position along the border to count
+MIN_POSITIONS = 40
+MAX_POSITIONS = 100_000  # enough: the rest of the border is skipped
+MIN_CORRELATION = 0.6
+CORRELATION_TOLERANCE = 0.95  # relative to the best correlation, from which on a margin is accepted as well
+OPACITY_RANGE = (0.05, 0.9)  # weaker marks are invisible, stronger ones hide what is behind them
+MIN_SLOPE, MAX_SLOPE = 1 - OPACITY_RANGE[1], 1 - OPACITY_RANGE[0]
+SLOPE_TOLERANCE = 0.02  # beyond the bound that colours within [0, 1] allow
+ITERATIONS, EPSILON = 20, 1e-9
+OVERSHOOT = 0.5  # beyond black and white, to which an inverted blend is clipped
+BAND_PIXELS = 1 << 20  # processed at once
+BAND_STEP = 7  # every seventh band comes first, so that the positions are spread over the image
 
 
 @dataclass(frozen=True)
 class Blend:
-    """One opacity and one colour (RGB with white at 1) for all of a mark.
+    """An alpha blend with one opacity and one colour.
 
-    correlation: between what is seen inside and outside of its border, which tells marks from things in the picture:
-    those hide what is behind them.
+    Args:
+        opacity: within `OPACITY_RANGE`.
+        colour: RGB, white at 1.
+        correlation: between the values inside and outside of the border; low for opaque objects of the scene.
     """
 
     opacity: float
     colour: tuple[float, float, float]
     correlation: float = 1.0
 
-    def undone(self, pixels: np.ndarray) -> np.ndarray:
-        """(h,w,3) float32 with white at 1 as if all of it lay under the mark, clipped `FAR` beyond black and white."""
-        over = np.array(self.colour, np.float32) * np.float32(self.opacity)
-        undone: Array = np.clip((pixels - over) / np.float32(1 - self.opacity), -FAR, 1 + FAR)
-        return undone
+    def invert(self, pixels: np.ndarray) -> np.ndarray:
+        """Inverts the blend at every pixel.
+
+        Args:
+            pixels: (h,w,3) float32, white at 1.
+
+        Returns:
+            (h,w,3) float32, clipped to `OVERSHOOT` beyond black and white.
+        """
+        overlay = np.array(self.colour, np.float32) * np.float32(self.opacity)
+        clean: Array = np.clip((pixels - overlay) / np.float32(1 - self.opacity), -OVERSHOOT, 1 + OVERSHOOT)
+        return clean
 
 
 def estimate_alpha(image: np.ndarray, mask: np.ndarray) -> Blend | None:
-    """The blend under `mask` (H,W) bool of a picture (H,W,3), any dtype; None where its border does not tell."""
-    places: list[list[Array]] = [[] for _ in MARGINS]
+    """Estimates the blend of a mark from the pixels along its border.
+
+    Args:
+        image: (H,W,3), any supported dtype.
+        mask: (H,W) bool, the inside of the mark.
+
+    Returns:
+        The blend; None if the border is too short or the correlation too low.
+    """
+    samples: list[list[Array]] = [[] for _ in MARGINS]
     for band in _bands(image, mask):
         for number, margin in enumerate(MARGINS):
-            places[number].append(band.beside(*margin))
-        if max(sum(map(len, parts)) for parts in places) >= ENOUGH:
+            samples[number].append(band.samples(*margin))
+        if max(sum(map(len, parts)) for parts in samples) >= MAX_POSITIONS:
             break
-    found: list[Blend] = []
-    for parts in places:
+    blends: list[Blend] = []
+    for parts in samples:
         joined = np.concatenate(parts) if parts else np.empty((0, 7))
-        if len(joined) >= FEWEST:
-            found.append(_line(*np.split(joined.astype(np.float64), (3, 6), axis=1)))
-    best = max((blend.correlation for blend in found), default=0.0)
-    if best < CORRELATED:
+        if len(joined) >= MIN_POSITIONS:
+            blends.append(_fit_line(*np.split(joined.astype(np.float64), (3, 6), axis=1)))
+    best = max((blend.correlation for blend in blends), default=0.0)
+    if best < MIN_CORRELATION:
         return None
-    # Soft edges that are taken for the inside make a mark look weaker than it is, never stronger.
-    return max((blend for blend in found if blend.correlation >= ALIKE * best), key=lambda blend: blend.opacity)
+    # Pixels of soft edges make the estimated opacity too low, never too high.
+    accepted = (blend for blend in blends if blend.correlation >= CORRELATION_TOLERANCE * best)
+    return max(accepted, key=lambda blend: blend.opacity)
 
 
 @dataclass(frozen=True)
 class _Band:
-    """Some rows of the picture, and of those around them.
+    """Some rows of the image with a margin.
 
-    pixels: (h,w,3) float32. depth, distance: (h,w), how far into the mask a pixel lies, and how far
-    from it. border: (h,w) bool, the pixels along the mask that are this band's to speak for.
+    Args:
+        pixels: (h,w,3) float32.
+        depth: (h,w), distance of a pixel inside of the mask to the outside.
+        distance: (h,w), distance of a pixel outside to the mask.
+        border: (h,w) bool, the positions along the mask, without those of the margin.
     """
 
     pixels: Array
@@ -84,15 +105,15 @@ class _Band:
     distance: Array
     border: Array
 
-    def beside(self, skipped: int, skipped_outside: int) -> Array:
-        """(n,7), for each place along the border: mean colour inside and outside, and how many pixels say so."""
-        side = 2 * (REACH + max(skipped, skipped_outside)) + 1
-        parts = _between(self.depth, skipped), _between(self.distance, skipped_outside)
-        counts = [self._total(part, side) for part in parts]
-        enough = np.minimum(*counts) >= LEAST
+    def samples(self, margin_inside: int, margin_outside: int) -> Array:
+        """(n,7) for n positions along the border: mean colour inside and outside, and number of pixels."""
+        side = 2 * (STRIP_WIDTH + max(margin_inside, margin_outside)) + 1
+        strips = _strip(self.depth, margin_inside), _strip(self.distance, margin_outside)
+        counts = [self._total(strip, side) for strip in strips]
+        enough = np.minimum(*counts) >= MIN_PIXELS
         means = [
-            self._total(self.pixels * part[..., None], side)[enough] / count[enough, None]
-            for part, count in zip(parts, counts, strict=True)
+            self._total(self.pixels * strip[..., None], side)[enough] / count[enough, None]
+            for strip, count in zip(strips, counts, strict=True)
         ]
         return np.concatenate([*means, np.minimum(*counts)[enough, None]], axis=1)
 
@@ -103,11 +124,11 @@ class _Band:
 
 
 def _bands(image: np.ndarray, mask: np.ndarray) -> Iterator[_Band]:
-    reach = 2 * (REACH + max(map(max, MARGINS)))
+    reach = 2 * (STRIP_WIDTH + max(map(max, MARGINS)))
     height, width = mask.shape
-    rows = max(1, BAND // width)
+    rows = max(1, BAND_PIXELS // width)
     tops = range(0, height, rows)
-    for top in (top for first in range(STRIDE) for top in tops[first::STRIDE]):
+    for top in (top for first in range(BAND_STEP) for top in tops[first::BAND_STEP]):
         around = slice(max(0, top - reach), top + rows + reach)
         columns = np.flatnonzero(mask[around].any(axis=0))
         if not len(columns):
@@ -120,34 +141,34 @@ def _bands(image: np.ndarray, mask: np.ndarray) -> Iterator[_Band]:
 
 
 def _depth(inside: Array) -> Array:
-    """How many pixels it is to the next 0 of (h,w) uint8; the frame of the picture is none."""
+    """Distance of each pixel of (h,w) uint8 to the nearest 0; the border of the image does not count."""
     return np.asarray(cv2.distanceTransform(inside, cv2.DIST_L2, 3))
 
 
-def _between(depth: Array, skipped: int) -> Array:
-    return ((depth > skipped) & (depth <= skipped + REACH + 0.5)).astype(np.float32)
+def _strip(distance: Array, margin: int) -> Array:
+    return ((distance > margin) & (distance <= margin + STRIP_WIDTH + 0.5)).astype(np.float32)
 
 
-def _line(inside: Array, outside: Array, weight: Array) -> Blend:
-    """The blend that (n,3) colours inside are a line over those outside by.
+def _fit_line(inside: Array, outside: Array, pixels: Array) -> Blend:
+    """Fits a line to the colours inside over those outside, (n,3) each, by iteratively reweighted regression.
 
-    weight: (n,1), of each place; such as do not fit count less and less (Cauchy's weights).
+    pixels: (n,1), the initial weights; outliers are weighted down by Cauchy's function.
     """
-    kept = weight
-    for turn in range(ROUNDS):
-        within, beyond = ((kept * part).sum(0) / kept.sum() for part in (inside, outside))
-        spread, ground = (kept * (inside - within) ** 2).sum() + TINY, (kept * (outside - beyond) ** 2).sum() + TINY
-        joint = (kept * (inside - within) * (outside - beyond)).sum()
-        # The clean picture differs as much on one side as on the other, and inside that shows weaker by the slope. With
-        # such errors Deming's regression is the ratio of the spreads. The first rounds are for finding what is odd.
-        slope = joint / ground if turn < ROUNDS // 4 else (spread / ground) ** 0.5
-        # No ink is brighter than white or darker than black: over plain ground, that is what tells the opacity.
-        farthest = (
-            np.where(within > beyond, (1 - within) / (1 - beyond + TINY), within / (beyond + TINY)).min() + NEARLY
-        )
-        slope = np.clip(slope, LEAST_SHOWN, np.clip(farthest, LEAST_SHOWN, MOST_SHOWN))
-        start = within - slope * beyond
-        error = (((inside - slope * outside - start) ** 2).sum(1, keepdims=True) / (1 + slope**2)) ** 0.5
-        kept = weight / (1 + (error / max(1.4826 * np.median(error), 1 / 255)) ** 2)
-    red, green, blue = np.clip(start / (1 - slope), 0, 1).tolist()
-    return Blend(float(1 - slope), (red, green, blue), float(joint / (spread * ground) ** 0.5))
+    weight = pixels
+    for iteration in range(ITERATIONS):
+        mean_in, mean_out = ((weight * values).sum(0) / weight.sum() for values in (inside, outside))
+        var_in = (weight * (inside - mean_in) ** 2).sum() + EPSILON
+        var_out = (weight * (outside - mean_out) ** 2).sum() + EPSILON
+        covariance = (weight * (inside - mean_in) * (outside - mean_out)).sum()
+        # The clean image varies equally on both sides, and inside this is scaled by the slope. With such errors
+        # Deming's regression is the ratio of the standard deviations. The first iterations only find the outliers.
+        slope = covariance / var_out if iteration < ITERATIONS // 4 else (var_in / var_out) ** 0.5
+        # The colour of the mark lies within [0, 1], which bounds the slope; over a plain background nothing else does.
+        brighter = (1 - mean_in) / (1 - mean_out + EPSILON)
+        bound = np.where(mean_in > mean_out, brighter, mean_in / (mean_out + EPSILON)).min() + SLOPE_TOLERANCE
+        slope = np.clip(slope, MIN_SLOPE, np.clip(bound, MIN_SLOPE, MAX_SLOPE))
+        intercept = mean_in - slope * mean_out
+        error = (((inside - slope * outside - intercept) ** 2).sum(1, keepdims=True) / (1 + slope**2)) ** 0.5
+        weight = pixels / (1 + (error / max(1.4826 * np.median(error), 1 / 255)) ** 2)
+    red, green, blue = np.clip(intercept / (1 - slope), 0, 1).tolist()
+    return Blend(float(1 - slope), (red, green, blue), float(covariance / (var_in * var_out) ** 0.5))

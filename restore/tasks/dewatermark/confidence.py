@@ -1,7 +1,7 @@
-"""Whether what was found in a picture is a mark over it, or a thing in it that looks like one.
+"""Classification of detections: a watermark over the image, or an object of the scene that resembles one.
 
-A fence, a lattice or blurred lettering is as regular as a mark. Five figures tell them apart, none of them alone;
-their weights are those of a logistic regression, fitted by `benchmarks/confirmation.py`.
+Fences, lattices and blurred lettering are as regular as watermarks. A logistic regression of five features tells them
+apart; `benchmarks/confirmation.py` fits its weights.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import numpy as np
 
 from restore.tasks.mask_detection import LEVELS
 
-STRONGEST_SHARE = 1e-3  # share of a picture's pixels, at most, that the first pass is judged by
+STRONGEST_SHARE = 1e-3  # of the pixels of an image, at most, whose logits in the first pass are averaged
 CERTAIN_LOGIT = 4.0
-FEW = 1e-3  # share of certain pixels that is as good as none
-MAX_CORRELATION = 0.995  # correlation that is as good as a perfect one
-DISTANCE, SIGMA = 4, 0.8  # pixels: what lies that far apart is compared across a border, smoothed by that sigma
-# One for each figure of `Evidence`, then what is added; above 0, a mark is likelier than not to be worth undoing.
+MIN_CERTAIN_SHARE = 1e-3  # added to the share of certain pixels before its logarithm is taken
+MAX_CORRELATION = 0.995  # to which the correlation is clipped before Fisher's transformation
+DISTANCE, SIGMA = 4, 0.8  # pixels: distance of the pixels compared across a border, and smoothing before
+# Of the logistic regression, a weight for each feature of `Evidence`. Positive log odds: removal likely pays off.
 WEIGHTS = (0.57, 0.48, 1.78, 2.74, 1.70)
-START = -7.40
-# Log odds from which on a mark is removed: about one clean picture in a thousand reaches them. And from which on with
-# `--aggressive`, for pictures that are known to have a mark.
+INTERCEPT = -7.40
+# Log odds from which on a mark is removed: about one clean image in a thousand reaches them. With `--aggressive`, for
+# images that are known to have a mark, the second.
 CONFIDENT_LOG_ODDS, AGGRESSIVE_LOG_ODDS = 3.2, 0.0
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for a mark.
+    """The features of a detection, higher for watermarks.
 
     Args:
         first: mean of the highest logits of the first pass.
-        certain: logarithm of the share of the mask that the second pass is certain of.
+        certain: logarithm of the share of the mask with high logits in the second pass.
         agreed: intersection over union of the masks of both passes.
-        related: how well what is seen beside the mark explains what is seen through it, as Fisher's z.
-        erased: logarithm of how much less contrast there is across the border once the mark is removed: a thing
-            that belongs to the picture keeps its border, if in other colours.
+        related: correlation of the colours inside and outside of the border, see `Blend`, as Fisher's z.
+        erased: logarithm of the ratio of the contrast across the border before and after removal: objects of the scene
+            keep their border, in other colours.
     """
 
     first: float
@@ -47,14 +47,14 @@ class Evidence:
 
     @property
     def log_odds(self) -> float:
-        """The logarithm of the odds that it is one, and worth undoing."""
-        return START + float(np.dot(WEIGHTS, astuple(self)))
+        """Log odds that this is a watermark, and that its removal improves the image."""
+        return INTERCEPT + float(np.dot(WEIGHTS, astuple(self)))
 
 
 def watermark_confidence(
     first: np.ndarray, first_mask: np.ndarray, second: np.ndarray, mask: np.ndarray, correlation: float, erased: float
 ) -> Evidence:
-    """The evidence of both passes of the finder.
+    """Computes the features of a detection from both passes of the segmentation branch.
 
     Args:
         first, second: quantised logits, (H,W) int8.
@@ -62,14 +62,14 @@ def watermark_confidence(
         correlation: of the estimated blend, see `Blend`.
         erased: see `Evidence`.
     """
-    said = first[first_mask]
-    count = min(said.size, max(1, round(STRONGEST_SHARE * first.size)))
-    strongest = np.partition(said, said.size - count)[said.size - count :]
+    logits = first[first_mask]
+    count = min(logits.size, max(1, round(STRONGEST_SHARE * first.size)))
+    strongest = np.partition(logits, logits.size - count)[logits.size - count :]
     certain = float((second[mask] >= CERTAIN_LOGIT * LEVELS).mean())
     agreed = np.count_nonzero(first_mask & mask) / np.count_nonzero(first_mask | mask)
     return Evidence(
         float(strongest.mean()) / LEVELS,
-        float(np.log(certain + FEW)),
+        float(np.log(certain + MIN_CERTAIN_SHARE)),
         agreed,
         float(np.arctanh(np.clip(correlation, 0, MAX_CORRELATION))),
         erased,
@@ -77,7 +77,15 @@ def watermark_confidence(
 
 
 def contrast_across(mask: np.ndarray, pixels: np.ndarray) -> float:
-    """How much (h,w,3) float32 differs across the border of `mask` (h,w) bool, summed over all places along it."""
+    """Sums the contrast across the border of a mask.
+
+    Args:
+        mask: (h,w) bool.
+        pixels: (h,w,3) float32, white at 1.
+
+    Returns:
+        The absolute differences of all pixels `DISTANCE` apart in a row or column with the border in between.
+    """
     smooth, total = cv2.GaussianBlur(pixels, (0, 0), SIGMA), 0.0
     for inside, values in ((mask, smooth), (mask.T, smooth.swapaxes(0, 1))):
         crossed = inside[DISTANCE:] != inside[:-DISTANCE]

@@ -1,8 +1,8 @@
-"""dewatermark: marks that shine through, and the head that finds and removes them.
+"""dewatermark: semi-transparent marks, and the head that detects and removes them.
 
-The mask is found in the whole picture, in two passes: what is found first tells the opacity and colour of the mark,
-and a second pass that knows these finds the rest. Under the mask the blend is undone, and the network mends what that
-leaves. Pixels outside of the mask stay as they are.
+The mask is detected in the whole image in two passes: opacity and colour of the mark are estimated from the result of
+the first, and are an input of the second. Inside of the mask the blend is inverted, and the network corrects the
+remaining error. Pixels outside of the mask stay bit-identical.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from restore.metrics import psnr
 from restore.models.masking import FIND, MaskedAutoencoderConfig
 from restore.pixels import to_float
 from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
-from restore.tasks.dewatermark.alpha import FAR, OPACITY_RANGE, Blend, estimate_alpha
+from restore.tasks.dewatermark.alpha import OPACITY_RANGE, OVERSHOOT, Blend, estimate_alpha
 from restore.tasks.dewatermark.confidence import (
     AGGRESSIVE_LOG_ODDS,
     CONFIDENT_LOG_ODDS,
@@ -46,26 +46,26 @@ from restore.tasks.mask_detection import (
 )
 from restore.tasks.spec import TASKS, DewatermarkOptions, WatermarkOptions, WatermarkTraining
 
-SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how large marks are
+SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of marks follow from it
 FIRST_PASS = HysteresisThreshold(low=-1.0, high=4.5, min_pixels=40, min_share=5e-4)
 SECOND_PASS = HysteresisThreshold(low=-1.0, high=2.0, min_share=5e-4)
-# Logits from which on a pixel is taken for the inside of a mark, to estimate its alpha by: soft edges make that weaker.
+# Logits from which on pixels are used to estimate the opacity, strictest first: soft edges would make it too low.
 INSIDE_LOGITS = (2.0, 1.0, 0.0)
-EDGE = 1  # pixels around what was found that may be soft edges
-# How often the training mask is larger by 0, 1, 2, 3 pixels.
+EDGE = 1  # pixels by which the detected mask is dilated, for soft edges
+# Probabilities of dilating the training mask by 0, 1, 2 and 3 pixels.
 DILATION_SHARES = (0.25, 0.4, 0.25, 0.1)
-TINY = 1e-6  # contrast that is as good as none
-# By how much less opaque marks are estimated in training, and the standard deviations of opacity and colour.
+EPSILON = 1e-6  # contrast, against a division by 0
+# Bias of the estimated opacity in training, and standard deviations of the estimated opacity and colour.
 OPACITY_BIAS, OPACITY_ERROR, COLOUR_ERROR = 0.05, 0.12, 0.04
 
 
 @dataclass(frozen=True)
 class Marks(Analysis):
-    """What tiles need to remove marks.
+    """The analysis of an image with marks.
 
     Args:
-        blend: of the marks under the mask; None where their borders do not tell.
-        mask_plane: (1,H,W) bool on the computing device.
+        blend: of the marks; None if it could not be estimated.
+        mask_plane: (1,H,W) bool on the computing device, the mask.
     """
 
     blend: Blend | None = None
@@ -73,12 +73,12 @@ class Marks(Analysis):
 
     @classmethod
     def at(cls, mask: np.ndarray, blend: Blend | None, device: torch.device) -> Marks:
-        """Marks under `mask` (H,W) bool, not empty."""
+        """Marks inside of `mask` (H,W) bool, not empty."""
         return cls(mask, blend=blend, mask_plane=torch.from_numpy(mask).to(device)[None])
 
 
 class DewatermarkHead(MaskHead[DewatermarkOptions, Marks]):
-    """Finds the marks, or is told where they are; undoes the blend and mends inside of the mask."""
+    """Detects the marks, unless their mask is given, and restores the pixels inside."""
 
     def analyse(
         self, picture: Picture, options: DewatermarkOptions, predict: Predictor, mask: np.ndarray | None = None
@@ -86,19 +86,20 @@ class DewatermarkHead(MaskHead[DewatermarkOptions, Marks]):
         if mask is not None:
             return Marks.at(dilate(mask, options.grow), estimate_alpha(picture.rgb, mask), picture.device)
         nothing = Marks(np.zeros(picture.size, bool))
-        found = detect_marks(picture, predict, self)
-        if found is None or found[1].log_odds < AGGRESSIVE_LOG_ODDS:
+        detected = detect_marks(picture, predict, self)
+        if detected is None or detected[1].log_odds < AGGRESSIVE_LOG_ODDS:
             return nothing
-        marks, evidence = found
+        marks, evidence = detected
         if evidence.log_odds < CONFIDENT_LOG_ODDS and not options.aggressive:
             return replace(nothing, note=UNCERTAIN)
         assert marks.mask is not None
         return Marks.at(dilate(marks.mask, options.grow + EDGE), marks.blend, picture.device)
 
     def context(self, analysis: Marks, window: Window) -> torch.Tensor | None:
-        """Opacity under the mask, 0 outside, 1 where it is not known (1 plane); opacity and colour anywhere (4 planes).
+        """The blend in a window: 5 channels.
 
-        Where the blend is not known the last four are 0, and undoing it changes nothing.
+        The opacity inside of the mask (0 outside; 1 if the blend is unknown); then, everywhere, opacity and opacity
+        times colour (0 if the blend is unknown, so that inverting it changes nothing).
         """
         if analysis.mask_plane is None:
             return None
@@ -111,24 +112,23 @@ class DewatermarkHead(MaskHead[DewatermarkOptions, Marks]):
         if context is None:
             return torch.cat([planes, planes, torch.zeros_like(planes[:, :1])], dim=1)
         opacity, blend = context.split((1, 4), dim=1)
-        return torch.cat([_undone(planes, blend), planes, opacity], dim=1)
+        return torch.cat([_invert(planes, blend), planes, opacity], dim=1)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """For both branches the picture with a blend undone, and its opacity: (h,w,8) float32.
+        """For each branch the image with an estimated blend inverted, and the opacity: (h,w,8) float32.
 
-        The blend is about as far from the true one as it is in use, and now and then it is not known; the mask is
-        seldom exact.
+        The estimate has errors as in use, and is sometimes missing; the mask may be dilated.
         """
         assert damaged.mask is not None
         pixels = to_float(damaged.image)
-        guessed = _guessed(damaged, rng)
-        known = guessed if rng.random() < 0.5 else None
-        blend = guessed if rng.random() < 0.9 else None
+        estimate = _noisy_estimate(damaged, rng)
+        known = estimate if rng.random() < 0.5 else None
+        blend = estimate if rng.random() < 0.9 else None
         mask = dilate(damaged.mask, int(rng.choice(len(DILATION_SHARES), p=DILATION_SHARES)))
         opacity = np.full(mask.shape, 0.0 if known is None else known.opacity, np.float32)
         strength = mask * np.float32(1.0 if blend is None else blend.opacity)
-        undone = [pixels if one is None else one.undone(pixels) for one in (known, blend)]
-        return np.concatenate([undone[0], opacity[..., None], undone[1], strength[..., None]], axis=-1)
+        inverted = [pixels if one is None else one.invert(pixels) for one in (known, blend)]
+        return np.concatenate([inverted[0], opacity[..., None], inverted[1], strength[..., None]], axis=-1)
 
     def network_input(self, sample: Sample) -> torch.Tensor:
         assert sample.hints is not None
@@ -136,7 +136,7 @@ class DewatermarkHead(MaskHead[DewatermarkOptions, Marks]):
         return torch.cat([sample.corrupted, hints[:, :7], sample.corrupted, hints[:, 7:]], dim=1)
 
     def loss(self, prediction: torch.Tensor, sample: Sample, pixel_loss: PixelLoss) -> torch.Tensor:
-        """Of the mask; and inside of it, of the opacity and the restored pixels."""
+        """Segmentation loss of the mask, plus the losses of opacity and restored pixels inside of it."""
         assert sample.hints is not None
         assert sample.mask is not None
         assert sample.opacity is not None
@@ -150,7 +150,16 @@ class DewatermarkHead(MaskHead[DewatermarkOptions, Marks]):
 
 
 def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) -> tuple[Marks, Evidence] | None:
-    """What may be marks in a picture, and the evidence for it; None if nothing is found."""
+    """Detects marks in two passes.
+
+    Args:
+        picture: the corrupted picture.
+        predict: the network.
+        head: the head that would remove the marks.
+
+    Returns:
+        The marks and the evidence that these are watermarks; None if nothing was detected.
+    """
     first = detect_logits(picture, predict, FIND, partial(_finder_input, blend=None))
     blend = _estimated_blend(picture, first, FIRST_PASS)
     if blend is None:
@@ -174,10 +183,10 @@ def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) ->
 def _contrast_removed(
     picture: Picture, mask: np.ndarray, blend: Blend, predict: Predictor, head: DewatermarkHead
 ) -> float:
-    """How much of the contrast across the border of `mask` is gone once the marks are removed, see `Evidence`."""
+    """Log ratio of the contrast across the border of `mask` before and after removal, see `Evidence`."""
     marks = Marks.at(dilate(mask, EDGE), blend, picture.device)
     assert marks.mask is not None
-    before = after = TINY
+    before = after = EPSILON
 
     def planes(window: Window) -> torch.Tensor:
         context = head.context(marks, window)
@@ -192,7 +201,7 @@ def _contrast_removed(
 
 
 def _estimated_blend(picture: Picture, levels: np.ndarray, threshold: HysteresisThreshold) -> Blend | None:
-    """The blend of the marks that the logits tell of, by the strictest mask that tells it."""
+    """The blend estimated from the strictest mask for which that is possible."""
     for low in INSIDE_LOGITS:
         inside = mask_from_logits(levels, replace(threshold, low=low))
         if inside.any() and (blend := estimate_alpha(picture.rgb, inside)) is not None:
@@ -201,31 +210,31 @@ def _estimated_blend(picture: Picture, levels: np.ndarray, threshold: Hysteresis
 
 
 def _finder_input(planes: torch.Tensor, blend: Blend | None) -> torch.Tensor:
-    """What the finder sees of RGB planes: (N,3,h,w) -> (N,7,h,w)."""
+    """Input of the segmentation branch: RGB (N,3,h,w) -> (N,7,h,w)."""
     known = _blend_planes(blend, planes.shape[-2:], planes.device)[None]
-    return torch.cat([planes, _undone(planes, known), known[:, :1].expand(len(planes), -1, -1, -1)], dim=1)
+    return torch.cat([planes, _invert(planes, known), known[:, :1].expand(len(planes), -1, -1, -1)], dim=1)
 
 
 def _blend_planes(blend: Blend | None, size: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Opacity, and opacity times colour, over a tile of `size` (h,w): (4,h,w) float32; 0 where it is not known."""
+    """Opacity, and opacity times colour, constant over `size` (h,w): (4,h,w) float32; 0 if unknown."""
     values = [0.0] * 4 if blend is None else [blend.opacity, *(blend.opacity * value for value in blend.colour)]
     return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None].expand(-1, *size)
 
 
-def _undone(planes: torch.Tensor, blend: torch.Tensor) -> torch.Tensor:
-    """RGB planes as if all of them lay under the mark: (N,3,h,w), (N,4,h,w) of `_blend_planes` -> (N,3,h,w)."""
+def _invert(planes: torch.Tensor, blend: torch.Tensor) -> torch.Tensor:
+    """`Blend.invert` in torch: RGB (N,3,h,w), blend (N,4,h,w) as of `_blend_planes` -> (N,3,h,w)."""
     opacity, overlay = blend.split((1, 3), dim=1)
-    undone = ((planes - overlay) / (1 - opacity)).clamp(-FAR, 1 + FAR)
-    return torch.where(opacity > 0, undone, planes)
+    inverted = ((planes - overlay) / (1 - opacity)).clamp(-OVERSHOOT, 1 + OVERSHOOT)
+    return torch.where(opacity > 0, inverted, planes)
 
 
-def _guessed(damaged: Corrupted, rng: np.random.Generator) -> Blend:
-    """About the blend of the marks of a training patch; any, where it has none."""
+def _noisy_estimate(damaged: Corrupted, rng: np.random.Generator) -> Blend:
+    """The blend of a training patch with random errors; a random blend if the patch has no marks."""
     assert damaged.mask is not None
     assert damaged.opacity is not None
     assert damaged.colour is not None
     opacities = damaged.opacity[damaged.mask]
-    if opacities.any():  # resized marks end in pixels that they hardly cover
+    if opacities.any():  # the mask of a resized mark may have pixels of opacity 0
         opacity, colour = float(np.quantile(opacities, 0.9)), np.average(damaged.colour[damaged.mask], 0, opacities)
     else:
         opacity = float(rng.uniform(0.15, 0.8))
@@ -256,7 +265,7 @@ class Dewatermark:
         return [TrainingPair(Reencoded(marks, damage.reencoded), DewatermarkHead(), slack=2 if damage.reencoded else 1)]
 
     def cases(self, damage: WatermarkOptions) -> list[Case]:
-        """PSNR under the mark: told where it is, blind, and blind after resizing and JPEG."""
+        """PSNR inside the mask: with the true mask, with a detected mask, and detected after resizing and JPEG."""
         exact = self.operator(damage)
         return [
             Case("given", TrainingPair(exact, DewatermarkHead()), psnr, inside=True, given=True),
@@ -272,7 +281,7 @@ class Dewatermark:
 
 
 def _logos(folder: str | None) -> Logos | None:
-    """The logos of a folder. Raises UsageError if it is missing, empty, or holds a picture without transparency."""
+    """The logos of a folder; raises as `Logos.read`."""
     return None if folder is None else Logos.read(Path(folder), find_images, read_image)
 
 

@@ -1,1 +1,1 @@
-"""inpaint: finds solid bars, strokes and text over a picture and fills what they hide."""
+"""inpaint: detection and inpainting of opaque bars, strokes, rectangles and text."""

@@ -1,4 +1,4 @@
-"""What solid things have in common: a colour. From a mask that was found to the whole of what it belongs to."""
+"""Refinement of a mask of opaque shapes by their colour: each has a single one."""
 
 from __future__ import annotations
 
@@ -10,170 +10,192 @@ import numpy as np
 from restore.pixels import Array
 from restore.tasks.mask_detection import component_means, components
 
-NOTABLE = 0.02  # share of what was found that a colour needs to be one of the colours of the damage
-FEWEST = 12  # pixels that it needs at least
-FOUND = 0.35  # share of a part in such a colour that has to be found already: the sky behind a white bar is not
-EXACT = 0.5  # share of neighbours in the mask with equal colours, above which nothing has blurred or compressed them
-NEVER = 0.95  # share of what would be taken in that is certain to be of the picture, from which on it is not taken in
-EXPLAINED = 0.8  # share of what was found that exact colours have to explain
-EDGE = 2  # pixels of a soft edge, at most
-NEARLY = 18  # levels of 255 that a colour is off by, at most, after resizing and JPEG
-SHARE = 0.05  # of what was found that a colour needs then
-PIECE = 0.1  # share of a part in nearly such a colour that has to be found already
-LEAST = 30  # pixels of a part that are not found yet, from which on it is worth taking in
-CRISP = 0.75  # share of the pixels around such a part that are of quite another colour: things in a picture fade
-ANOTHER = 45  # levels of 255 from which on a colour is quite another
-THICKER = 1.5  # by how much such a part may be thicker than what was found
-TINTED = 0.8  # how much nearer to the colour beside them the pixels of a soft edge are, at least
-_STEP = np.ones((3, 3), np.uint8)
+SOLID_SHARE = 0.5  # of masked pixels with a neighbour of equal colour, above which nothing was blurred or compressed
+
+# For exact colours, in images that were not re-encoded.
+MIN_COLOUR_SHARE = 0.02  # of the masked pixels, for a colour to be one of the damage
+MIN_COLOUR_PIXELS = 12
+MIN_MASKED_SHARE = 0.35  # of a component of such a colour: the sky behind a white bar has less
+MAX_EXCLUDED_SHARE = 0.95  # of an added component, from which on it is dropped
+MIN_EXPLAINED_SHARE = 0.8  # of the masked pixels, by the exact colours
+MAX_EDGE = 2  # pixels, width of a soft edge
+EDGE_SIMILARITY = 0.8  # ratio of the colour distances of a soft edge and of its surroundings, at most
+
+# For approximate colours, after resizing and JPEG.
+COLOUR_TOLERANCE = 18  # levels of 255
+MIN_APPROXIMATE_SHARE = 0.05  # of the masked pixels, for a colour to be one of the damage
+MIN_STROKE_SHARE = 0.1  # of a component, that is masked already
+MIN_NEW_PIXELS = 30  # of a component, that are not masked yet
+MIN_CONTOUR_SHARE = 0.75  # of the pixels around a component that differ clearly: objects of a scene have softer edges
+CONTOUR_CONTRAST = 45  # levels of 255, of a clearly different colour
+MAX_THICKNESS_RATIO = 1.5  # of a component to the masked strokes
+_NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
-def completed(image: Array, mask: Array, never: Array) -> Array:
-    """`mask` (H,W) with the rest of the solid things that it covers in part, and without what is not of them.
+def complete_shapes(image: Array, mask: Array, excluded: Array) -> Array:
+    """Completes the shapes that a mask covers in part, and removes pixels that do not belong to them.
 
-    image: (H,W,3) uint8. never: (H,W) bool, what the finder is certain of that it belongs to the picture, as the white
-    of a digit below a white bar. Where something was drawn into the file its colour is exactly constant, and the mask
-    becomes exact, soft edges taken in. Of use where `has_solid_colour`.
+    For images with `has_solid_colour`: what was drawn into the file has exactly constant colours, so the mask becomes
+    exact, including soft edges.
+
+    Args:
+        image: (H,W,3) uint8.
+        mask: (H,W) bool, detected so far.
+        excluded: (H,W) bool, certainly not damaged, such as a white digit below a white bar.
+
+    Returns:
+        The refined mask (H,W) bool.
     """
-    whole = _whole(image, mask)
-    labels, size, certain = components(whole & ~mask, never)
-    foreign = certain >= NEVER * size
-    foreign[0] = False
-    joined: Array = whole & ~foreign[labels]
-    return joined
+    complete = _solid_shapes(image, mask)
+    labels, size, overlap = components(complete & ~mask, excluded)
+    rejected = overlap >= MAX_EXCLUDED_SHARE * size
+    rejected[0] = False
+    refined: Array = complete & ~rejected[labels]
+    return refined
 
 
-def continued(image: Array, mask: Array, sure: Array) -> Array:
-    """`mask` (H,W) with the rest of the strokes that it covers in part, for pictures that were resized or compressed.
+def extend_strokes(image: Array, mask: Array, certain: Array) -> Array:
+    """Extends a mask by the rest of the strokes that it covers in part.
 
-    image: (H,W,3) uint8. sure: (H,W) bool, what the finder is certain of that it is damage. A stroke goes on in nearly
-    its colour, with an edge all along, and no thicker; where the scene behind it is alike, the finder loses it. Of use
-    where not `has_solid_colour`.
+    For images without `has_solid_colour`, which were resized or compressed. The rest of a stroke has about its colour,
+    a sharp contour, and at most its thickness.
+
+    Args:
+        image: (H,W,3) uint8.
+        mask: (H,W) bool, detected so far.
+        certain: (H,W) bool, certainly damaged.
+
+    Returns:
+        The extended mask (H,W) bool.
     """
-    inner = cv2.erode((mask & sure).astype(np.uint8), _STEP) > 0
-    more = np.zeros_like(mask)
-    for colour in _main_colours(image[inner]):
-        more |= _strokes(_off(image, colour), mask, inner)
-    joined: Array = mask | (cv2.dilate((more & ~mask).astype(np.uint8), _STEP) > 0)
-    return joined
+    core = cv2.erode((mask & certain).astype(np.uint8), _NEIGHBOURS) > 0
+    strokes = np.zeros_like(mask)
+    for colour in _main_colours(image[core]):
+        strokes |= _strokes(_colour_distance(image, colour), mask, core)
+    extended: Array = mask | (cv2.dilate((strokes & ~mask).astype(np.uint8), _NEIGHBOURS) > 0)
+    return extended
 
 
 def _main_colours(pixels: Array) -> list[Array]:
-    """The colours (3,) int16 that most of `pixels` (N,3) uint8 are near to, the commonest first."""
-    least = max(FEWEST, SHARE * len(pixels))
+    """The colours (3,) int16 of the largest clusters of `pixels` (N,3) uint8, most frequent first."""
+    minimum = max(MIN_COLOUR_PIXELS, MIN_APPROXIMATE_SHARE * len(pixels))
     rest, colours = pixels.astype(np.int16), []
-    while len(rest) >= least:
-        cells = _codes(rest >> 3)
-        codes, counts = np.unique(cells, return_counts=True)
-        colour = np.median(rest[cells == codes[counts.argmax()]], axis=0).astype(np.int16)
-        near = np.abs(rest - colour).max(-1) <= NEARLY
-        if near.sum() < least:
+    while len(rest) >= minimum:
+        bins = _codes(rest >> 3)
+        codes, counts = np.unique(bins, return_counts=True)
+        colour = np.median(rest[bins == codes[counts.argmax()]], axis=0).astype(np.int16)
+        near = np.abs(rest - colour).max(-1) <= COLOUR_TOLERANCE
+        if near.sum() < minimum:
             break
         colours.append(colour)
         rest = rest[~near]
     return colours
 
 
-def _off(image: Array, colour: Array) -> Array:
-    """By how many levels, at most of three, each pixel of (H,W,3) uint8 is off `colour` (3,): (H,W)."""
+def _colour_distance(image: Array, colour: Array) -> Array:
+    """The largest difference of the three channels of (H,W,3) uint8 to `colour` (3,), in levels: (H,W)."""
     planes = (np.abs(image[..., channel].astype(np.int16) - colour[channel]) for channel in range(3))
-    off: Array = functools.reduce(np.maximum, planes)
-    return off
+    distance: Array = functools.reduce(np.maximum, planes)
+    return distance
 
 
-def _strokes(off: Array, mask: Array, inner: Array) -> Array:
-    """The parts of the colour that pixels are `off` by (H,W), of which `mask` has a piece, and that look like one."""
-    same = cv2.morphologyEx((off <= NEARLY).astype(np.uint8), cv2.MORPH_OPEN, _STEP)
-    labels, size, found = components(same > 0, mask)
+def _strokes(distance: Array, mask: Array, core: Array) -> Array:
+    """The stroke-like components of one colour that `mask` covers in part; `distance` (H,W) is to that colour."""
+    same = cv2.morphologyEx((distance <= COLOUR_TOLERANCE).astype(np.uint8), cv2.MORPH_OPEN, _NEIGHBOURS)
+    labels, size, masked = components(same > 0, mask)
     count = len(size)
-    kept = (found >= np.maximum(PIECE * size, 1)) & (size - found >= LEAST)
+    kept = (masked >= np.maximum(MIN_STROKE_SHARE * size, 1)) & (size - masked >= MIN_NEW_PIXELS)
     kept[0] = False
     if not kept.any():
         return np.zeros_like(mask)
-    parts = np.where(kept[labels], labels, 0).astype(np.float32)  # of the types that dilate takes, it holds the most
-    around = cv2.dilate(parts, np.ones((9, 9), np.uint8)).astype(np.int32)
-    ring = (around > 0) & (cv2.dilate(parts, np.ones((5, 5), np.uint8)) == 0) & ~mask
-    # Beyond the border of the picture nothing ends: a stroke that leaves it is as thick there as elsewhere.
+    candidates = np.where(kept[labels], labels, 0).astype(np.float32)  # the widest type that cv2.dilate supports
+    around = cv2.dilate(candidates, np.ones((9, 9), np.uint8)).astype(np.int32)
+    ring = (around > 0) & (cv2.dilate(candidates, np.ones((5, 5), np.uint8)) == 0) & ~mask
+    # Replicated at the border, so that a stroke that leaves the image is not thinner there.
     framed = cv2.copyMakeBorder(same, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)[1:-1, 1:-1]
-    kept &= component_means(off > ANOTHER, around, ring, count) >= CRISP
-    known = inner & (same > 0)
+    kept &= component_means(distance > CONTOUR_CONTRAST, around, ring, count) >= MIN_CONTOUR_SHARE
+    known = core & (same > 0)
     thickness = depth[known].mean() if known.any() else 0
-    kept &= component_means(depth, labels, (parts > 0) & ~mask, count) <= THICKER * thickness
+    kept &= component_means(depth, labels, (candidates > 0) & ~mask, count) <= MAX_THICKNESS_RATIO * thickness
     strokes: Array = kept[labels]
     return strokes
 
 
-def _whole(image: Array, mask: Array) -> Array:
-    """All that has the colours of `mask` and hangs together with it, as `completed` begins."""
-    parts = _parts(_of_colours(image, _exact_colours(image, mask)), mask)
-    whole = _with_edge(image, parts)
-    if whole is parts and parts.sum() > EXPLAINED * mask.sum():
-        return parts
-    # Around hard edges all that is of the picture; around soft ones what was found may lie farther out still.
-    joined: Array = whole | mask
+def _solid_shapes(image: Array, mask: Array) -> Array:
+    """The components of the exact colours under `mask` that it covers in part, with their soft edges."""
+    shapes = _masked_components(_has_colour(image, _exact_colours(image, mask)), mask)
+    with_edge = _add_soft_edge(image, shapes)
+    if with_edge is shapes and shapes.sum() > MIN_EXPLAINED_SHARE * mask.sum():
+        return shapes  # hard edges: the rest of the mask is not damaged
+    joined: Array = with_edge | mask
     return joined
 
 
-def _with_edge(image: Array, mask: Array) -> Array:
-    """`mask` grown pixel by pixel, by `EDGE` at most, as long as what lies around it is tinted by its colours.
+def _add_soft_edge(image: Array, mask: Array) -> Array:
+    """Dilates `mask` pixel by pixel, at most `MAX_EDGE` times, while the added pixels are tinted by its colours.
 
-    Around a soft edge pixels are nearer to the colour beside them than those a step farther out; around a hard
-    edge both are of the picture, and equally far from it.
+    Pixels of a soft edge are closer to the adjacent colour of the mask than pixels one step farther out; at a hard edge
+    both are equally far from it.
     """
-    for _ in range(EDGE):
-        first = cv2.dilate(mask.astype(np.uint8), _STEP)
-        second = cv2.dilate(first, _STEP) > first
+    for _ in range(MAX_EDGE):
+        first = cv2.dilate(mask.astype(np.uint8), _NEIGHBOURS)
+        second = cv2.dilate(first, _NEIGHBOURS) > first
         near = (first > 0) & ~mask
         if not second.any():
             break
-        reached = (
-            cv2.dilate(np.where(mask[..., None], image, 0), _STEP),
-            cv2.erode(np.where(mask[..., None], image, 255).astype(np.uint8), _STEP),
+        adjacent = (
+            cv2.dilate(np.where(mask[..., None], image, 0), _NEIGHBOURS),
+            cv2.erode(np.where(mask[..., None], image, 255).astype(np.uint8), _NEIGHBOURS),
         )
-        # The colours beside each pixel of the edge.
-        tint = (reached[0].astype(np.float32) + reached[1].astype(np.float32)) / 2
+        # The colour of the mask beside each pixel of the edge.
+        tint = (adjacent[0].astype(np.float32) + adjacent[1].astype(np.float32)) / 2
         close = np.abs(image[near] - tint[near]).mean()
-        beyond = cv2.dilate(np.where(near[..., None], tint, 0), _STEP)
+        beyond = cv2.dilate(np.where(near[..., None], tint, 0), _NEIGHBOURS)
         far = np.abs(image[second] - beyond[second]).mean()
-        if close > TINTED * far:
+        if close > EDGE_SIMILARITY * far:
             break
         mask = first > 0
     return mask
 
 
 def has_solid_colour(image: Array, mask: Array) -> bool:
-    """Whether most pixels of the mask (H,W), not empty, have a neighbour in it of the very same colour."""
+    """Whether most masked pixels have a masked neighbour of exactly the same colour.
+
+    Args:
+        image: (H,W,3) uint8.
+        mask: (H,W) bool, not empty.
+    """
     equal = np.zeros(mask.shape, bool)
     equal[:, :-1] |= (image[:, :-1] == image[:, 1:]).all(-1) & mask[:, 1:]
     equal[:-1] |= (image[:-1] == image[1:]).all(-1) & mask[1:]
-    return float(equal[mask].mean()) > EXACT
+    return float(equal[mask].mean()) > SOLID_SHARE
 
 
 def _codes(colours: Array) -> Array:
-    """(...,3) uint8 as one number each."""
+    """Packs RGB (...,3) into one integer each."""
     red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
     return red << 16 | green << 8 | blue
 
 
 def _exact_colours(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     codes, counts = np.unique(_codes(image[mask]), return_counts=True)
-    notable: Array = codes[counts >= max(FEWEST, NOTABLE * mask.sum())]
-    return notable
+    frequent: Array = codes[counts >= max(MIN_COLOUR_PIXELS, MIN_COLOUR_SHARE * mask.sum())]
+    return frequent
 
 
-def _of_colours(image: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    seen = _codes(image)
-    same = np.zeros(seen.shape, bool)
+def _has_colour(image: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    packed = _codes(image)
+    same = np.zeros(packed.shape, bool)
     for code in codes:
-        same |= seen == code
+        same |= packed == code
     return same
 
 
-def _parts(same: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The connected parts of `same` of which enough is in the mask; of others what is in the mask."""
-    labels, size, found = components(same, mask)
-    kept = found >= np.maximum(FOUND * size, 1)
+def _masked_components(same: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The components of `same` that are masked for the most part; of others the masked pixels."""
+    labels, size, masked = components(same, mask)
+    kept = masked >= np.maximum(MIN_MASKED_SHARE * size, 1)
     kept[0] = False
-    parts: np.ndarray = kept[labels] | (same & mask)
-    return parts
+    shapes: np.ndarray = kept[labels] | (same & mask)
+    return shapes

@@ -1,7 +1,7 @@
-"""inpaint: solid things over a picture, and the head that finds them and fills what they hide.
+"""inpaint: opaque shapes over an image, and the head that detects them and inpaints the pixels below.
 
-The mask is found in the whole picture first; a classical filling (Telea 2004) of all holes is what the network
-starts from. Pixels outside of the mask stay as they are.
+The mask is detected in the whole image first. The network refines a filling of all holes by the fast marching method
+(Telea 2004). Pixels outside of the mask stay bit-identical.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from restore.models.masking import FIND, MaskedAutoencoderConfig
 from restore.pixels import to_dtype, to_float
 from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
 from restore.tasks.functional import sample_window
-from restore.tasks.inpaint.solid_colour import completed, continued, has_solid_colour
+from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
 from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
     LEVELS,
@@ -40,28 +40,28 @@ from restore.tasks.mask_detection import (
 )
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
-# For damage that was drawn into the file: its constant colour completes the mask.
+# For shapes of constant colour, which completes the mask.
 EXACT_THRESHOLD = HysteresisThreshold(low=-1.0, high=6.0)
-# For damage that was resized or compressed since: a missed pixel stays in the picture, one too many is filled well.
+# After resizing or compression: a missed pixel stays visible, an additional one is filled well.
 REENCODED_THRESHOLD = HysteresisThreshold(low=-4.0, high=4.5)
-# Mean logit of a component, below which a re-encoded picture counts as clean unless `aggressive`: damage is detected
-# over all of its area, what resembles it in spots.
+# Highest mean logit of a component, below which a re-encoded image counts as clean unless `aggressive`: real damage has
+# high logits everywhere, similar objects of the scene only in spots.
 MIN_MEAN_LOGIT = 1.5
-COLOUR_LOGIT = 2.0  # from which on a pixel shows the colour of the damage
+COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of the damage
 TELEA_RADIUS = 3  # pixels
-MAX_FILLING_PIXELS = 1 << 24  # larger pictures are shrunk for the rough filling
-SHORT_SIDES = (256, 640)  # of the pictures that training patches stand for, in pixels: how thick bars are
-# In training the mask is exact below the first, one pixel larger below the second, else two.
+MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
+SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
+# The training mask is dilated by 0 pixels with a probability of 0.5, by 1 with 0.3, by 2 with 0.2.
 DILATION_LIMITS = (0.5, 0.8)
 
 
 @dataclass(frozen=True)
 class Holes(Analysis):
-    """What tiles need to fill holes.
+    """The analysis of an image with holes.
 
     Args:
-        rough: (3,h,w) uint8 on the computing device, the picture with its holes filled, perhaps at a smaller size.
-        mask_plane: (1,H,W) bool on the computing device.
+        rough: (3,h,w) uint8 on the computing device, the image with its holes filled, perhaps at a smaller size.
+        mask_plane: (1,H,W) bool on the computing device, the mask.
     """
 
     rough: torch.Tensor | None = field(default=None, repr=False)
@@ -69,29 +69,33 @@ class Holes(Analysis):
 
 
 class InpaintHead(MaskHead[InpaintOptions, Holes]):
-    """Finds the mask, or is given one; fills the inside of it."""
+    """Detects the mask, unless it is given, and inpaints the pixels inside."""
 
     def analyse(
         self, picture: Picture, options: InpaintOptions, predict: Predictor, mask: np.ndarray | None = None
     ) -> Holes:
-        """The mask and a rough filling of it. Raises UsageError for a given mask that covers the whole picture."""
-        found = mask is None
+        """Detects the mask and fills it roughly; arguments as in `Head.analyse`.
+
+        Raises:
+            UsageError: `mask` covers the whole image.
+        """
+        detected = mask is None
         if mask is None:
-            mask = _found(picture, detect_logits(picture, predict, FIND), options.aggressive)
+            mask = _detect_mask(picture, detect_logits(picture, predict, FIND), options.aggressive)
             if mask is None:
                 return Holes(np.zeros(picture.size, bool), note=UNCERTAIN)
         if not mask.any():
             return Holes(mask)
         mask = dilate(mask, options.grow)
         if mask.all():
-            if not found:
-                raise UsageError("the mask covers the whole picture: nothing is left to fill it from")
-            return Holes(np.zeros_like(mask), note="all of it looks damaged, which leaves nothing to fill it from")
+            if not detected:
+                raise UsageError("the mask covers the whole picture, which leaves nothing to fill it from")
+            return Holes(np.zeros_like(mask), note="the whole picture looks damaged, left unchanged")
         rough = torch.from_numpy(rough_filling(picture.rgb, mask)).to(picture.device).permute(2, 0, 1)
         return Holes(mask, rough=rough, mask_plane=torch.from_numpy(mask).to(picture.device)[None])
 
     def context(self, analysis: Holes, window: Window) -> torch.Tensor | None:
-        """The rough filling (3 planes) and the mask (1 plane)."""
+        """The rough filling (3 channels) and the mask (1 channel) of a window."""
         if analysis.rough is None or analysis.mask_plane is None:
             return None
         rows, columns = window.slices
@@ -106,10 +110,10 @@ class InpaintHead(MaskHead[InpaintOptions, Holes]):
         return torch.cat([torch.where(mask > 0, rough, planes), mask], dim=1)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """RGB with the holes filled roughly, and the mask they were taken from: it is seldom exact in use."""
+        """RGB with roughly filled holes, and the mask, which may be dilated as detected ones are: (h,w,4) float32."""
         assert damaged.mask is not None
-        turn = rng.random()
-        mask = dilate(damaged.mask, sum(turn > limit for limit in DILATION_LIMITS))
+        draw = rng.random()
+        mask = dilate(damaged.mask, sum(draw > limit for limit in DILATION_LIMITS))
         if mask.all():
             mask = damaged.mask
         rough = _telea(_eight_bit(damaged.image), mask)
@@ -121,29 +125,37 @@ class InpaintHead(MaskHead[InpaintOptions, Holes]):
         return torch.cat([sample.corrupted, sample.hints], dim=1)
 
     def loss(self, prediction: torch.Tensor, sample: Sample, pixel_loss: PixelLoss) -> torch.Tensor:
-        """Of the mask, and of the filling inside of it."""
+        """Segmentation loss of the mask, plus the mean pixel loss inside of it."""
         assert sample.hints is not None
         assert sample.mask is not None
         filled = masked_mean(pixel_loss(prediction[:, 1:], sample.clean), sample.hints[:, 3:])
         return filled + mask_loss(prediction[:, :1], sample.mask)
 
 
-def _found(picture: Picture, levels: np.ndarray, aggressive: bool) -> np.ndarray | None:
-    """The mask of what was detected; None if it may be part of the picture."""
+def _detect_mask(picture: Picture, levels: np.ndarray, aggressive: bool) -> np.ndarray | None:
+    """The mask (H,W) that follows from quantised logits; None if it may be an object of the scene."""
     mask = mask_from_logits(levels, EXACT_THRESHOLD)
     if not mask.any():
         return mask
-    seen = _eight_bit(picture.rgb)
-    if not has_solid_colour(seen, mask):
+    pixels = _eight_bit(picture.rgb)
+    if not has_solid_colour(pixels, mask):
         mask = mask_from_logits(levels, REENCODED_THRESHOLD)
         if highest_mean_logit(levels, mask) < MIN_MEAN_LOGIT and not aggressive:
             return None
-        return continued(seen, mask, sure=levels >= COLOUR_LOGIT * LEVELS)
-    return completed(seen, mask, never=levels == LOWEST)
+        return extend_strokes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS)
+    return complete_shapes(pixels, mask, excluded=levels == LOWEST)
 
 
 def rough_filling(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(H,W,3), any dtype, with the holes of `mask` (H,W) filled by Telea's method: uint8, shrunk if it is large."""
+    """Fills holes by the fast marching method of Telea (2004).
+
+    Args:
+        image: (H,W,3), any supported dtype.
+        mask: (H,W) bool, the holes.
+
+    Returns:
+        (h,w,3) uint8, shrunk by an integer factor if the image has more than `MAX_FILLING_PIXELS`.
+    """
     factor = math.ceil(math.sqrt(max(1.0, mask.size / MAX_FILLING_PIXELS)))
     if factor == 1:
         return _telea(_eight_bit(image), mask)
@@ -151,18 +163,18 @@ def rough_filling(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     rows = max(1, MAX_FILLING_PIXELS // image.shape[1]) // factor * factor or factor
     small, known = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.float32)
     for top in range(0, image.shape[0], rows):
-        part, there = image[top : top + rows], (~mask[top : top + rows]).astype(np.float32)
-        size = (width, -(-part.shape[0] // factor))
-        place = slice(top // factor, top // factor + size[1])
-        weight = cv2.resize(there, size, interpolation=cv2.INTER_AREA)
-        mean = cv2.resize(_eight_bit(part) * there[..., None], size, interpolation=cv2.INTER_AREA)
-        known[place] = weight
-        small[place] = np.clip(mean / np.maximum(weight, 1e-3)[..., None], 0, 255)
+        band, valid = image[top : top + rows], (~mask[top : top + rows]).astype(np.float32)
+        size = (width, -(-band.shape[0] // factor))
+        target = slice(top // factor, top // factor + size[1])
+        weight = cv2.resize(valid, size, interpolation=cv2.INTER_AREA)
+        mean = cv2.resize(_eight_bit(band) * valid[..., None], size, interpolation=cv2.INTER_AREA)
+        known[target] = weight
+        small[target] = np.clip(mean / np.maximum(weight, 1e-3)[..., None], 0, 255)
     return _telea(small, known < 0.5)
 
 
 def _telea(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    if mask.all():  # of a shrunk picture: nothing is known
+    if mask.all():  # possible after shrinking
         return image
     return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), TELEA_RADIUS, cv2.INPAINT_TELEA)).reshape(image.shape)
 
@@ -172,7 +184,7 @@ def _eight_bit(image: np.ndarray) -> np.ndarray:
 
 
 class Inpaint:
-    """Bars, strokes, rectangles and text, paired with a head that finds and fills."""
+    """Bars, strokes, rectangles and text, paired with a head that detects and inpaints them."""
 
     spec = TASKS["inpaint"]
     arch = "hole-autoencoder"
@@ -188,13 +200,13 @@ class Inpaint:
         return OcclusionBars(bars=damage.bars)
 
     def training_pairs(self, damage: OcclusionTraining) -> list[TrainingPair]:
-        if damage.bars == "lecture":  # exact bars on small pictures: nothing comes from elsewhere
+        if damage.bars == "lecture":  # digits of 28x28, which are never re-encoded
             return [TrainingPair(self.operator(damage), InpaintHead())]
         bars = OcclusionBars(bars=damage.bars, short_side=SHORT_SIDES)
         return [TrainingPair(Reencoded(bars, damage.reencoded), InpaintHead(), slack=2 if damage.reencoded else 1)]
 
     def cases(self, damage: OcclusionOptions) -> list[Case]:
-        """PSNR inside the mask: blind, blind after resizing and JPEG, and with the true mask."""
+        """PSNR inside the mask: with a detected mask, with the true mask, and detected after resizing and JPEG."""
         exact = TrainingPair(self.operator(damage), InpaintHead())
         cases = [Case("blind", exact, psnr, inside=True), Case("mask given", exact, psnr, inside=True, given=True)]
         if damage.bars == "lecture":

@@ -1,4 +1,4 @@
-"""Pillow pictures <-> arrays, without Pillow's global limits."""
+"""Decoded pixels: Pillow pictures as arrays, arrays as pixels and alpha, and what a file can hold of them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,28 @@ import numpy as np
 import PIL.Image
 
 from restore.errors import ImageError
-from restore.images.picture import Array
+from restore.images.image import Array
 from restore.images.profiles import rgb_from_cmyk
+from restore.pixels import white
 
 _T = TypeVar("_T")
 _LOCK = threading.Lock()
 BAND = 1 << 20  # pixels that are fetched at once
+_SMALL = 1 << 20  # bytes of pixels that are allocated without a question
+
+
+def check_claim(needed: int, stored: int, ratio: float) -> None:
+    """Raises ValueError where `stored` bytes of a file cannot become the `needed` bytes that its header claims.
+
+    ratio: how many bytes a byte can become at most. So nothing large is allocated for a small damaged file.
+    """
+    if needed > max(_SMALL, stored * ratio):
+        raise ValueError(f"{stored} bytes cannot hold the {needed / 1e6:.0f} MB of pixels that its header claims")
 
 
 @contextmanager
 def without_limit() -> Iterator[None]:
-    """Pillow's bomb check off: it is one global number, and our own check has been made or follows."""
+    """Pillow's limit of pixels off: it is one global number, and our own check has been made or follows."""
     with _LOCK:
         limit = PIL.Image.MAX_IMAGE_PIXELS
         PIL.Image.MAX_IMAGE_PIXELS = None
@@ -31,18 +42,13 @@ def without_limit() -> Iterator[None]:
             PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
-def unlimited(call: Callable[[], _T], pixels: int = 0) -> _T:
-    """`call()`, and where Pillow would call its picture of `pixels` a bomb, again without that check.
-
-    The plugins are called by their classes, which skips the check of PIL.Image.open; two of them check again.
-    """
-    if pixels <= (PIL.Image.MAX_IMAGE_PIXELS or pixels):
-        try:
-            return call()
-        except PIL.Image.DecompressionBombError:
-            pass
-    with without_limit():
+def unlimited(call: Callable[[], _T]) -> _T:
+    """`call()`, and where Pillow would call its picture a decompression bomb, again without that check."""
+    try:
         return call()
+    except PIL.Image.DecompressionBombError:
+        with without_limit():
+            return call()
 
 
 def split(picture: PIL.Image.Image, icc: bytes | None) -> tuple[Array, Array | None]:
@@ -52,12 +58,12 @@ def split(picture: PIL.Image.Image, icc: bytes | None) -> tuple[Array, Array | N
     modes that have no such form (Lab, 32-bit integers).
     """
     mode = picture.mode
+    if mode == "CMYK":
+        return rgb_from_cmyk(array_of(picture), icc), None
     if mode in ("P", "PA"):
         picture = _unfold(picture)
     elif mode == "1":
         picture = picture.convert("L")
-    elif mode == "CMYK":
-        picture = rgb_from_cmyk(picture, icc)
     elif mode in ("YCbCr", "RGBX"):
         picture = picture.convert("RGB")
     elif mode in ("RGBa", "La"):
@@ -98,7 +104,16 @@ def divide(array: Array) -> tuple[Array, Array | None]:
         array = array[..., None]
     if array.shape[2] in (2, 4):
         return np.ascontiguousarray(array[..., :-1]), np.ascontiguousarray(array[..., -1])
-    return array, None
+    return np.ascontiguousarray(array), None
+
+
+def spread(array: Array, bits: int) -> Array:
+    """Samples of 1 to 16 `bits` spread over the whole range of their dtype."""
+    top = (1 << bits) - 1
+    most = int(white(array.dtype))
+    if top == most:
+        return array
+    return np.asarray(np.rint(array.astype(np.float32) * np.float32(most / top)), array.dtype)
 
 
 def picture_of(array: Array) -> PIL.Image.Image:

@@ -1,4 +1,4 @@
-"""One picture in memory, with everything its file said that writing needs again."""
+"""One picture in memory, with what its file said and writing needs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from restore.errors import ImageError
 
 Array = np.ndarray
 SizeCheck = Callable[[int, int], None]  # (width, height); raises ImageError for too many pixels
+
+MOST_METADATA = 8 << 20  # bytes of each of EXIF, XMP, ICC, IPTC and texts; what is larger is left out
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
@@ -34,12 +36,14 @@ class Image:
 
     pixels: (H,W,1) gray or (H,W,3) RGB in uint8, uint16 or float32 (white at 1, not clipped).
     alpha: (H,W) in the dtype of `pixels`, or None. Not premultiplied.
-    format: the format of the file it came from: png, jpeg, webp, tiff, bmp, avif or heic.
+    format: the format of the file it came from, a name in `FORMATS`.
     exif: an EXIF 2.32 block from its TIFF header on (no "Exif" prefix), orientation 1, no thumbnail.
     icc: an ICC.1 profile that is true of `pixels`. xmp: an XMP packet in UTF-8.
     quality: the quality 1..100 a JPEG was written with, estimated from its quantisation tables.
     jpeg: how a JPEG was coded. lossless: whether the file kept its pixels exactly.
-    dpi: pixels per inch, across and down. png_colour: raw PNG chunks that say what the values mean.
+    dpi: pixels per inch, across and down. iptc: an IPTC-IIM block. comment: of a JPEG.
+    png_chunks: raw PNG chunks, of colour (what the values mean) and of text.
+    notes: what of the file is not in this picture, sentences for the user.
 
     Raises ImageError for pixels of another shape or dtype.
     """
@@ -54,7 +58,10 @@ class Image:
     jpeg: JpegCoding | None = None
     lossless: bool = True
     dpi: tuple[float, float] | None = None
-    png_colour: tuple[tuple[bytes, bytes], ...] = ()
+    iptc: bytes | None = None
+    comment: bytes | None = None
+    png_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -95,7 +102,7 @@ class Image:
         if array.ndim == 2:
             array = array[..., None]
         if array.ndim != 3 or not 1 <= array.shape[2] <= 4:
-            raise ImageError(f"an array of shape {array.shape} is no picture; use (H,W) or (H,W,1..4)")
+            raise ImageError(f"an array of shape {array.shape} is not a picture; use (H,W) or (H,W,1..4)")
         if array.shape[2] in (2, 4):
             return replace(self, pixels=array[..., :-1], alpha=array[..., -1])
         return replace(self, pixels=array, alpha=None)

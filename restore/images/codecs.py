@@ -1,0 +1,296 @@
+"""WebP, BMP, AVIF, HEIC, JPEG 2000, JPEG XL, QOI and PNM: Pillow for 8 bit and metadata, imagecodecs for the rest."""
+
+from __future__ import annotations
+
+import re
+import struct
+from io import BytesIO
+
+import imagecodecs
+import numpy as np
+import PIL.Image
+from PIL import AvifImagePlugin, BmpImagePlugin, Jpeg2KImagePlugin, PpmImagePlugin, WebPImagePlugin
+
+from restore.errors import ImageError
+from restore.images.image import Array, Image, SizeCheck
+from restore.images.metadata import exif_block, stored_orientation, without_orientation
+from restore.images.pixels import check_claim, divide, picture_of, split, spread, unlimited
+from restore.images.png import squeezed
+
+_LOSSY_QUALITY = 90  # where the input was lossy and its quality is not known
+_PQ, _HLG = 16, 18  # transfer characteristics, ITU-T H.273 table 3
+_SRGB_PRIMARIES = (1, 2)  # those of BT.709, or unspecified
+
+Parts = tuple[Array, Array | None]
+
+
+def _check(picture: PIL.Image.Image, check_size: SizeCheck) -> None:
+    check_size(*picture.size)
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(f"holds {frames} pictures or frames; extract the one you want first")
+
+
+def _wrapped(picture: PIL.Image.Image, kind: str, parts: Parts, lossless: bool, notes: tuple[str, ...] = ()) -> Image:
+    info = picture.info
+    return Image(
+        *parts,
+        kind,
+        exif=exif_block(info.get("exif")),
+        icc=info.get("icc_profile") or None,
+        xmp=info.get("xmp") or None,
+        lossless=lossless,
+        dpi=info.get("dpi"),
+        notes=notes,
+    )
+
+
+def read_bmp(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """A BMP file; of metadata it has its resolution only."""
+    picture = BmpImagePlugin.BmpImageFile(BytesIO(data))
+    _check(picture, check_size)
+    check_claim(picture.width * picture.height, len(data), 256)  # of run lengths; a bit a pixel is 8
+    return _wrapped(picture, "bmp", split(picture, None), True), 1
+
+
+def read_webp(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """A still WebP file (RFC 9649) and the orientation that is still to be applied."""
+    picture = unlimited(lambda: WebPImagePlugin.WebPImageFile(BytesIO(data)))
+    _check(picture, check_size)
+    image = _wrapped(picture, "webp", split(picture, None), _has_lossless_chunk(data))
+    return image, stored_orientation(image.exif, image.xmp)
+
+
+def _has_lossless_chunk(data: bytes) -> bool:
+    at = 12
+    for _ in range(100):
+        if at + 8 > len(data):
+            break
+        name, length = struct.unpack_from("<4sI", data, at)
+        if name in (b"VP8 ", b"VP8L"):
+            return bool(name == b"VP8L")
+        at += 8 + length + length % 2
+    return False
+
+
+def read_avif(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """A still AVIF file and the orientation that is still to be applied; 10 and 12 bit become uint16.
+
+    Pillow states the container's own rotation as an EXIF orientation. HDR files are refused: their values
+    mean light on another scale, and no profile could say so in what is written.
+    """
+    picture = AvifImagePlugin.AvifImageFile(BytesIO(data))
+    _check(picture, check_size)
+    colour, notes = data.find(b"colrnclx"), tuple[str, ...]()
+    if 0 <= colour <= len(data) - 15:
+        primaries, transfer = struct.unpack_from(">HH", data, colour + 8)
+        if transfer in (_PQ, _HLG):
+            raise ImageError("is a high dynamic range picture, which is not supported; export it as SDR first")
+        if primaries not in _SRGB_PRIMARIES and not picture.info.get("icc_profile"):
+            notes = (f"its wide colours (primaries {primaries} of ITU-T H.273) are written as sRGB would be",)
+    configuration = data.find(b"av1C")
+    flags = data[configuration + 6] if 0 <= configuration < len(data) - 6 else 0
+    depth = 12 if flags & 0x20 else 10 if flags & 0x40 else 8
+    parts = split(picture, None) if depth == 8 else _deep_avif(data, depth, picture)
+    image = _wrapped(picture, "avif", parts, False, notes)
+    return image, stored_orientation(image.exif)
+
+
+def _deep_avif(data: bytes, depth: int, picture: PIL.Image.Image) -> Parts:
+    """10 or 12 bit, spread over 16, by imagecodecs: Pillow cuts them to 8."""
+    array = imagecodecs.avif_decode(data)
+    if array.dtype != np.uint16 or array.shape[1::-1] != picture.size:
+        raise ValueError("its pixels cannot be decoded")
+    return divide(spread(array, depth))
+
+
+def read_heic(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """A HEIC file, where pillow-heif is installed; its pixels come upright and in 8 bit."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise ImageError("is a HEIC file; to read those: pip install 'restore-toolkit[heic]'") from None
+    picture = HeifImageFile(BytesIO(data))
+    _check(picture, check_size)
+    bits = picture.info.get("bit_depth", 8)
+    notes = (f"its {bits} bits are read as 8",) if bits > 8 else ()
+    return _wrapped(picture, "heic", split(picture, None), False, notes), 1
+
+
+_UNREAD = "EXIF, XMP and a colour profile, where it has them, are not read"
+
+
+def read_jp2(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """A JPEG 2000 file (JP2) or codestream, 8 or 16 bit; Pillow would cut colour to 8."""
+    picture = unlimited(lambda: Jpeg2KImagePlugin.Jpeg2KImageFile(BytesIO(data)))
+    check_size(*picture.size)
+    size = data.find(b"\xff\x4f\xff\x51")  # the SIZ marker (ISO/IEC 15444-1, A.5.1)
+    if not 0 <= size <= len(data) - 43:
+        raise ValueError("its codestream is missing")
+    components, depth = struct.unpack_from(">HB", data, size + 40)
+    _check_tiles(*struct.unpack_from(">8I", data, size + 8))
+    bits = (depth & 0x7F) + 1
+    if depth & 0x80 or bits > 16 or components > 4:
+        raise ImageError(f"has {components} channels of {bits} bits, which are not supported; {_CONVERT}")
+    if bits <= 8:
+        parts = split(picture, picture.info.get("icc_profile"))
+    else:
+        parts = divide(spread(imagecodecs.jpeg2k_decode(data), bits))
+    if parts[0].shape[1::-1] != picture.size:
+        raise ValueError("its pixels do not fit its header")
+    boxes = any(name in data[:size] for name in (b"uuid", b"xml "))
+    return _wrapped(picture, "jp2", parts, True, (_UNREAD,) if boxes else ()), 1
+
+
+_CONVERT = "convert it to PNG or TIFF first"
+
+
+def _check_tiles(width: int, height: int, x: int, y: int, tile_w: int, tile_h: int, _tx: int, _ty: int) -> None:
+    """A header of a hundred bytes may ask a decoder for billions of tiles."""
+    if not tile_w or not tile_h or (-(-width // tile_w)) * (-(-height // tile_h)) > 65535 or x >= width or y >= height:
+        raise ValueError("its tiles do not fit its size")
+
+
+def read_jxl(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """A still JPEG XL file (ISO/IEC 18181), 8 or 16 bit; libjxl applies its orientation."""
+    check_size(*_jxl_size(data))
+    array = imagecodecs.jpegxl_decode(data)
+    if array.ndim > 3 or (array.ndim == 3 and array.shape[2] > 4):
+        raise ImageError("holds several frames or more than four channels; extract the picture you want first")
+    if array.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"pixels of type {array.dtype} are not supported in JPEG XL; {_CONVERT}")
+    return Image(*divide(array), "jxl", lossless=False, notes=(_UNREAD,)), 1
+
+
+def _jxl_size(data: bytes) -> tuple[int, int]:
+    """(width, height) from the SizeHeader (ISO/IEC 18181-1, D.2): imagecodecs tells it only after decoding."""
+    start = 0
+    if data[:2] != b"\xff\x0a":  # in a container: box jxlc, or the first of several jxlp
+        whole, part = data.find(b"jxlc"), data.find(b"jxlp")
+        start = whole + 4 if whole >= 0 else part + 8
+        if max(whole, part) < 0 or data[start : start + 2] != b"\xff\x0a":
+            raise ValueError("its codestream is missing")
+    bits = int.from_bytes(data[start + 2 : start + 18].ljust(16, b"\0"), "little")
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value, bits = bits & ((1 << count) - 1), bits >> count
+        return value
+
+    def side(small: int) -> int:
+        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    small = take(1)
+    height = side(small)
+    across, down = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[take(3)]
+    return (height * across // down if across else side(small)), height
+
+
+def read_qoi(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """A QOI file; the format has no metadata."""
+    if len(data) < 22:
+        raise ValueError("its end is missing")
+    width, height, channels = struct.unpack_from(">IIB", data, 4)
+    check_size(width, height)
+    check_claim(width * height, len(data), 62)  # the longest run
+    if not data.endswith(bytes(7) + b"\1"):  # the decoder would repeat the last pixel
+        raise ValueError("its end is missing")
+    array = imagecodecs.qoi_decode(data)
+    if array.shape != (height, width, channels):
+        raise ValueError("its pixels do not fit its header")
+    return Image(*divide(array), "qoi"), 1
+
+
+_PNM_HEADER = re.compile(rb"P([56])((?:\s|#[^\n]*\n)+\d{1,9}){3}\s")
+
+
+def read_pnm(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """A PBM, PGM or PPM file. Binary PGM and PPM are read here: Pillow cuts 16-bit colour to 8."""
+    found = _PNM_HEADER.match(data[:65536])
+    if not found:
+        picture = PpmImagePlugin.PpmImageFile(BytesIO(data))
+        check_size(*picture.size)
+        check_claim(picture.width * picture.height, len(data), 8)
+        return Image(*split(picture, None), "pnm"), 1
+    text = re.sub(rb"#[^\n]*\n", b" ", found[0][2:])
+    width, height, most = (int(number) for number in text.split())
+    check_size(width, height)
+    if not 1 <= most <= 65535:
+        raise ValueError(f"a largest value of {most}")
+    channels = 3 if found[1] == b"6" else 1
+    stored = np.dtype(np.uint8 if most < 256 else ">u2")
+    count = width * height * channels
+    if missing := max(0, count * stored.itemsize + found.end() - len(data)):
+        raise ValueError(f"{missing} bytes of pixels are missing")
+    array = np.frombuffer(data, stored, count, found.end()).reshape(height, width, channels)
+    array = array.astype(stored.newbyteorder("="))
+    if most not in (255, 65535):
+        whole = 255 if most < 256 else 65535
+        array = np.rint(np.minimum(array, most) * np.float32(whole / most)).astype(array.dtype)
+    return Image(array, None, "pnm"), 1
+
+
+def encode_bmp(array: Array, dpi: tuple[float, float] | None) -> bytes:
+    """A BMP of (H,W,1) or (H,W,3) uint8."""
+    return _saved(picture_of(array), "BMP", {"dpi": dpi} if dpi else {})
+
+
+def encode_webp(array: Array, image: Image, quality: int | None, metadata: dict[str, bytes]) -> bytes:
+    """A WebP of (H,W,1..4) uint8: lossless where `image` was and no quality is given. Gray becomes RGB."""
+    if quality is None and image.lossless:
+        # `exact` keeps the colours under transparent pixels. Effort 2: a third faster than 4, 3 % larger.
+        return _saved(
+            picture_of(array),
+            "WEBP",
+            {"lossless": True, "quality": 30, "method": 2, "exact": True, **metadata},
+        )
+    chosen = quality or image.quality or _LOSSY_QUALITY
+    return _saved(picture_of(array), "WEBP", {"quality": chosen, "exact": True, **metadata})
+
+
+def encode_avif(array: Array, image: Image, quality: int | None, metadata: dict[str, bytes]) -> bytes:
+    """An AVIF of (H,W,1..4) uint8 in 4:4:4, always lossy. With alpha, gray becomes RGB."""
+    chosen = quality or (95 if image.lossless else image.quality or _LOSSY_QUALITY)
+    exif = metadata.get("exif", b"")
+    # Pillow writes EXIF that has an orientation anew, which moves maker notes; so it is shown some that has none.
+    shown = without_orientation(exif) if exif else b""
+    options: dict[str, object] = {"quality": chosen, "speed": 8, **metadata, "exif": shown}
+    if array.shape[2] > 1:
+        options["subsampling"] = "4:4:4"
+    return _saved(picture_of(array), "AVIF", options).replace(shown or b"\0", exif or b"\0", 1)
+
+
+def encode_jp2(array: Array) -> bytes:
+    """A lossless JPEG 2000 file of (H,W,1..4) uint8 or uint16."""
+    return bytes(imagecodecs.jpeg2k_encode(squeezed(array), codecformat="jp2", reversible=True))
+
+
+def encode_jxl(array: Array, image: Image, quality: int | None) -> bytes:
+    """A JPEG XL of (H,W,1..4) uint8 or uint16: lossless where `image` was and no quality is given."""
+    if quality is None and image.lossless:
+        return bytes(imagecodecs.jpegxl_encode(squeezed(array), lossless=True, effort=3))
+    chosen = quality or image.quality or _LOSSY_QUALITY
+    # libjxl's own scale from quality to distance (cjxl -q).
+    distance = 0.1 + (100 - chosen) * 0.09 if chosen >= 30 else 53 / 3000 * chosen**2 - 23 / 20 * chosen + 25
+    return bytes(imagecodecs.jpegxl_encode(squeezed(array), distance=distance))
+
+
+def encode_qoi(array: Array) -> bytes:
+    """A QOI of (H,W,1..4) uint8; gray becomes RGB."""
+    if array.shape[2] < 3:
+        array = array[..., [0, 0, 0, 1][: array.shape[2] + 2]]
+    return bytes(imagecodecs.qoi_encode(np.ascontiguousarray(array)))
+
+
+def encode_pnm(array: Array) -> bytes:
+    """A binary PGM or PPM of (H,W,1) or (H,W,3) uint8 or uint16."""
+    height, width, channels = array.shape
+    most = np.iinfo(array.dtype).max
+    stored = array.astype(array.dtype.newbyteorder(">"), copy=False)
+    return b"P%d\n%d %d\n%d\n" % (5 if channels == 1 else 6, width, height, most) + stored.tobytes()
+
+
+def _saved(picture: PIL.Image.Image, kind: str, options: dict[str, object]) -> bytes:
+    out = BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()

@@ -1,0 +1,60 @@
+"""Fuzzing with atheris (not in the dependencies; `pip install atheris` where it has a wheel).
+
+    python tests/hostile/fuzz.py images CORPUS -max_total_time=3600 -rss_limit_mb=2500 -timeout=20 -max_len=20000
+    python tests/hostile/fuzz.py weights CORPUS ...
+
+CORPUS is a folder, filled with the files of test_hostile.py at the first run. Anything but an ImageError or a
+WeightsError is a finding; libFuzzer writes its input to the working folder.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["restore.images", "restore.weights", "restore.models", "tifffile", "PIL"]):
+    from restore import weights
+    from restore.errors import ImageError, WeightsError
+    from restore.images import encode_image, read_image
+
+
+def images(data: bytes) -> None:
+    try:
+        image = read_image(data, max_megapixels=4)
+        encode_image(image, "png" if image.pixels.dtype != "float32" else "tiff")
+    except ImageError as error:
+        assert "\n" not in str(error)
+
+
+def header(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".safetensors", dir="/dev/shm") as file:
+        file.write(data)
+        file.flush()
+        try:
+            weights.load(Path(file.name))
+        except WeightsError as error:
+            assert "\n" not in str(error)
+
+
+def seeds(target: str) -> dict[str, bytes]:
+    if target == "weights":
+        return {path.name: path.read_bytes() for path in weights.shipped()[:1]}
+    from test_hostile import FILES
+
+    return FILES
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"images": images, "weights": header}
+
+if __name__ == "__main__":
+    target, corpus = sys.argv[1], Path(sys.argv[2])
+    corpus.mkdir(parents=True, exist_ok=True)
+    if not any(corpus.iterdir()):
+        for name, data in seeds(target).items():
+            (corpus / name.replace(" ", "_")).write_bytes(data)
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], TARGETS[target])
+    atheris.Fuzz()
