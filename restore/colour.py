@@ -23,11 +23,6 @@ STEPS = 10  # of halving the range of L*, which leaves 0.05 of its 100
 BAND = 1 << 20  # pixels that are looked at together
 
 
-def lightness(gray: Array) -> Array:
-    """CIE L* of sRGB grays with white at 1: 0 for black, 100 for white. Shape: any -> the same, float32."""
-    return 116 * _compressed(_linear(gray.astype(np.float32))) - 16
-
-
 def to_lab(image: Array) -> Array:
     """CIE L*a*b* of sRGB pixels: L* from 0 to 100, a* and b* within about 110 of 0.
 

@@ -6,8 +6,13 @@ import math
 
 import numpy as np
 
+from restore.colour import to_lab
 from restore.errors import UsageError
 from restore.pixels import BT601, to_dtype, to_float
+
+COLOURED, COLOURED_AT_ALL = 15.0, 10.0  # CIELAB chroma: of pixels that count as coloured, and of colours that count
+HUE = 30.0  # degrees that are about the same hue
+LEAST_CHROMA = 2.0  # mean chroma of a picture, below which it is as good as gray
 
 
 def psnr(image: np.ndarray, clean: np.ndarray, *, luma: bool = False, border: int = 0) -> float:
@@ -83,12 +88,42 @@ def colorfulness(image: np.ndarray) -> float:
     return spread + 0.3 * math.hypot(float(first.mean()), float(second.mean()))
 
 
+def chroma_share(image: np.ndarray, clean: np.ndarray) -> float:
+    """Mean CIELAB chroma of (H,W,3) as a share of the clean picture's; NaN where that one is as good as gray."""
+    first, second = (_chroma(picture).mean() for picture in _pair(image, clean, 0))
+    return math.nan if second < LEAST_CHROMA else float(first / second)
+
+
+def hue_hits(image: np.ndarray, clean: np.ndarray) -> float:
+    """Share of the coloured pixels of `clean` (H,W,3) that have about their hue; NaN where none is coloured.
+
+    Coloured: of a CIELAB chroma over 15; about their hue: of one over 10, at most 30 degrees away.
+    """
+    first, second = (rgb_to_ab(picture) for picture in _pair(image, clean, 0))
+    sizes = np.linalg.norm(first, axis=-1), np.linalg.norm(second, axis=-1)
+    coloured = sizes[1] > COLOURED
+    if not coloured.any():
+        return math.nan
+    cosine = (first * second).sum(axis=-1) / np.maximum(sizes[0] * sizes[1], 1e-9)
+    return float(((sizes[0] > COLOURED_AT_ALL) & (cosine >= math.cos(math.radians(HUE))))[coloured].mean())
+
+
+def rgb_to_ab(image: np.ndarray) -> np.ndarray:
+    """CIELAB a* and b* of sRGB pixels: (H,W,3) -> (H,W,2) float."""
+    return to_lab(to_float(image))[..., 1:]
+
+
 def mask_iou(found: np.ndarray, true: np.ndarray) -> float:
     """Intersection over union of two boolean masks (H,W); 1 where both are empty."""
     if found.shape != true.shape:
         raise UsageError(f"masks of {found.shape} and {true.shape} cannot be compared")
     union = int(np.count_nonzero(found | true))
     return 1.0 if union == 0 else int(np.count_nonzero(found & true)) / union
+
+
+def _chroma(image: np.ndarray) -> np.ndarray:
+    """(H,W,3) -> (H,W)."""
+    return np.asarray(np.linalg.norm(rgb_to_ab(image), axis=-1))
 
 
 def _pair(image: np.ndarray, clean: np.ndarray, border: int) -> tuple[np.ndarray, np.ndarray]:

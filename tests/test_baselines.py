@@ -11,6 +11,7 @@ import pytest
 from evaluation_tools import denoise_results
 
 from restore.corruptions.base import Corrupted
+from restore.corruptions.grayscale import Dot, GrayscaleParams
 from restore.errors import RestoreError, UsageError
 from restore.evaluation import baselines
 from restore.evaluation.results import lines
@@ -126,12 +127,12 @@ def test_methods_are_left_out_without_masks(clean_folder: Path) -> None:
 
 def gray_trial(clean: np.ndarray) -> Trial:
     case = load_task("colorize").cases(TASKS["colorize"].trial_options())[0]
-    damage = case.pair.corruption.apply(clean, None)
+    damage = case.pair.corruption.apply(clean, GrayscaleParams())
     return Trial(case, clean, damage, None)
 
 
 def test_colours_by_table_keep_the_luma(clean_folder: Path) -> None:
-    gray, table = (baseline.method() for baseline in baselines.choose("colorize")[0])
+    gray, table, _ = (baseline.method() for baseline in baselines.choose("colorize")[0])
     assert gray.kind == "input"
     trial = gray_trial(np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=-1))
     assert np.array_equal(gray.restore(trial).pixels, trial.damage.image)
@@ -149,7 +150,7 @@ def test_table_is_better_than_gray_on_photographs(bench: Path) -> None:
     gains = []
     for entry in find_entries(bench.parent / "val" / "bsds", limit=6):
         trial = gray_trial(read_image(entry.clean).pixels)
-        gray, table = (baseline.run(trial) for baseline in baselines.BASELINES["colorize"])
+        gray, table = (baseline.run(trial) for baseline in baselines.BASELINES["colorize"][:2])
         gains.append(psnr(table, trial.clean) - psnr(gray.repeat(3, axis=-1), trial.clean))
     assert np.mean(gains) > 0.5
 
@@ -163,3 +164,19 @@ def test_frozen_pairs_are_unchanged(bench: Path) -> None:
         assert (blind.given_mask, given.given_mask is given.damage.mask) == (None, True)
         found.append(blind.case.value(baselines.TELEA.run(blind), blind.clean, blind.damage))
     assert np.mean(found) == pytest.approx(TELEA_INSIDE, abs=0.05)
+
+
+def test_levin_spreads_hints_to_edges() -> None:
+    """Two flat halves with a dot each get the colours of their dots, whole; without dots the picture stays gray."""
+    clean = np.zeros((40, 60, 3), np.uint8)
+    clean[:, :30], clean[:, 30:] = (90, 60, 40), (150, 180, 220)
+    case = load_task("colorize").cases(TASKS["colorize"].trial_options())[1]
+    params = GrayscaleParams((Dot(0.3, 0.2, 0.1), Dot(0.7, 0.8, 0.1)))
+    operator = case.pair.corruption
+    levin = baselines.BASELINES["colorize"][2].method()
+    trial = Trial(case, clean, operator.apply(clean, params), params)
+    restored = levin.restore(trial).pixels
+    assert np.abs(restored.astype(int) - clean).max() <= 3
+    assert np.abs(luma(restored) - trial.damage.image[..., 0]).max() <= 1
+    gray = replace(trial, damage=replace(trial.damage, hints=None))
+    assert np.array_equal(levin.restore(gray).pixels, np.repeat(trial.damage.image, 3, -1))

@@ -12,33 +12,56 @@ import pytest
 import skimage.color
 import skimage.data
 import torch
+import torch.nn.functional as F
+import torchvision
 
 import restore as package
 from restore.colour import has_colours, luma_of, to_lab
-from restore.corruptions.grayscale import Grayscale
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.restorer import Restorer
 from restore.metrics import colorfulness
 from restore.models import build
+from restore.models.ab_cells import ab_centres, cells_of
+from restore.models.pretrained_unet import DISTRIBUTION, FINEST
 from restore.pixels import luma, to_dtype, to_float, white
 from restore.tasks.base import Picture, restore_whole
-from restore.tasks.colorize import ANALYSED, LEVELS, LONGEST, RARE, TASK, ColorizeHead, analysed_size, shrunk_luma
+from restore.tasks.colorize import LEVELS, RARE, TASK, UNDONE, ColorizeHead, rarity
 from restore.tasks.losses import mse
 from restore.tasks.objective import RestorationObjective
+from restore.tasks.scene import ANALYSED, LONGEST, analysed_size, shrunk_luma
 from restore.tasks.spec import ColorizeOptions
+
+SPACING = 12
 
 
 class Painted:
-    """A `Predictor` whose network gives any a*b* that one asks for, by 110."""
+    """A `Predictor` whose network is sure of any a*b* that one asks for."""
 
     def __init__(self, a: object, b: object) -> None:
         self.a, self.b = a, b
+        self.mirrored = False  # each picture is looked at twice
+
+    @staticmethod
+    def padded(values: object, shape: tuple[int, ...]) -> np.ndarray:
+        """What is given for a picture, for one that was padded to `shape`."""
+        values = np.asarray(values, np.float32)
+        more = [(0, max(0, n - m)) for n, m in zip(shape[2 - values.ndim :], values.shape, strict=True) if m > 1]
+        return np.pad(values, more, "edge") if more and len(more) == values.ndim else values
 
     def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        self.seen = planes
-        values = [np.broadcast_to(np.float32(v), planes.shape[1:]) for v in (self.a, self.b)]
-        return torch.from_numpy(np.stack(values) / 110)
+        assert stage == DISTRIBUTION
+        values = [np.zeros(planes.shape[1:], np.float32) + self.padded(v, planes.shape[1:]) for v in (self.a, self.b)]
+        if self.mirrored:
+            values = [np.ascontiguousarray(v[:, ::-1]) for v in values]
+        else:
+            self.seen = planes
+        self.mirrored = not self.mirrored
+        ab = F.avg_pool2d(torch.from_numpy(np.stack(values)), FINEST, ceil_mode=True)[None]
+        cells, shares = cells_of(ab, SPACING)
+        centres = torch.from_numpy(ab_centres(SPACING))
+        logits = torch.full((1, len(centres), *ab.shape[-2:]), -60.0).scatter_(1, cells, (shares + 1e-20).log())
+        return logits[0] + (UNDONE * rarity(centres.norm(dim=1)).log())[:, None, None]
 
     def tiles(self, size, planes, stage=""):
         raise AssertionError("the whole picture is looked at in one piece")
@@ -90,8 +113,22 @@ def test_a_scanner_leaves_gray_gray(photo):
     stamped = scan.copy()
     stamped[:20, :20] = (180, 30, 30)
     assert has_colours(stamped, LEVELS, RARE), "a small stamp is colour enough"
-    sepia = np.clip(scan * np.array([1.0, 0.9, 0.7]), 0, 255).astype(np.uint8)
-    assert has_colours(sepia, LEVELS, RARE)
+
+
+def test_a_sepia_print_is_gray(photo, tiny):
+    """It is coloured as the gray picture of its luma is; a picture with colours in it is not one."""
+    restorer = load(tiny)
+    for tint in ([1.0, 0.9, 0.7], [0.95, 0.85, 0.65]):
+        sepia = encoded(np.clip(gray_of(photo)[..., None] * np.array(tint), 0, 255).astype(np.uint8), "JPEG")
+        assert has_colours(sepia, LEVELS, RARE)
+        found = restorer.restore(Image(sepia))
+        assert not found.nothing
+        assert np.abs(luma(found.image.pixels) - luma(sepia)).max() <= 1
+        alike = restorer(np.rint(luma(sepia)).astype(np.uint8))
+        assert np.abs(found.image.pixels.astype(float) - alike).mean() < 1
+    cold = np.clip(gray_of(photo)[..., None] * np.array([0.7, 0.9, 1.0]), 0, 255).astype(np.uint8)
+    for kept in (photo, cold, skimage.data.coffee(), skimage.data.astronaut()):
+        assert restorer.restore(Image(kept)).nothing
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -184,13 +221,14 @@ def test_the_network_sees_the_whole_picture_at_a_bounded_size(photo):
     assert analysed_size(1, 5000) == (ANALYSED, LONGEST * ANALYSED)
     look = Painted(0, 0)
     painted(gray_of(photo), look)
-    assert look.seen.shape == (1, *analysed_size(*photo.shape[:2]))
+    height, width = analysed_size(*photo.shape[:2])
+    assert look.seen.shape == (1, height, -(-width // FINEST) * FINEST)
     assert 0 <= float(look.seen.min()) < float(look.seen.max()) <= 1
 
 
 def test_shrinking_in_bands_is_shrinking(monkeypatch, photo):
     whole = cv2.resize(luma_of(to_float(photo)), analysed_size(*photo.shape[:2])[::-1], interpolation=cv2.INTER_AREA)
-    monkeypatch.setattr("restore.tasks.colorize.BAND_PIXELS", 5000)
+    monkeypatch.setattr("restore.tasks.scene.BAND_PIXELS", 5000)
     assert np.abs(shrunk_luma(Picture.of(photo)) - whole).max() < 1e-5
 
 
@@ -226,6 +264,108 @@ def test_colours_end_where_the_luma_does():
     assert plain[edge - 1] - plain[edge] < 0.1 * (plain[400] - plain[700]), "where without a guide little would"
 
 
+# ---------------------------------------------------------------- what a person says
+
+
+def test_temperature(tiny, photo):
+    """The lower, the bolder; refused outside its range."""
+    gray = gray_of(photo)
+    bold, mean = (colorfulness(load(tiny, temperature=t, saturation=1.0)(gray)) for t in (0.1, 1.0))
+    assert bold > 1.2 * mean
+    with pytest.raises(UsageError, match="temperature"):
+        load(tiny, temperature=0)
+
+
+def dots(shape: tuple[int, ...], *colours: tuple[int, int, int]) -> np.ndarray:
+    """Squares of colours in a row on transparent."""
+    hints = np.zeros((*shape[:2], 4), np.uint8)
+    for number, colour in enumerate(colours):
+        left = (number + 1) * shape[1] // (len(colours) + 1)
+        hints[shape[0] // 2 :, left : left + 20][:20] = (*colour, 255)
+    return hints
+
+
+def test_hints_reach_the_network_as_they_were_painted(photo):
+    """A thin stroke on a large picture counts, with its own colour and not that of what is transparent."""
+    gray = np.repeat(cv2.resize(gray_of(photo), None, fx=4, fy=4)[..., None], 3, -1)
+    hints = np.zeros((*gray.shape[:2], 4), np.uint8)
+    hints[..., :3] = (0, 255, 0)
+    hints[600, 200:1500] = (200, 40, 40, 255)
+    look = Painted(0, 0)
+    ColorizeHead().analyse(Picture.of(gray), ColorizeOptions(), look, hints)
+    assert look.seen.shape[0] == 4
+    there = look.seen[3] > 0
+    assert there.any(1).sum() <= 2
+    assert 200 <= there.sum() <= 500
+    red = to_lab(np.float32([[[200, 40, 40]]]) / 255)[0, 0, 1:] / 110
+    assert np.abs(look.seen[1:3][:, there].numpy() - red[:, None]).max() < 0.01
+
+
+def test_hints_from_python(tiny, photo):
+    gray, hints = gray_of(photo), dots(photo.shape, (220, 30, 30), (30, 30, 220))
+    plain, hinted = load(tiny)(gray), load(tiny)(gray, hints=hints)
+    assert not np.array_equal(plain, hinted)
+    assert np.abs(luma(hinted) - gray).max() <= 1
+    for wrong in (hints[:-1], hints[..., :3], hints[..., 0] > 0):
+        with pytest.raises(UsageError, match="hints"):
+            load(tiny)(gray, hints=wrong)
+
+
+def test_hints_from_files(tiny, photo, tmp_path, restore):
+    """By file and by folder; on transparent and on white; the same as in Python."""
+    gray, hints = gray_of(photo), dots(photo.shape, (220, 30, 30), (30, 30, 220))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "hints").mkdir()
+    PIL.Image.fromarray(gray).save(tmp_path / "in" / "cat.png")
+    PIL.Image.fromarray(hints).save(tmp_path / "hints" / "cat.png")
+    on_white = np.where(hints[..., 3:] > 0, hints[..., :3], 255).astype(np.uint8)
+    PIL.Image.fromarray(on_white).save(tmp_path / "white.png")
+    picture, paper = tmp_path / "in" / "cat.png", tmp_path / "white.png"
+    command = ("colorize", "-m", tiny("colorize"), "--device", "cpu", "--precision", "fp32", "--saturation", 2)
+    restore(*command, picture, tmp_path / "one.png", "--hints", paper)
+    restore(*command, tmp_path / "in", tmp_path / "out", "--hints", tmp_path / "hints")
+    one, out = (np.asarray(PIL.Image.open(path)) for path in (tmp_path / "one.png", tmp_path / "out" / "cat.png"))
+    assert np.array_equal(one, out)
+    assert np.array_equal(one, load(tiny)(gray, hints=hints))
+    PIL.Image.fromarray(hints[:-2]).save(paper)
+    assert "hints of 451x298" in restore(*command, picture, tmp_path / "two.png", "--hints", paper, expect=1).stderr
+    assert not (tmp_path / "two.png").exists()
+    missing = restore(*command, picture, tmp_path / "two.png", "--hints", tmp_path / "no", expect=2)
+    assert "--hints" in missing.stderr
+
+
+def test_corrupt_writes_hints_that_colorize_takes(photo, tmp_path, restore):
+    (tmp_path / "in").mkdir()
+    PIL.Image.fromarray(photo).save(tmp_path / "in" / "cat.png")
+    corrupt = ("corrupt", "colorize", tmp_path / "in", tmp_path / "gray")
+    restore(*corrupt, "--hints", 10, "--save-hints", tmp_path / "hints")
+    hints = np.asarray(PIL.Image.open(tmp_path / "hints" / "cat.png"))
+    there = hints[..., 3] > 0
+    assert hints.shape == (*photo.shape[:2], 4)
+    assert 1 <= cv2.connectedComponents(there.astype(np.uint8))[0] - 1 <= 10
+    assert 10 <= there.sum() <= 10 * 15**2
+    assert np.abs(hints[..., :3].astype(float) - photo)[there].mean() < 12
+    again = ("corrupt", "colorize", tmp_path / "in", tmp_path / "other")
+    assert "--save-hints" in restore(*again, "--hints", 10, expect=2).stderr
+    assert "--hints N" in restore(*again, "--save-hints", tmp_path / "hints", expect=2).stderr
+
+
+def test_the_palette_of_a_reference(tiny, photo, tmp_path):
+    """Colours go to those of the reference, and gray pictures have none to give."""
+    gray = gray_of(photo)
+    means = []
+    for colour in ((200, 40, 40), (40, 60, 200)):
+        noise = np.random.default_rng(0).normal(0, 15, (60, 80, 3))
+        PIL.Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8)).save(tmp_path / "reference.png")
+        restored = load(tiny, reference=str(tmp_path / "reference.png"), saturation=1.0)(gray)
+        means.append(to_lab(to_float(restored))[..., 1:].mean((0, 1)))
+        assert np.abs(luma(restored) - gray).max() <= 1
+    assert means[0][1] > means[1][1] + 20, "red is yellower than blue"
+    PIL.Image.fromarray(gray).save(tmp_path / "gray.png")
+    with pytest.raises(UsageError, match="gray.png: a gray picture has no palette"):
+        load(tiny, reference=str(tmp_path / "gray.png"))
+
+
 # ---------------------------------------------------------------- training
 
 
@@ -233,14 +373,21 @@ def test_training_sees_what_use_sees(photo):
     """The planes of a training patch are those of the same picture in use, but for its size."""
     side = ANALYSED
     clean = photo[:side, :side]
-    objective = RestorationObjective(TASK, TASK.spec.training_options())
+    options = TASK.spec.training_options(hints=(20, 20), without=0.0)
+    objective = RestorationObjective(TASK, options)
     example = objective.example(clean, 0, np.random.default_rng(0))
-    assert example["hints"].shape == (3, side, side)
+    assert example["hints"].shape == (6, side, side)
+    operator = objective.variants[0].corruption
+    damaged = operator.apply(clean, operator.sample(clean.shape, np.random.default_rng(0)))
     look = Painted(0, 0)
-    painted(Grayscale().apply(clean, Grayscale().sample(clean.shape, np.random.default_rng(0))).image[..., 0], look)
-    assert torch.allclose(example["hints"][:1], look.seen, atol=1e-5)
+    ColorizeHead().analyse(Picture.of(damaged.image), ColorizeOptions(), look, damaged.hints)
+    assert torch.allclose(example["hints"][:4], look.seen, atol=1e-3)
+    there = example["hints"][3].numpy() > 0
+    assert 20 <= there.sum() <= 20 * 81
     ab = skimage.color.rgb2lab(clean)[..., 1:] / 110
-    assert np.abs(example["hints"][1:].numpy().transpose(1, 2, 0) - ab).max() < 1e-3
+    assert np.abs(example["hints"][4:].numpy().transpose(1, 2, 0) - ab).max() < 1e-3
+    without = RestorationObjective(TASK, TASK.spec.training_options(without=1.0))
+    assert not without.example(clean, 0, np.random.default_rng(0))["hints"][1:4].any()
 
 
 def test_the_true_colours_score_high_and_train_to_nothing(photo):
@@ -250,28 +397,27 @@ def test_the_true_colours_score_high_and_train_to_nothing(photo):
     ab = to_lab(cv2.resize(to_float(photo), (width, height), interpolation=cv2.INTER_AREA))[..., 1:]
     coloured = painted(gray, Painted(ab[..., 0], ab[..., 1]))
     case = TASK.cases(TASK.spec.trial_options())[0]
-    assert case.score(coloured, photo) > 35
+    assert case.score(coloured, photo) > 34
     assert np.isnan(case.score(coloured, np.repeat(gray[..., None], 3, -1))), "gray pictures do not count"
 
 
 def test_a_network_learns_one_picture():
     torch.manual_seed(0)
     picture = skimage.data.coffee()[::4, ::4]
-    config = replace(TASK.config, widths=(16, 24), blocks=(1, 1))
+    config = replace(TASK.config, widths=(16, 24, 24))
     objective = RestorationObjective(TASK, TASK.spec.training_options(), config, patch=64)
     network = build(objective.arch, objective.config)
     batch = {k: v[None] for k, v in objective.example(picture[:64, :64], 0, np.random.default_rng(0)).items()}
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     losses = []
-    for _ in range(40):
+    for _ in range(30):
         loss = objective.loss(network, batch, 0, mse)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    gray = float((batch["hints"][:, 1:] ** 2).mean())
-    assert losses[-1] < 0.5 * gray
-    score = objective.validate(network.eval(), [picture])["gray"]
+    assert losses[-1] < 0.5 * losses[0]
+    score = objective.score(network.eval(), picture, 0)["gray"]
     assert np.isfinite(score)
 
 
@@ -293,3 +439,21 @@ def test_nothing_to_do_is_finished_untouched(photo):
     assert ColorizeHead().context(analysis, picture.window) is None
     planes = picture.planes()
     assert ColorizeHead().postprocess(torch.empty(0), planes, None) is planes
+
+
+def test_training_starts_from_a_pretrained_encoder(tmp_path):
+    """From a file of a published network; what is none is refused in a line that names it."""
+    published = torchvision.models.mobilenet_v2()
+    torch.save(published.state_dict(), tmp_path / "published.pth")
+    objective = RestorationObjective(TASK, TASK.spec.training_options(encoder=str(tmp_path / "published.pth")))
+    tensors = objective.initial()
+    network = build(objective.arch, objective.config)
+    assert set(tensors) == {name for name, _ in network.named_parameters() if name.startswith("encoder.")}
+    assert RestorationObjective(TASK, TASK.spec.training_options()).initial() == {}
+    lite = RestorationObjective(TASK, TASK.spec.training_options(encoder="efficientnet_lite0"))
+    assert lite.config.encoder == "efficientnet_lite0"
+    (tmp_path / "notes.pth").write_text("no network")
+    for wrong in ("notes.pth", "nowhere.pth"):
+        objective = RestorationObjective(TASK, TASK.spec.training_options(encoder=str(tmp_path / wrong)))
+        with pytest.raises(UsageError, match=wrong):
+            objective.initial()

@@ -325,8 +325,12 @@ def test_options_of_restoring_are_measured(
     assert plain == 0 < dilate
 
     words = ("colorize", clean_folder, "--baselines", "gray", "--saturation", 0, "--device", "cpu")
-    gray, ours = (line["colorfulness"] for line in evaluated(capsys, *words)["summary"])
-    assert gray == ours == 0
+    summary = evaluated(capsys, *words)["summary"]
+    assert [line["case"] for line in summary] == ["gray", "gray", "10 hints", "10 hints"]
+    for line in summary:  # ours is asked for no colours
+        assert line["colorfulness"] == line["hue_hits"] == line["chroma_share"] == 0
+    words = ("colorize", clean_folder, "--hints", 3, "-m", tiny("colorize"), "--no-baselines", "--device", "cpu")
+    assert [line["case"] for line in evaluated(capsys, *words)["summary"]][-1] == "3 hints"
 
 
 def test_pairs_that_are_not_clear_or_do_not_fit(clean_folder: Path, tmp_path: Path) -> None:

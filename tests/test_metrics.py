@@ -13,7 +13,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from restore.errors import UsageError
-from restore.metrics import ciede2000, colorfulness, mask_iou, masked_psnr, psnr, ssim
+from restore.metrics import chroma_share, ciede2000, colorfulness, hue_hits, mask_iou, masked_psnr, psnr, ssim
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +140,21 @@ def test_psnr_is_symmetric_and_ignores_flips(seed: int, height: int, width: int,
     first, second = (rng.integers(0, 256, (height, width, channels), np.uint8) for _ in range(2))
     assert psnr(first, second) == psnr(second, first)
     assert psnr(first[::-1], second[::-1]) == pytest.approx(psnr(first, second))
+
+
+def test_hue_and_chroma() -> None:
+    """Coloured pixels count, and only those; gray, pale and wrong hues are no hits."""
+    from skimage.color import lab2rgb
+
+    def lab(chroma: float, hue: float) -> np.ndarray:
+        angle = math.radians(hue)
+        return lab2rgb(np.full((4, 4, 3), [60, chroma * math.cos(angle), chroma * math.sin(angle)])).astype(np.float32)
+
+    clean = np.concatenate([lab(30, 80), lab(12, 200)], axis=1)  # the right half does not count
+    for left, hits in ((lab(20, 105), 1), (lab(20, 115), 0), (lab(8, 80), 0), (lab(30, 260), 0)):
+        assert hue_hits(np.concatenate([left, lab(30, 20)], axis=1), clean) == hits
+    mixed = np.concatenate([lab(20, 80)[:2], lab(0, 0)[:2]])
+    assert hue_hits(np.concatenate([mixed, lab(0, 0)], axis=1), clean) == 0.5
+    assert math.isnan(hue_hits(clean, lab(10, 0).repeat(2, 1)))
+    assert chroma_share(lab(15, 300), lab(30, 80)) == pytest.approx(0.5, abs=0.02)
+    assert math.isnan(chroma_share(clean, lab(1, 0).repeat(2, 1)))

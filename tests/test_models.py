@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from restore import weights
-from restore.errors import UsageError
+from restore.colour import to_lab
+from restore.errors import UsageError, WeightsError
 from restore.inference.tiling import plan_tiles
 from restore.models import ARCHITECTURES, build, config_from_dict, register
+from restore.models.ab_cells import ab_centres, cells_of, mean_ab
 from restore.models.autoencoder import ConvAutoencoderConfig
+from restore.models.backbones import BACKBONES, encoder_tensors
 from restore.models.blocks import pad_to_multiple
-from restore.models.ensemble import EnsembleAutoencoderConfig
 from restore.models.nafnet import NAFNetConfig
+from restore.models.pretrained_unet import DISTRIBUTION, FINEST, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.tasks import TASKS
 from restore.tasks.base import load_task
@@ -28,13 +33,11 @@ CONFIGS = [
     ConvAutoencoderConfig(widths=(8,), blocks=(2,), fold=1, scales=(2, 3, 4)),
     ConvAutoencoderConfig(widths=(6, 8), blocks=(1, 2), fold=2, scales=(1, 4)),
     ConvAutoencoderConfig(in_channels=1, out_channels=2, widths=(6, 8), blocks=(1, 1), fold=1, residual=False),
-    EnsembleAutoencoderConfig(widths=(6, 8), blocks=(1, 1), scales=(1, 2), members=2),
     NAFNetConfig(width=6, encoder_blocks=(1, 0), middle_blocks=1, decoder_blocks=(0, 1), window=4, scales=(1, 3)),
     NAFNetConfig(1, 2, 4, (1,), 1, (1,), fold=2, window=8, residual=False),
 ]
 ARCHES = {
     ConvAutoencoderConfig: "conv-autoencoder",
-    EnsembleAutoencoderConfig: "ensemble-autoencoder",
     NAFNetConfig: "nafnet",
 }
 configs = pytest.mark.parametrize("config", CONFIGS)
@@ -116,21 +119,89 @@ def test_round_trip_through_a_file(config, tmp_path):
         torch.testing.assert_close(again(planes), network.eval().half().float()(planes), rtol=0, atol=1e-6)
 
 
-def test_an_ensemble_answers_with_the_mean_and_learns_apart():
-    """Members start apart; in training each sees its share of a batch, and alone answers for it."""
-    config = EnsembleAutoencoderConfig(widths=(6, 8), blocks=(1, 1), members=3)
-    network, planes = lively(config).float(), torch.rand(7, 3, 12, 10)
-    alone = [member(planes) for member in network.members]
-    torch.testing.assert_close(network(planes), sum(alone) / 3)
-    assert not torch.allclose(alone[0], alone[1], atol=0.1)
-    network.train()
-    learning = network(planes)
-    torch.testing.assert_close(learning, torch.cat([alone[0][:3], alone[1][3:5], alone[2][5:]]))
-    learning[:3].sum().backward()
-    assert [any(p.grad.any() for p in member.parameters()) for member in network.members] == [True, False, False]
-    torch.testing.assert_close(network(planes[:2]), sum(alone)[:2] / 3)  # too few to share
-    with pytest.raises(UsageError, match="at least one member"):
-        build("ensemble-autoencoder", {"members": 0})
+UNET = PretrainedUNetConfig(widths=(6, 8, 10), spacing=24, heads=2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 40), (33, 64)])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_pretrained_unet_takes_any_size(size, channels):
+    network = build("pretrained-unet", UNET).eval()
+    planes = torch.rand(2, channels, *size)
+    with torch.inference_mode():
+        colours, logits = network(planes), network(planes, None, DISTRIBUTION)
+    assert colours.shape == (2, 2, *size)
+    assert logits.shape == (2, len(ab_centres(24)), -(-size[0] // FINEST), -(-size[1] // FINEST))
+    assert colours.dtype == logits.dtype == torch.float32
+    assert colours.abs().max() < 1.2
+
+
+def test_hints_count_where_features_are_alike():
+    """No hints are as hints nowhere; a hint changes what is far away too, since attention has no end."""
+    torch.manual_seed(0)
+    network = build("pretrained-unet", UNET).eval()
+    planes = torch.zeros(1, 4, 64, 96)
+    planes[:, 0] = torch.linspace(0, 1, 96)
+    hinted = planes.clone()
+    hinted[..., 1, 10:14, 10:14], hinted[..., 3, 10:14, 10:14] = 0.5, 1
+    with torch.inference_mode():
+        nowhere, somewhere = network(planes), network(hinted)
+    change = (somewhere - nowhere).abs()[0].amax(0)
+    assert change[12, 12] > 0
+    assert change[60, 90] > 0
+    moved = hinted.clone()
+    moved[:, 1] += 0.3 * (1 - moved[:, 3])  # colours where nobody gave any
+    with torch.inference_mode():
+        assert torch.equal(network(moved), somewhere)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_folding_changes_nothing(training):
+    """The encoder computes what the published one does with gray in all channels, batch normalisation and all."""
+    torch.manual_seed(0)
+    published = torchvision.models.mobilenet_v2()
+    for module in published.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    network = build("pretrained-unet", UNET)
+    tensors = encoder_tensors("mobilenet_v2", 7, published.state_dict())
+    network.load_state_dict(network.state_dict() | tensors)
+    network.train(training)  # gradients take another way on a CPU
+    gray, backbone = torch.rand(1, 1, 64, 96), BACKBONES["mobilenet_v2"]
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
+    with torch.inference_mode():
+        theirs = published.eval().features[:18]((gray.expand(-1, 3, -1, -1) - mean) / std)
+        ours = network.encoder(gray)
+    # At the rim the published one pads with its own idea of gray.
+    assert [found.shape[-1] for found in ours] == [24, 12, 6, 3]
+    assert (ours[-1] - theirs).abs().mean() < 0.02 * theirs.abs().mean()
+    with pytest.raises(WeightsError, match="not the weights of efficientnet_lite0"):
+        encoder_tensors("efficientnet_lite0", 7, published.state_dict())
+    with pytest.raises(WeightsError, match="too few"):
+        encoder_tensors("mobilenet_v2", 7, dict(list(published.state_dict().items())[:60]))
+
+
+def test_frozen_stages_do_not_learn():
+    network = build("pretrained-unet", dataclasses.replace(UNET, frozen=2)).train()
+    network(torch.rand(2, 1, 64, 64), None, DISTRIBUTION).square().mean().backward()
+    learns = [any(p.grad is not None for p in stage.parameters()) for stage in network.encoder.stages]
+    assert learns == [False, False, True, True, True, True, True]
+    assert network.encoder.stem.weight.grad is None
+
+
+@pytest.mark.parametrize("spacing", [12, 24])
+def test_cells_make_up_their_colour(spacing):
+    colours = np.random.default_rng(0).random((40, 50, 3))
+    ab = torch.from_numpy(to_lab(colours)[..., 1:]).permute(2, 0, 1)[None]
+    cells, shares = cells_of(ab, spacing)
+    centres = torch.from_numpy(ab_centres(spacing))
+    torch.testing.assert_close((centres[cells] * shares[..., None]).sum(1).permute(0, 3, 1, 2), ab, atol=1e-3, rtol=0)
+    assert (shares >= 0).all()
+    logits = torch.full((1, len(centres), 40, 50), -30.0).scatter_(1, cells, (shares + 1e-9).log())
+    torch.testing.assert_close(mean_ab(logits, centres), ab, atol=1e-2, rtol=0)
+    likeliest = centres[cells.gather(1, shares.argmax(1, keepdim=True))[:, 0]].permute(0, 3, 1, 2)
+    assert (mean_ab(logits, centres, 0.1) - likeliest).abs().median() < 1
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
@@ -190,6 +261,11 @@ def test_what_cannot_be_built():
         build("conv-autoencode", {})
     with pytest.raises(UsageError, match="unknown setting of conv-autoencoder 'width'"):
         build("conv-autoencoder", {"width": 3})
+    with pytest.raises(UsageError, match="unknown encoder 'mobilenet'; did you mean 'mobilenet_v2'"):
+        build("pretrained-unet", {"encoder": "mobilenet"})
+    for wrong in ({"stages": 3}, {"widths": (8, 8)}, {"spacing": 2}, {"heads": -1}):
+        with pytest.raises(UsageError):
+            build("pretrained-unet", wrong)
     for wrong in ({"widths": (8,), "blocks": (1, 1)}, {"widths": ()}, {"fold": 0}, {"scales": ()}, {"out_channels": 4}):
         with pytest.raises(UsageError):
             build("conv-autoencoder", wrong)

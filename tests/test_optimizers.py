@@ -75,3 +75,13 @@ def test_a_network_learns(name, half):
         chosen.step()
         errors.append(loss.item())
     assert errors[-1] < 0.1 * errors[0]
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_the_encoder_may_learn_more_slowly(name):
+    """Its parameters get their share of the learning rate; without one all are a single group."""
+    network = nn.ModuleDict({"encoder": nn.Conv2d(1, 2, 1), "head": nn.Conv2d(2, 1, 1)})
+    groups = optimizer(name, network, 1e-2, fused=False, half=False, encoder_lr=0.1).param_groups
+    assert [(group["share"], len(group["params"])) for group in groups] == [(1.0, 2), (0.1, 2)]
+    assert {id(one) for one in groups[1]["params"]} == {id(one) for one in network["encoder"].parameters()}
+    assert len(optimizer(name, network, 1e-2, fused=False, half=False).param_groups) == 1

@@ -12,6 +12,7 @@ import typer
 from restore.cli.files import FileFlags, plan_files
 from restore.cli.flags import command
 from restore.cli.reporting import run_jobs
+from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
 
@@ -35,20 +36,37 @@ class SaveMaskFlags:
     save_mask: Path | None = option(None, "Folder for masks of the damage, as PNG: white is lost.", metavar="DIR")
 
 
+@dataclass(frozen=True)
+class SaveHintFlags:
+    """Flags of `restore corrupt`, for damage that leaves hints."""
+
+    save_hints: Path | None = option(
+        None, "Folder for the dots of --hints, as PNG with transparency, for `restore colorize --hints`.", metavar="DIR"
+    )
+
+
 def add(app: typer.Typer) -> None:
     """Adds `corrupt`, with a command for every task."""
     group = typer.Typer(help="Damage pictures as training does.", no_args_is_help=True)
     for spec in TASKS.values():
         body = _body(spec)
         body.__doc__ = f"Damage pictures so that `restore {spec.name}` has something to do."
-        more = [SaveMaskFlags] if spec.masks else []
+        more = [SaveMaskFlags] if spec.masks else [SaveHintFlags] if spec.hints else []
         group.command(spec.name)(command(body, FileFlags, SeedFlags, spec.damage, *more))
     app.add_typer(group, name="corrupt")
 
 
 def _body(spec: TaskSpec) -> Any:
-    def body(files: FileFlags, seed: SeedFlags, damage: Options, masks: SaveMaskFlags = SaveMaskFlags()) -> None:
-        request = plan_files(files, "corrupted", save_mask=masks.save_mask)
+    def body(
+        files: FileFlags,
+        seed: SeedFlags,
+        damage: Options,
+        saved: SaveMaskFlags | SaveHintFlags = SaveMaskFlags(),
+    ) -> None:
+        place = saved.save_hints if isinstance(saved, SaveHintFlags) else saved.save_mask
+        if spec.hints:
+            _check_hints(damage, place)
+        request = plan_files(files, "corrupted", save_mask=place, hints=spec.hints)
 
         import numpy as np
 
@@ -66,9 +84,18 @@ def _body(spec: TaskSpec) -> Any:
             damaged = corruption.apply(image.pixels, corruption.sample(image.pixels.shape, rng))
             pixels = to_dtype(to_float(damaged.image), image.pixels.dtype)
             alpha = image.alpha if pixels.shape[:2] == image.pixels.shape[:2] else None
-            return Restored(replace(image, pixels=pixels, alpha=alpha), damaged.mask)
+            return Restored(replace(image, pixels=pixels, alpha=alpha), damaged.hints if spec.hints else damaged.mask)
 
         with Pipeline(PerPicture(corrupt), files.write_options(), files.workers) as pipeline:
             run_jobs(request, pipeline, done="corrupted")
 
     return body
+
+
+def _check_hints(damage: Options, place: Path | None) -> None:
+    """Raises UsageError where hints would be drawn and not kept, or kept and not drawn."""
+    count = getattr(damage, "hints", 0)
+    if count and place is None:
+        raise UsageError(f"--hints {count} makes files of hints; say where they go with --save-hints DIR")
+    if place is not None and not count:
+        raise UsageError("--save-hints needs --hints N, how many dots there are to be")

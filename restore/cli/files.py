@@ -101,7 +101,13 @@ class FileRequest:
 
 
 def plan_files(
-    files: FileFlags, suffix: str, *, mask: Path | None = None, save_mask: Path | None = None, dry_run: bool = False
+    files: FileFlags,
+    suffix: str,
+    *,
+    mask: Path | None = None,
+    save_mask: Path | None = None,
+    dry_run: bool = False,
+    hints: bool = False,
 ) -> FileRequest:
     """Plans the jobs that the flags ask for; writes nothing and does not import torch.
 
@@ -111,6 +117,7 @@ def plan_files(
         mask: mask of the damage, a file or a folder.
         save_mask: the folder to which masks are written.
         dry_run: only masks are written.
+        hints: `mask` and `save_mask` are not masks but colours that a person gives.
 
     Raises:
         UsageError: the flags contradict each other, inputs are missing, or outputs exist.
@@ -123,7 +130,7 @@ def plan_files(
     if files.watch and (output == STREAM or not all(os.path.isdir(path) for path in inputs)):
         raise UsageError("--watch needs folders: give folders as INPUT, and a folder or nothing as OUTPUT")
     naming = Naming((files.suffix or suffix).strip("."), _extension(files))
-    masks = MaskPaths(mask, save_mask)
+    masks = MaskPaths(mask, save_mask, hints)
     planned = plan(inputs, output, naming, recursive=files.recursive, allow_empty=files.watch, masks=masks)
     _check_streams(planned.jobs, files, dry_run)
     may_exist = files.overwrite or files.skip_existing or files.watch

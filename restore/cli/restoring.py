@@ -60,21 +60,34 @@ class MaskFlags:
     dry_run: bool = option(False, "Report what would be restored, and write only masks.")
 
 
+@dataclass(frozen=True)
+class HintFlags:
+    """Flags of tasks that a person can tell colours."""
+
+    hints: Path | None = option(
+        None,
+        "Dots or strokes of colours, on transparent or white, as large as the picture; or a folder of them by name.",
+        metavar="FILE|DIR",
+    )
+
+
 def add(app: typer.Typer) -> None:
     """Adds a command for every task."""
     for spec in TASKS.values():
         body = _body(spec)
         body.__doc__ = spec.help
-        app.command(spec.name)(command(body, FileFlags, ModelFlags, spec.options, *([MaskFlags] if spec.masks else [])))
+        more = [MaskFlags] if spec.masks else [HintFlags] if spec.hints else []
+        app.command(spec.name)(command(body, FileFlags, ModelFlags, spec.options, *more))
 
 
 def _body(spec: TaskSpec) -> Any:
-    def body(files: FileFlags, model: ModelFlags, options: Options, masks: MaskFlags = MaskFlags()) -> None:
+    def body(files: FileFlags, model: ModelFlags, options: Options, given: MaskFlags | HintFlags = MaskFlags()) -> None:
         devices = model.device.split(",")
         if not all(devices):
             raise UsageError(f"--device {model.device}: write a list without empty entries, such as cuda:0,cuda:1")
+        masks = given if isinstance(given, MaskFlags) else MaskFlags(mask=given.hints)
         # Errors in the call are reported before torch is loaded, which takes seconds.
-        request = plan_files(files, spec.file_suffix(options), **asdict(masks))
+        request = plan_files(files, spec.file_suffix(options), **asdict(masks), hints=spec.hints)
         prepare_on = partial(prepare, spec.name, model, options, masks.dry_run)
         write_options, done = files.write_options(dry_run=masks.dry_run), "examined" if masks.dry_run else "restored"
         jobs = request.plan.jobs

@@ -19,12 +19,14 @@ class Corrupted:
         mask: (h,w) bool, True where pixels are damaged.
         opacity: (h,w) float32 in [0, 1], opacity of an overlay at each pixel.
         colour: (h,w,C) float32, colour of that overlay, white at 1.
+        hints: (h,w,4), RGB and alpha in the dtype of `image`: known colours of the clean picture where alpha is opaque.
     """
 
     image: np.ndarray
     mask: np.ndarray | None = None
     opacity: np.ndarray | None = None
     colour: np.ndarray | None = None
+    hints: np.ndarray | None = None
 
 
 class Corruption(Protocol[Params]):

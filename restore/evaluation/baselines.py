@@ -13,10 +13,12 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from restore.colour import in_gamut, with_luma
+from restore.colour import chroma_of, in_gamut, with_luma
 from restore.corruptions.downsample import resize_bicubic
+from restore.corruptions.grayscale import opaque
 from restore.errors import RestoreError, UsageError, unknown_name
 from restore.evaluation.colour_table import TENTHS
+from restore.evaluation.levin import spread_chroma
 from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial
 from restore.images.failures import reason
 from restore.pixels import luma, to_dtype, to_float
@@ -228,6 +230,17 @@ def _table(trial: Trial) -> np.ndarray:
     return to_dtype(np.stack(colours, axis=-1), image.dtype)
 
 
+def _levin(trial: Trial) -> np.ndarray:
+    """Each pixel has the mean chroma of its neighbours, alike ones weighing most; the hints have their own."""
+    image, hints = trial.damage.image, trial.damage.hints
+    grey = luma(to_float(image))
+    if hints is None or not opaque(hints).any():
+        return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+    told = opaque(hints)
+    chroma = spread_chroma(grey, chroma_of(to_float(hints[..., :3])), told)
+    return to_dtype(in_gamut(grey, chroma.astype(np.float32)), image.dtype)
+
+
 TELEA = Baseline(
     "telea",
     f"OpenCV inpaint, INPAINT_TELEA, radius {RADIUS}, true mask, for marks where opacity > {MIN_OPACITY} (Telea 2004)",
@@ -283,6 +296,12 @@ BASELINES: dict[str, tuple[Baseline, ...]] = {
             "table",
             "the mean CIELAB ab of each level of luma in the training pictures, clipped to the gamut at that luma",
             _table,
+        ),
+        Baseline(
+            "levin",
+            "the hints, spread by the linear system of Levin et al. 2004 in R-Y and B-Y, scipy's sparse LU",
+            _levin,
+            slow=True,
         ),
     ),
 }

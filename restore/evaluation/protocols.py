@@ -15,7 +15,7 @@ import numpy as np
 
 from restore.corruptions.base import Corrupted
 from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial
-from restore.metrics import ciede2000, colorfulness, mask_iou, masked_psnr, psnr, ssim
+from restore.metrics import chroma_share, ciede2000, colorfulness, hue_hits, mask_iou, masked_psnr, psnr, ssim
 from restore.pixels import to_dtype, to_float
 
 MIN_CHROMA_DEVIATION = 0.05  # standard deviation of CIELAB ab, more than rounding causes in a gray picture
@@ -107,7 +107,8 @@ def protocol(trial: Trial) -> str:
     else:
         given = f"corrupted pictures clipped and rounded to {image.dtype}"
     primary = "ranked by PSNR inside the mask; " if primary_measure(trial) == "psnr_inside" else ""
-    mask = "; the true mask given to the model" if trial.given_mask is not None else ""
+    kind = "true mask" if trial.damage.hints is None else "hints"
+    mask = "" if trial.given_mask is None else f"; the {kind} given to the model"
     scores = f"PSNR and SSIM on {channel}, CIEDE2000 on RGB, all clipped and rounded to 8 bits"
     return f"{primary}{scores}; {border}; {given}{mask}"
 
@@ -209,6 +210,22 @@ MEASURES = (
     ),
     Measure(
         "true_colours", "true", ".1f", "colours of the clean picture", lambda r: colorfulness(r.clean), _has_colours
+    ),
+    Measure(
+        "hue_hits",
+        "hue",
+        ".3f",
+        "share of pixels of chroma over 15 that have one over 10 and a hue within 30 degrees",
+        lambda r: hue_hits(r.restored, r.clean),
+        _has_colours,
+    ),
+    Measure(
+        "chroma_share",
+        "chroma",
+        ".2f",
+        "mean CIELAB chroma, of the clean picture's",
+        lambda r: chroma_share(r.restored, r.clean),
+        _has_colours,
     ),
     Measure("ab_correlation", "ab corr.", ".3f", "of CIELAB ab", _ab_correlation, _has_colours),
 )

@@ -72,8 +72,9 @@ class Trial:
 
     @property
     def given_mask(self) -> np.ndarray | None:
-        """The mask (H,W) that the head gets; None if it has to detect the damage."""
-        return self.damage.mask if self.case.given else None
+        """The mask (H,W), or the hints (H,W,4), that the head gets; None if it has to detect the damage."""
+        given = self.damage.mask if self.damage.hints is None else self.damage.hints
+        return given if self.case.given else None
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,8 @@ def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iter
     mask = None if entry.mask is None else _fitting_mask(entry.mask, (h, w))
     label = f"pairs x{scale}" if len(scales) > 1 else "pairs"
     for (enlarged, given), case in cases.items():
-        if enlarged == scale and (mask is not None or not given):
+        told = mask is not None and not case.pair.head.hinted  # files of hints are not paired
+        if enlarged == scale and (told or not given):
             named = replace(case, label=f"{label}, mask given" if given else label)
             yield Trial(named, clean, Corrupted(corrupted, mask=mask), None)
 

@@ -16,7 +16,7 @@ from restore.inference.restored import Restored
 
 BATCHES_IN_FLIGHT = 3  # one on its way to the GPU, one that is computed, one on its way back
 
-# A picture and its mask, (H,W) bool if the user gave one.
+# A picture and its mask, (H,W) bool, or hints, (H,W,4), if the user gave them.
 Picture = tuple[Image, "np.ndarray | None"]
 
 

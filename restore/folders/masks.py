@@ -16,6 +16,8 @@ from restore.images import Image, encode_image, find_images, read_image
 from restore.images.failures import printable
 from restore.pixels import white
 
+PAPER = 0.97  # share of white from which on all channels of hints without alpha say nothing
+
 
 @dataclass(frozen=True)
 class MaskPaths:
@@ -24,10 +26,17 @@ class MaskPaths:
     Attributes:
         given: a mask file or a folder of masks; None: the damage is looked for.
         saved: the folder to which masks are written; None: they are not.
+        hints: they are pictures of colours that a person gives, not masks.
     """
 
     given: Path | None = None
     saved: Path | None = None
+    hints: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The flag that `given` comes from; that of `saved` is `--save-` and the same."""
+        return "--hints" if self.hints else "--mask"
 
     @property
     def folders(self) -> list[Path]:
@@ -61,8 +70,39 @@ def encode_mask(mask: np.ndarray | None, size: tuple[int, int]) -> bytes:
     return encode_image(Image(mask[..., None].astype(np.uint8) * np.uint8(255)), "png")
 
 
+def read_hints(path: Path) -> np.ndarray:
+    """Reads colours that a person gives.
+
+    Returns:
+        (H,W,4) RGB and alpha, upright: the colours that are known where alpha is opaque. In a picture without alpha
+        they are known where it is not white.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    image = read_image(path)
+    colours = np.broadcast_to(image.pixels, (*image.pixels.shape[:2], 3))
+    if image.alpha is not None:
+        return np.concatenate([colours, image.alpha[..., None]], axis=-1)
+    opaque = np.asarray(white(colours.dtype), colours.dtype)
+    told = colours.min(axis=-1) < PAPER * opaque
+    return np.concatenate([colours, told[..., None] * opaque], axis=-1)
+
+
+def encode_hints(hints: np.ndarray | None, size: tuple[int, int]) -> bytes:
+    """Encodes hints as a PNG file with transparency.
+
+    Args:
+        hints: (H,W,4) RGB and alpha; None stands for none at all.
+        size: (width, height) of the picture.
+    """
+    if hints is None:
+        hints = np.zeros((*size[::-1], 4), np.uint8)
+    return encode_image(Image(hints[..., :3], alpha=hints[..., 3]), "png")
+
+
 def match_masks(
-    names: Sequence[Path | None], given: Path, *, more_expected: bool = False
+    names: Sequence[Path | None], given: Path, *, more_expected: bool = False, flag: str = "--mask"
 ) -> list[tuple[Path | None, str]]:
     """Finds the mask of each picture by relative path and stem; the order of files never matters.
 
@@ -70,6 +110,7 @@ def match_masks(
         names: the pictures' paths relative to the input that was named; None is stdin.
         given: one mask for one picture, or a folder of masks.
         more_expected: pictures and masks may still arrive, so an empty folder is no error.
+        flag: what `given` was given by: --mask or --hints.
 
     Returns:
         For each picture its mask, or None and the reason why it has none.
@@ -77,20 +118,21 @@ def match_masks(
     Raises:
         UsageError: `given` does not exist, holds no picture, or is one mask for several pictures.
     """
+    one, many = ("mask", "masks") if flag == "--mask" else ("picture of hints", "hints")
     if not os.path.lexists(given):
-        raise UsageError(f"--mask {printable(given)}: no such file or folder; name a mask, or a folder of masks")
+        raise UsageError(f"{flag} {printable(given)}: no such file or folder; name a {one}, or a folder of {many}")
     if not os.path.isdir(given):
         if more_expected or len(names) > 1:
             raise UsageError(
-                f"--mask {printable(given)}: is one mask, and there are several pictures;"
-                " give a folder of masks with the names of the pictures"
+                f"{flag} {printable(given)}: is one {one}, and there are several pictures;"
+                f" give a folder of {many} with the names of the pictures"
             )
         return [(given, "")] * len(names)
     if None in names:
-        raise UsageError(f"--mask {printable(given)}: is a folder, and a picture from stdin has no name; give a file")
+        raise UsageError(f"{flag} {printable(given)}: is a folder, and a picture from stdin has no name; give a file")
     files = find_images(given)
     if not files and not more_expected:
-        raise UsageError(f"--mask {printable(given)}: no pictures here; put masks there, named as the pictures are")
+        raise UsageError(f"{flag} {printable(given)}: no pictures here; put {many} there, named as the pictures are")
     pictures = [name for name in names if name is not None]
     folder = _MaskFolder(given, files, pictures)
     return [folder.mask_of(name) for name in pictures]

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 from restore.errors import ImageError, RestoreError
 from restore.folders.compute_queue import ComputeQueue, Processor
 from restore.folders.limits import DiskSpace, MemoryLimiter, default_memory_limit, estimate_memory
-from restore.folders.masks import encode_mask, read_mask
+from restore.folders.masks import encode_hints, encode_mask, read_hints, read_mask
 from restore.folders.plan import Job
 from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
 from restore.images.failures import printable, reason
@@ -225,7 +225,8 @@ class Pipeline:
         output, _, _ = _target(job, image, options)
         if output != job.output and (done := self._done_before(job, output, overwrite)) is not None:
             return done
-        mask = None if job.mask is None else read_mask(job.mask)
+        read, encode = (read_hints, encode_hints) if job.hints else (read_mask, encode_mask)
+        mask = None if job.mask is None else read(job.mask)
         # Before computing: hours must not be spent on what cannot be written.
         for path in (None if options.dry_run else job.output, job.save_mask):
             if path is not None:
@@ -239,7 +240,7 @@ class Pipeline:
             status, data = "copied", source if isinstance(source, bytes) else source.read_bytes()
         elif not options.dry_run:
             data = encode_image(restored.image, kind, quality=options.quality, metadata=options.metadata)
-        mask_data = b"" if job.save_mask is None else encode_mask(restored.mask, restored.image.size)
+        mask_data = b"" if job.save_mask is None else encode(restored.mask, restored.image.size)
         with self._gate.committing() as allowed:
             if not allowed:
                 return None
@@ -261,7 +262,7 @@ class Pipeline:
             seconds,
             message=_message(restored, status),
             note=None if options.dry_run else note,
-            mask_share=_mask_share(restored),
+            mask_share=None if job.hints else _mask_share(restored),
             change=restored.change,
         )
 

@@ -40,6 +40,7 @@ class Job:
             `a.png` is the output of another job.
         mask: the file that says where the picture is damaged.
         save_mask: the file to which the mask that was used is written.
+        hints: what `mask` and `save_mask` name are colours that a person gives.
         error: why the job cannot be done.
     """
 
@@ -48,6 +49,7 @@ class Job:
     append_suffix: bool = False
     mask: Path | None = None
     save_mask: Path | None = None
+    hints: bool = False
     error: str = ""
 
     @property
@@ -149,8 +151,10 @@ def _with_masks(
     jobs = list(jobs)
     if masks.given is not None and masks.saved is not None and _same_file(masks.given, masks.saved):
         raise UsageError(f"--mask and --save-mask are both {printable(masks.given)}; give one of them another folder")
+    if masks.hints:
+        jobs = [replace(job, hints=True) for job in jobs]
     if masks.given is not None:
-        matches = match_masks(names, masks.given, more_expected=allow_empty)
+        matches = match_masks(names, masks.given, more_expected=allow_empty, flag=masks.flag)
         jobs = [replace(job, mask=mask, error=error) for job, (mask, error) in zip(jobs, matches, strict=True)]
     if masks.saved is not None:
         _refuse_file_as_folder(masks.saved)
@@ -310,7 +314,7 @@ def _refuse_overwriting_inputs(jobs: list[Job]) -> None:
                 what = "is an input"
                 if path != inputs[existing]:
                     what = f"is the input {printable(inputs[existing])} under another name"
-                other = "OUTPUT" if path == job.output else "--save-mask"
+                other = "OUTPUT" if path == job.output else f"--save-{_kind(job)}"
                 raise UsageError(f"{printable(path)}: {what}, and inputs are never written over; give another {other}")
             if os.path.isdir(path):
                 raise UsageError(f"{printable(path)}: is a folder, where a file would have to go")
@@ -322,14 +326,21 @@ def _refuse_mask_collisions(jobs: list[Job]) -> None:
         inputs = {_file_id(job.input) for job in jobs if job.input is not None} - {None}
         for job in jobs:
             if job.mask is not None and _file_id(job.mask) in inputs:
-                raise UsageError(f"{printable(job.mask)}: is an input, and no mask of one; give another --mask")
+                raise UsageError(
+                    f"{printable(job.mask)}: is an input, and no {_kind(job)} of one; give another --{_kind(job)}"
+                )
     if any(job.save_mask is not None for job in jobs):
         real = cache(os.path.realpath)
         pictures = [path for job in jobs if job.output is not None for path in (job.output, job.output_as(".png"))]
         taken = {name_key(Path(real(path.parent), path.name)) for path in pictures}
         for job in jobs:
             if job.save_mask is not None and name_key(Path(real(job.save_mask.parent), job.save_mask.name)) in taken:
-                raise UsageError(f"{printable(job.save_mask)}: a picture goes there; give another --save-mask")
+                raise UsageError(f"{printable(job.save_mask)}: a picture goes there; give another --save-{_kind(job)}")
+
+
+def _kind(job: Job) -> str:
+    """What is given with the picture."""
+    return "hints" if job.hints else "mask"
 
 
 def _same_file(one: Path, other: Path) -> bool:

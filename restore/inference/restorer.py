@@ -177,20 +177,23 @@ class Restorer:
         single_thread_after_fork()
         self._lock = threading.RLock()  # tiles that overflow are repeated by the thread that waits for the result
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray | None = None, *, hints: np.ndarray | None = None
+    ) -> np.ndarray:
         """Restores an array.
 
         Args:
             image: uint8, uint16 or float (white at 1, values outside [0, 1] accepted), of shape (H,W), (H,W,1) gray,
                 (H,W,2) gray and alpha, (H,W,3) RGB or (H,W,4) RGB and alpha.
             mask: (H,W) bool, the damaged pixels, for tasks that detect damage; None: they are detected.
+            hints: (H,W,4) RGB and alpha, the colours that are known where alpha is opaque, for tasks that give colours.
 
         Returns:
             The same dtype and channels, sides `scale` times as long. Alpha is kept, or enlarged like the picture. Gray
             pictures stay gray, except in colorize, where 1 channel becomes 3, and 2 become 4.
 
         Raises:
-            UsageError: any other shape or dtype, an empty image, NaN, or a mask of another size.
+            UsageError: any other shape or dtype, an empty image, NaN, or a mask or hints that do not fit.
             MemoryError: the smallest tiles do not fit into main memory.
         """
         white(image.dtype)  # refuses other dtypes
@@ -198,14 +201,14 @@ class Restorer:
         if channels not in (1, 2, 3, 4) or 0 in image.shape:
             raise UsageError(f"an image has shape (H,W), or (H,W,C) with C from 1 to 4; got {image.shape}")
         if image.ndim == 2:
-            restored = self(image[..., None], mask)
+            restored = self(image[..., None], mask, hints=hints)
             return restored[..., 0] if restored.shape[-1] == 1 else restored
         colours = channels - (channels % 2 == 0)
         made = 3 if self.head.colours else colours
         height, width = image.shape[:2]
         out = np.empty((height * self.head.scale, width * self.head.scale, made + channels - colours), image.dtype)
         with self._lock:
-            work = self._begin(image[..., :colours], mask, out[..., :made])
+            work = self._begin(image[..., :colours], mask if hints is None else hints, out[..., :made])
             if colours < channels:
                 self._enlarge(image[..., colours:], out[..., made:])
             self._compute([work])
@@ -224,7 +227,7 @@ class Restorer:
         """Starts to restore pictures, in shared batches of tiles, without waiting for a GPU.
 
         Args:
-            pictures: each with its mask (H,W) bool, or None.
+            pictures: each with its mask (H,W) bool, or its hints (H,W,4) where the head takes those, or None.
 
         Returns:
             One `Pending` for each; an error of one picture is raised by its `Pending` only.
@@ -305,13 +308,21 @@ class Restorer:
         return work
 
     def _analysed(self, image: np.ndarray, source: torch.Tensor, mask: np.ndarray | None) -> Analysis:
-        if mask is not None and mask.shape != image.shape[:2]:
-            (height, width), (h, w) = image.shape[:2], mask.shape[:2]
-            raise UsageError(f"a mask of {w}x{h} does not fit a picture of {width}x{height}")
+        if mask is not None:
+            self._check_given(mask, image.shape[:2])
         picture = Picture(image, source, self._planner.device)
         with torch.inference_mode():
             analysis: Analysis = self.head.analyse(picture, self.options, self, mask)
         return analysis
+
+    def _check_given(self, given: np.ndarray, size: tuple[int, ...]) -> None:
+        """Raises UsageError for a mask, or hints, that do not belong to this task and a picture of `size`."""
+        kind, shape = ("hints", (*size, 4)) if self.head.hinted else ("a mask", size)
+        if given.ndim != len(shape) or given.shape[2:] != shape[2:]:
+            raise UsageError(f"{kind} for this picture has shape {shape} in this task; got {given.shape}")
+        if given.shape != shape:
+            (height, width), (h, w) = size, given.shape[:2]
+            raise UsageError(f"{kind} of {w}x{h} does not fit a picture of {width}x{height}")
 
     def _compute(self, works: Sequence[_Work]) -> None:
         """Computes the results of `works`."""

@@ -38,9 +38,9 @@ class Architecture(nn.Module):
 ARCHITECTURES: dict[str, tuple[type[Any], Callable[[Any], Architecture]]] = {}
 _BUILT_IN = (
     "restore.models.autoencoder",
-    "restore.models.ensemble",
     "restore.models.masking",
     "restore.models.nafnet",
+    "restore.models.pretrained_unet",
 )
 
 

@@ -162,6 +162,7 @@ class Head(Generic[OptionsT, AnalysisT]):
 
     scale = 1  # upscaling factor of the restored picture
     colours = False  # whether a gray picture may become a coloured one
+    hinted = False  # whether a person may tell it colours: `analyse` is then given hints (H,W,4), and no mask
     upright = False  # whether turning a picture changes what it shows: self-ensemble then only mirrors
     runs_network = True  # whether tiles go through the network; else `analyse` has done that
     training_stage = ""  # what `run` is told in training
@@ -187,7 +188,8 @@ class Head(Generic[OptionsT, AnalysisT]):
             picture: the corrupted picture.
             options: of the task.
             predict: the network.
-            mask: (H,W) bool, the damaged pixels as given by the user; None: the head detects them.
+            mask: (H,W) bool, the damaged pixels as given by the user; None: the head detects them. Of a `hinted` head:
+                (H,W,4) RGB and alpha in any dtype, known colours where alpha is opaque.
         """
         raise NotImplementedError
 
@@ -226,6 +228,10 @@ class Head(Generic[OptionsT, AnalysisT]):
     def identity(self, planes: torch.Tensor) -> torch.Tensor:
         """The corrupted planes at the size of the restored ones: the result for a `strength` of 0."""
         return planes
+
+    def initial(self, config: Any) -> dict[str, torch.Tensor]:
+        """Weights trained elsewhere that training a network of `config` starts from, by name; the rest starts fresh."""
+        return {}
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
         """Additional inputs of the loss and the network for a training patch, (h,w,K) float32."""
@@ -356,7 +362,7 @@ def restore_whole(
         head: fits the network to the damage.
         image: (H,W,1 or 3), any supported dtype, of moderate size.
         options: of the task.
-        mask: (H,W) bool, the damaged pixels; None: the head detects them.
+        mask: (H,W) bool, the damaged pixels; None: the head detects them. Or hints, as `Head.analyse` takes them.
 
     Returns:
         (H*scale,W*scale,3) float32, white at 1.

@@ -1,44 +1,50 @@
 """colorize: the loss of colour, and the head that gives plausible ones back.
 
-A network sees the lightness of the whole picture at a bounded size and gives CIELAB a*b* (as Zhang et al.
-2016, and Iizuka et al. 2016, who also take the whole scene in). At full size the colours follow the edges of
-the luma by a fast guided filter (He and Sun 2015), and the luma is the input's own.
+A network that was trained to name things sees the whole picture at a bounded size, and colours that a person gave
+(Zhang et al. 2017), and gives a distribution over CIELAB a*b* (Zhang et al. 2016), from which the colour that errs
+least is chosen. At full size the colours follow the edges of the luma by a fast guided filter (He and Sun 2015), and
+the luma is the input's own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from restore.colour import chroma_of, has_colours, lightness, to_lab, with_luma
+from restore.colour import chroma_of, has_colours, luma_of, to_lab, with_luma
 from restore.corruptions.base import Corrupted
-from restore.corruptions.grayscale import Grayscale
+from restore.corruptions.grayscale import Grayscale, opaque
+from restore.errors import UsageError
 from restore.metrics import psnr
-from restore.models.ensemble import EnsembleAutoencoderConfig
+from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, spacing_of
+from restore.models.backbones import BACKBONES, pretrained_tensors
+from restore.models.blocks import pad_to_multiple
+from restore.models.pretrained_unet import DISTRIBUTION, FINEST, PretrainedUNet, PretrainedUNetConfig
+from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
 from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, TrainingPair, Window
-from restore.tasks.functional import in_gamut, luma, resize_area, sample_window, to_array
+from restore.tasks.colour_choice import chosen_ab
+from restore.tasks.functional import in_gamut, luma, sample_window, to_array, to_planes
 from restore.tasks.losses import PixelLoss
-from restore.tasks.spec import TASKS, ColorizeOptions, Options
+from restore.tasks.palettes import drawn_to, is_tinted, palette_of
+from restore.tasks.scene import guided, shrunk, shrunk_luma
+from restore.tasks.spec import TASKS, ColorizeOptions, ColorizeTraining, GrayOptions, Options
 
-ANALYSED = 192  # short side of what the network sees, in pixels
-LONGEST = 4  # the long side is at most so many times that; longer pictures are squeezed
-AB = 110.0  # a* and b* of sRGB lie within this of 0, nearly
 LEVELS = 3.0  # of 255: how far the channels of gray pictures that went through JPEG, WebP or a scanner may be apart
 RARE = 0.001  # share of the pixels that may be further apart than that
 
-BAND_PIXELS = 1 << 20  # of the picture that are shrunk together
-
-# The guided filter: colours are taken as linear in the luma within so many pixels, and contrasts below
-# sqrt(SMOOTH) (white at 1) as no edges.
-REACH = 2
-SMOOTH = 3e-4
+# The loss. Coloured pixels are rare, and count for more (as in Zhang et al. 2016): by 1 + chroma / RARER, at most so
+# many times a gray one. Patches of gray pictures, with a mean chroma below that, teach nothing.
+RARER, MOST = 12.0, 6.0
+UNDONE = 1.0  # power of that by which the distribution is divided again when a picture is restored
+GRAY = 2.5
+GIVEN = 10  # hints, where they are scored
+REGRESSED = 2.0  # weight of the distance of the mean beside the cross-entropy
 
 
 @dataclass(frozen=True)
@@ -56,26 +62,64 @@ class Colours(Analysis):
 
 
 class ColorizeHead(Head[ColorizeOptions, Colours]):
-    """L* of a whole picture to its a*b*; tiles then only take the colours up. L* is divided by 100, a*b* by `AB`."""
+    """Gray values of a whole picture to its a*b*; tiles then only take the colours up.
+
+    encoder: what training starts from, the name of a backbone or a file.
+    """
 
     colours = True
+    hinted = True
     upright = True
     runs_network = False
+    training_stage = DISTRIBUTION
+
+    def __init__(self, encoder: str | None = None) -> None:
+        self._encoder = encoder
+
+    def check(self, network: Architecture) -> None:
+        """Raises UsageError for a network that gives no distribution over colours."""
+        if not isinstance(network, PretrainedUNet):
+            raise UsageError(f"colorize takes weights of the architecture {Colorize.arch} only")
+
+    def initial(self, config: Any) -> dict[str, torch.Tensor]:
+        """The pretrained encoder. Raises UsageError or WeightsError where there is none, or it does not fit."""
+        if self._encoder is None:
+            return {}
+        return pretrained_tensors(self._encoder, config.encoder, config.stages)
 
     def analyse(
         self, picture: Picture, options: ColorizeOptions, predict: Predictor, mask: np.ndarray | None = None
     ) -> Colours:
-        """The colours of a gray picture; a coloured one, tinted ones among them, is left alone unless `force`."""
-        if not options.force and has_colours(picture.array, LEVELS, RARE):
+        """The colours of a gray picture; a coloured one is left alone, unless `options.force`.
+
+        A sepia print is taken as gray. mask: (H,W,4), hints, which are colours where opaque.
+        """
+        if not options.force and has_colours(picture.array, LEVELS, RARE) and not is_tinted(picture):
             return Colours(np.zeros(picture.size, bool), "has colours already (--force colours it anew)")
         small = np.clip(shrunk_luma(picture), 0, 1)
-        planes = torch.from_numpy(lightness(small)[None] / np.float32(100)).to(picture.device)
-        ab = to_array(predict.whole(planes)).transpose(1, 2, 0) * np.float32(AB * options.saturation)
+        planes = torch.from_numpy(small)[None].to(picture.device)
+        if mask is not None:
+            planes = torch.cat([planes, hint_planes(mask, picture.device)])
+        # Logits of the picture and of its mirror image lie on each other only where they divide its width.
+        seen = pad_to_multiple(planes[None], FINEST)[0]
+        logits = (predict.whole(seen, DISTRIBUTION) + predict.whole(seen.flip(2), DISTRIBUTION).flip(2)) / 2
+        ab = self.decoded(logits, small.shape, options)
         chroma = _chroma_in_gamut(small, chroma_of(with_luma(small, ab)))
         coefficients = np.concatenate(guided(small, chroma), axis=-1).transpose(2, 0, 1)
         return Colours(
             coefficients=torch.from_numpy(np.ascontiguousarray(coefficients)).to(picture.device), size=picture.size
         )
+
+    def decoded(self, logits: torch.Tensor, size: tuple[int, ...], options: ColorizeOptions) -> np.ndarray:
+        """a*b* (h,w,2) of `size`, on the host, from the logits (K,h/4,w/4) of cells."""
+        undone = UNDONE * rarity(torch.from_numpy(centres_of(len(logits))).norm(dim=1)).log()
+        logits = logits - undone.to(logits.device)[:, None, None]
+        if options.reference is not None:
+            logits = drawn_to(logits, palette_of(options.reference, len(logits)).to(logits.device))
+        ab = chosen_ab(logits, options.temperature)[None] * options.saturation
+        height, width = logits.shape[-2] * FINEST, logits.shape[-1] * FINEST
+        ab = F.interpolate(ab, size=(height, width), mode="bilinear", align_corners=False)
+        return to_array(ab[0, :, : size[0], : size[1]].permute(1, 2, 0))
 
     def context(self, analysis: Colours, window: Window) -> torch.Tensor | None:
         """Slope and offset of the chroma over the luma: (4,h,w)."""
@@ -91,60 +135,77 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
         slope, offset = context.split(2, dim=1)
         return in_gamut(gray, slope * gray + offset)
 
+    def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
+        """Stage DISTRIBUTION gives logits of cells at a quarter of the size."""
+        result: torch.Tensor = network(planes, None, stage)
+        return result
+
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(h,w,3): L* of the gray patch, by 100, and a*b* of the clean one, by `AB`."""
-        light = lightness(to_float(damaged.image)) / np.float32(100)
-        return np.concatenate([light, to_lab(to_float(clean))[..., 1:] / np.float32(AB)], axis=-1)
+        """(h,w,6): the gray patch, a*b* by `AB` of the hints, where those are, and a*b* by `AB` of the clean one."""
+        gray = to_float(damaged.image)
+        gray = gray if gray.shape[-1] == 1 else luma_of(gray)[..., None]
+        given = np.zeros((*gray.shape[:2], 3), np.float32)
+        if damaged.hints is not None:
+            there = opaque(damaged.hints)
+            given[there, :2] = to_lab(to_float(damaged.hints[there][None, :, :3]))[0, :, 1:] / np.float32(AB)
+            given[there, 2] = 1
+        return np.concatenate([gray, given, to_lab(to_float(clean))[..., 1:] / np.float32(AB)], axis=-1)
 
     def network_input(self, sample: Sample) -> torch.Tensor:
         assert sample.hints is not None
-        return sample.hints[:, :1]
+        return sample.hints[:, :4]
 
     def loss(self, prediction: torch.Tensor, sample: Sample, pixel_loss: PixelLoss) -> torch.Tensor:
-        """The mean `pixel_loss` of a* and b*."""
+        """Cross-entropy of the cells of a*b*, rare colours rebalanced, and the mean `pixel_loss` of their mean."""
         assert sample.hints is not None
-        return pixel_loss(prediction, sample.hints[:, 1:]).mean()
+        ab = F.avg_pool2d(sample.hints[:, 4:], FINEST, ceil_mode=True).float() * AB
+        spacing, centres = spacing_of(prediction.shape[1]), torch.from_numpy(centres_of(prediction.shape[1]))
+        cells, shares = cells_of(ab, spacing)
+        likely = prediction.float().log_softmax(1)
+        entropy = -(likely.gather(1, cells) * shares).sum(1)
+        chroma = ab.norm(dim=1)
+        weight = rarity(chroma) * (chroma.mean((1, 2), keepdim=True) > GRAY)
+        mean = expected_ab(likely.exp(), centres.to(ab.device))
+        regressed = pixel_loss(mean / AB, ab / AB).mean(1)
+        total: torch.Tensor = (weight * (entropy + REGRESSED * regressed)).sum() / weight.sum().clamp(min=1)
+        return total
 
 
-def analysed_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width at which a picture is looked at: `ANALYSED` pixels on the short side, its proportions kept."""
-    scale = ANALYSED / min(height, width)
-    return min(round(height * scale), LONGEST * ANALYSED), min(round(width * scale), LONGEST * ANALYSED)
+def rarity(chroma: torch.Tensor) -> torch.Tensor:
+    """How much more colours of a chroma, in units of CIELAB, count in training than gray does."""
+    return (1 + chroma / RARER).clamp(max=MOST)
 
 
-def shrunk_luma(picture: Picture) -> np.ndarray:
-    """BT.601 luma at `analysed_size`: (h,w) float32 on the host, white at 1; by area where it shrinks, else bicubic.
+def hint_planes(hints: np.ndarray, device: torch.device) -> torch.Tensor:
+    """What the network sees of hints, at the size at which the picture is analysed.
 
-    Computed on the picture's device, a band of rows at a time.
+    However thin a stroke is: where a pixel covers any of it, it has its mean colour.
+
+    Args:
+        hints: (H,W,4), RGB and alpha.
+        device: where they are shrunk, and wanted.
+
+    Returns:
+        (3,h,w) float32: a*b* by `AB`, and 1 where there are any hints.
     """
-    height, width = analysed_size(*picture.size)
-    rows = max(1, BAND_PIXELS // picture.size[1])
-    total, across = picture.size
-    bands = [Window(top, 0, min(rows, total - top), across) for top in range(0, total, rows)]
-    # Rows first shrink in width only; both interpolations are separable.
-    narrow = torch.cat([_resized(luma(picture.planes(band)), band.height, width) for band in bands], dim=2)
-    return to_array(_resized(narrow, height, width)[0, 0])
 
+    def premultiplied(window: Window) -> torch.Tensor:
+        band = to_planes(torch.from_numpy(np.ascontiguousarray(hints[window.slices]))[None].to(device))
+        there = (band[:, 3:] > 0.5).float()
+        return torch.cat([band[:, :3] * there, there], dim=1)
 
-def guided(luma: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`chroma` (h,w,2) as slope * luma + offset, with slope and offset (h,w,2) that vary little (He et al. 2013)."""
-    guide = luma[..., None]
-    mean, mean_chroma = _box(luma)[..., None], _box(chroma)
-    variance = _box(luma * luma)[..., None] - mean * mean
-    slope = (_box(guide * chroma) - mean * mean_chroma) / (np.maximum(variance, 0) + np.float32(SMOOTH))
-    return _box(slope), _box(mean_chroma - slope * mean)
+    small = to_array(shrunk(premultiplied, (hints.shape[0], hints.shape[1]))[0].permute(1, 2, 0))
+    coverage, planes = small[..., 3], np.zeros((3, *small.shape[:2]), np.float32)
+    marked = coverage > 1e-3
+    found = np.clip(small[marked, :3] / coverage[marked][:, None], 0, 1)
+    planes[:2, marked] = to_lab(found[None])[0, :, 1:].T / np.float32(AB)
+    planes[2, marked] = 1
+    return torch.from_numpy(planes).to(device)
 
 
 def colour_psnr(restored: np.ndarray, clean: np.ndarray) -> float:
     """`psnr` in dB; NaN for a clean picture without colours: it had none to lose."""
     return nan if is_gray(clean) else psnr(restored, clean)
-
-
-def _resized(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(N,C,h,w) at another size."""
-    if height <= planes.shape[-2] and width <= planes.shape[-1]:
-        return resize_area(planes, (height, width))
-    return F.interpolate(planes, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
 
 
 def _chroma_in_gamut(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
@@ -153,42 +214,51 @@ def _chroma_in_gamut(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     return chroma_of(planes[0].permute(1, 2, 0).numpy())
 
 
-def _box(values: np.ndarray) -> np.ndarray:
-    side = 2 * REACH + 1
-    return cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT)
-
-
 class Colorize:
     """The BT.601 luma of a picture, paired with a head that colours it anew."""
 
     spec = TASKS["colorize"]
-    arch = "ensemble-autoencoder"
-    # Each works at a quarter of the analysed size, and sees all of a scene. A thousand pictures tell too little of what
-    # colour a thing has, so the mean of several guesses is better than one.
-    config = EnsembleAutoencoderConfig(
-        in_channels=1, out_channels=2, widths=(32, 48, 48, 48), blocks=(2, 2, 2, 1), fold=4, residual=False, members=3
-    )
+    arch = "pretrained-unet"
+    config = PretrainedUNetConfig()
     patch = 160
 
     def head(self, options: Options) -> ColorizeHead:
+        if isinstance(options, ColorizeOptions) and options.reference is not None:
+            palette_of(options.reference, len(ab_centres(self.config.spacing)))  # refused before any work
         return ColorizeHead()
 
-    def operator(self, damage: Options) -> Grayscale:
-        return Grayscale()
+    def operator(self, damage: GrayOptions) -> Grayscale:
+        return Grayscale((damage.hints, damage.hints))
 
     def training_pairs(self, damage: Options) -> list[TrainingPair]:
         """Most of a scene in each patch, as the whole of it is seen in use."""
-        return [TrainingPair(Grayscale(), ColorizeHead(), coverage=(0.7, 1.0))]
+        assert isinstance(damage, ColorizeTraining)
+        operator = Grayscale(damage.hints, damage.without)
+        return [TrainingPair(operator, ColorizeHead(damage.encoder), coverage=(0.7, 1.0))]
 
     def cases(self, damage: Options) -> list[Case]:
-        """RGB PSNR; pictures that were gray before do not count."""
-        return [Case("gray", pair, colour_psnr) for pair in self.training_pairs(damage)]
+        """RGB PSNR, without hints and with ten, or as many as asked for; gray pictures do not count."""
+        count = damage.hints if isinstance(damage, GrayOptions) and damage.hints else GIVEN
+        whole = (0.7, 1.0)
+        return [
+            Case("gray", TrainingPair(Grayscale(), ColorizeHead(), coverage=whole), colour_psnr),
+            Case(
+                f"{count} hints",
+                TrainingPair(Grayscale((count, count)), ColorizeHead(), coverage=whole),
+                colour_psnr,
+                given=True,
+            ),
+        ]
 
     def prepare(self, clean: np.ndarray, damage: Options, rng: np.random.Generator) -> np.ndarray:
         return clean
 
     def config_for(self, config: Any, damage: Options) -> Any:
-        return config
+        """The encoder that training is to start from, where it is named. Raises UsageError for other architectures."""
+        if not isinstance(config, PretrainedUNetConfig):
+            raise UsageError(f"colorize is trained with the architecture {self.arch} only")
+        encoder = damage.encoder if isinstance(damage, ColorizeTraining) else None
+        return replace(config, encoder=encoder) if encoder in BACKBONES else config
 
 
 TASK = Colorize()

@@ -52,6 +52,10 @@ class RestorationObjective:
         kind = self.variants[variant]
         return self.patch * kind.head.scale * kind.slack
 
+    def initial(self) -> dict[str, torch.Tensor]:
+        """Weights that were trained elsewhere, to start from, by name; what is not among them starts fresh."""
+        return self.variants[0].head.initial(self.config)
+
     def coverage(self, variant: int) -> tuple[float, float] | None:
         """Share of a picture's short side that a clean patch covers, lowest and highest; None: pixels as they are."""
         return self.variants[variant].coverage
@@ -131,7 +135,8 @@ class RestorationObjective:
         """A corrupted picture restored; without a network as it is, at the size of the clean one."""
         if network is None:
             return identity(case.pair.head, np.broadcast_to(damaged.image, (*damaged.image.shape[:2], 3)))
-        mask = damaged.mask if case.given else None
+        given = damaged.mask if damaged.hints is None else damaged.hints
+        mask = given if case.given else None
         return restore_whole(network, case.pair.head, damaged.image, self.task.spec.options(), mask)
 
 

@@ -113,16 +113,44 @@ class WatermarkTraining(ReencodedTraining, WatermarkOptions):
 class ColorizeOptions(Options):
     """Which pictures are coloured, and how strongly.
 
-    Raises UsageError for a saturation outside 0 to 2.
+    Raises UsageError for a saturation outside 0 to 2, and a temperature outside 0.05 to 2.
     """
 
     force: bool = option(False, "Colour pictures anew that have colours already.")
     saturation: float = option(1.0, "Multiplies the strength of the colours; 0 leaves them gray.", min=0.0, max=2.0)
+    reference: str | None = option(
+        None, "A picture in colours, whose palette the colours are drawn to.", metavar="FILE"
+    )
+    temperature: float = option(
+        1.0, "Of the colours that are likely: lower, and only the likeliest count.", min=0.05, max=2.0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.saturation <= 2:
             raise UsageError(f"saturation goes from 0 to 2; got {self.saturation}")
+        if not 0.05 <= self.temperature <= 2:
+            raise UsageError(f"temperature goes from 0.05 to 2; got {self.temperature}")
+
+
+@dataclass(frozen=True)
+class GrayOptions(Options):
+    """What is left of the colours."""
+
+    hints: int = option(0, "Dots of the true colours that are kept, as a person would give them.", min=0, max=1000)
+
+
+@dataclass(frozen=True)
+class ColorizeTraining(Options):
+    """What a colorizer is trained on."""
+
+    hints: tuple[int, int] = option(
+        (1, 100), "Dots of the true colours that are given, lowest and highest number.", metavar="LOW,HIGH"
+    )
+    without: float = option(0.5, "Share of pictures without such dots.", min=0.0, max=1.0)
+    encoder: str | None = option(
+        None, "A pretrained encoder to start from: mobilenet_v2, efficientnet_lite0, or a file.", metavar="NAME|FILE"
+    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +162,7 @@ class TaskSpec:
     damage: flags of the corruption in `restore corrupt`. training, trial: the same and more, for
     `restore train` and `restore evaluate` (None: just the same).
     module: where the task itself lives, imported when it is needed.
-    masks: whether it looks for the damage, or takes a mask of it.
+    masks: whether it looks for the damage, or takes a mask of it. hints: whether a person can tell it colours.
     """
 
     name: str
@@ -147,6 +175,7 @@ class TaskSpec:
     training: type[Options] | None = None
     trial: type[Options] | None = None
     masks: bool = False
+    hints: bool = False
 
     @property
     def training_options(self) -> type[Options]:
@@ -218,6 +247,9 @@ TASKS: dict[str, TaskSpec] = {
             suffix="colorized",
             module="restore.tasks.colorize",
             options=ColorizeOptions,
+            hints=True,
+            damage=GrayOptions,
+            training=ColorizeTraining,
         ),
     )
 }

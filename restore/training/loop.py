@@ -104,7 +104,9 @@ class Run:
             self.bare.load_state_dict(fresh | {name: init[name] for name in fresh if name in init})
         half = settings.precision == "bf16"
         fused = processes.device.type != "cpu"
-        self.optimizer = optimizer(settings.optimizer, self.bare, settings.lr, fused=fused, half=half)
+        self.optimizer = optimizer(
+            settings.optimizer, self.bare, settings.lr, fused=fused, half=half, encoder_lr=settings.encoder_lr
+        )
         self.progress = Progress()
         self._unrestored: dict[str, float] | None = None
         self._decay = 0.0
@@ -216,7 +218,7 @@ class Run:
     def _step(self, step: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         settings = self.settings
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr_at(step)
+            group["lr"] = settings.lr_at(step) * group["share"]
         self.optimizer.zero_grad(set_to_none=True)
         pixel_loss = PIXEL_LOSSES[settings.loss_at(step)]
         with self._autocast():

@@ -40,6 +40,10 @@ class Objective(Protocol):
         """Side of the clean patch for a batch of `variant`, in pixels."""
         ...
 
+    def initial(self) -> dict[str, torch.Tensor]:
+        """Weights to start from, by name; what is not among them starts fresh."""
+        ...
+
     def coverage(self, variant: int) -> tuple[float, float] | None:
         """Share of a picture's short side that a clean patch covers, lowest and highest; None: pixels as they are."""
         ...

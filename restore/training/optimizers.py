@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +20,9 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
 
-def optimizer(name: str, network: nn.Module, lr: float, *, fused: bool, half: bool) -> torch.optim.Optimizer:
+def optimizer(
+    name: str, network: nn.Module, lr: float, *, fused: bool, half: bool, encoder_lr: float = 1.0
+) -> torch.optim.Optimizer:
     """`muon` or `adamw` for the parameters of `network`.
 
     Args:
@@ -28,10 +31,15 @@ def optimizer(name: str, network: nn.Module, lr: float, *, fused: bool, half: bo
         lr: The first learning rate.
         fused: AdamW by one kernel, as GPUs have it.
         half: Muon turns its matrices in bfloat16.
+        encoder_lr: Share of the learning rate for the part `encoder` of the network; its group's `share`.
     """
+    parameters: list[dict[str, Any]] = [{"params": [], "share": 1.0}, {"params": [], "share": encoder_lr}]
+    for known, parameter in network.named_parameters():
+        parameters[known.startswith("encoder.") and encoder_lr != 1]["params"].append(parameter)
+    parameters = [group for group in parameters if group["params"]]
     if name == "adamw":
-        return torch.optim.AdamW(network.parameters(), lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=fused)
-    return Muon(network.parameters(), lr, half=half)
+        return torch.optim.AdamW(parameters, lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=fused)
+    return Muon(parameters, lr, half=half)
 
 
 class Muon(torch.optim.Optimizer):
@@ -41,12 +49,12 @@ class Muon(torch.optim.Optimizer):
     matrices get AdamW (Loshchilov and Hutter 2019).
 
     Args:
-        parameters: What learns.
+        parameters: What learns, or groups of it.
         lr: The first learning rate, of both.
         half: The matrices are turned in bfloat16, which is precise enough and quicker.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, *, half: bool) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float, *, half: bool) -> None:
         self.half = half
         super().__init__(parameters, {"lr": lr})
 

