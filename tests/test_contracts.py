@@ -141,8 +141,9 @@ def test_tta_averages_the_symmetries(task, tiny, photo):
     if task == "inpaint":  # Telea's method, from which the network starts, fills from one side first
         return
     plain, averaged = told(task, load(tiny, task)), told(task, load(tiny, task, tta=True))
-    assert np.abs(turn(averaged(image)) - averaged(turned)).max() < 1e-5
-    assert np.abs(turn(plain(image)) - plain(turned)).max() > 1e-3
+    assert np.abs(turn(averaged(image)) - averaged(turned)).max() < (1e-3 if task == "colorize" else 1e-5)
+    if task != "colorize":  # which averages over the mirror image by itself
+        assert np.abs(turn(plain(image)) - plain(turned)).max() > 1e-3
 
 
 @tasks
@@ -162,7 +163,8 @@ def test_half_precision_is_close_and_overflow_is_computed_again(task, tiny, phot
 
     monkeypatch.setattr(half.head, "run", overflowing)
     assert np.array_equal(restore_half(image), exact)
-    assert dtypes == [torch.bfloat16, torch.float32]
+    assert dtypes[:2] == [torch.bfloat16, torch.float32]
+    assert dtypes.count(torch.bfloat16) == dtypes.count(torch.float32)
 
 
 @tasks

@@ -26,8 +26,9 @@ def chosen_ab(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
     count, height, width = logits.shape
     centres = torch.from_numpy(centres_of(count)).to(logits.device)
     likely = (logits.float() / temperature).softmax(0).reshape(count, -1)
-    cost = costs(count).to(logits.device) @ likely
-    return (centres.T @ (-cost / SPREAD).softmax(0)).reshape(2, height, width)
+    with torch.autocast(logits.device.type, enabled=False):  # training validates under it, in bfloat16
+        cost = costs(count).to(logits.device) @ likely
+        return (centres.T @ (-cost / SPREAD).softmax(0)).reshape(2, height, width)
 
 
 @lru_cache(maxsize=2)

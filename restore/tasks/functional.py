@@ -150,7 +150,8 @@ def sample_window(planes: torch.Tensor, size: tuple[int, int], window: Window) -
 def resize_area(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Downsamples by area averaging: (N,C,H,W) -> (N,C,*size), `size` (h,w)."""
     down, across = (_area_weights(*sides, planes.device) for sides in zip(planes.shape[-2:], size, strict=True))
-    return down @ (planes @ across.T)
+    with torch.autocast(planes.device.type, enabled=False):  # training validates under it, in bfloat16
+        return down @ (planes @ across.T)
 
 
 def _area_weights(length: int, count: int, device: torch.device) -> torch.Tensor:
