@@ -8,7 +8,7 @@ import threading
 
 import typer
 
-from restore.cli import benchmarking, corrupting, evaluating, models, restoring, training
+from restore.cli import benchmarking, corrupting, evaluating, latent, models, restoring, training
 from restore.errors import RestoreError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ corrupting.add(app)
 evaluating.add(app)
 models.add(app)
 benchmarking.add(app)
+latent.add(app)
 
 
 def main() -> None:
