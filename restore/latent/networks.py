@@ -57,8 +57,7 @@ class LatentConfig:
 class LatentAutoencoder(Architecture):
     """Pictures (N,C,S,S) in [0,1] to codes (N,code) and back.
 
-    `encode` gives the code that is used (of a distribution its mean), `decode` the picture. The last layers start
-    small, so that training begins at the mean picture.
+    `encode` gives the code that is used (of a distribution its mean), `decode` the picture.
     """
 
     stride = 1

@@ -12,7 +12,7 @@ import torch
 from restore.latent.data import to_pixels, to_planes
 from restore.latent.kinds import Kind
 from restore.latent.networks import ARCH, LatentAutoencoder, LatentConfig
-from restore.latent.options import SIGMOID_CODES, ModelOptions
+from restore.latent.options import AUTO, ONE_LAYER, SIGMOID_CODES, ModelOptions
 
 TASK = "latent"  # in the headers of weights
 VALIDATION_SEED = 0
@@ -28,12 +28,18 @@ def config_for(options: ModelOptions, size: int, channels: int) -> LatentConfig:
         size=size,
         channels=channels,
         net=options.net,
-        widths=() if linear else WIDTHS[options.net] if options.widths is None else options.widths,
+        widths=_widths(options),
         tied=options.tied,
         active=(options.active or max(1, options.code // 4)) if options.kind == "k-sparse" else 0,
         sigmoid_code=options.kind in SIGMOID_CODES,
         linear=linear,
     )
+
+
+def _widths(options: ModelOptions) -> tuple[int, ...]:
+    if options.widths != AUTO:
+        return options.widths
+    return () if options.net == "dense" and options.kind in ONE_LAYER else WIDTHS[options.net]
 
 
 class LatentObjective:

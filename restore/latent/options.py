@@ -23,6 +23,8 @@ KINDS: dict[str, str] = {
     "adversarial": "a discriminator makes the codes normally distributed (Makhzani et al. 2015)",
 }
 SIGMOID_CODES = ("sparse", "contractive")  # their penalties are about activations between 0 and 1
+AUTO = (0,)  # widths by kind and net
+ONE_LAYER = ("pca", "overcomplete", "denoising", "sparse", "k-sparse", "winner-take-all", "contractive")
 PROBABILISTIC = ("variational", "adversarial")  # codes that can be drawn
 
 
@@ -39,9 +41,10 @@ class ModelOptions(Options):
     net: str = option(
         "dense", "Fully connected, or convolutional layers before the last.", choices=("dense", "conv")
     )
-    widths: tuple[int, ...] | None = option(
-        None,
-        "Units (dense) or channels (conv) of the hidden layers [default: 512,256 or 32,64; pca has none].",
+    widths: tuple[int, ...] = option(
+        AUTO,
+        "Units (dense) or channels (conv) of the hidden layers; 0: 512,256 or 32,64, and none where the code itself "
+        "is what to look at (pca, overcomplete, denoising, sparse, contractive).",
         metavar="N[,N...]",
     )
     size: int = option(64, "Side that pictures are shrunk to, cut to squares around their centres.", min=4)
@@ -68,7 +71,7 @@ class ModelOptions(Options):
             raise UsageError("--tied shares the weights of dense layers; leave out --net conv")
         if self.tied and self.kind == "variational":
             raise UsageError("--tied: a variational encoder has twice the outputs, which no decoder can share")
-        if self.kind == "pca" and (self.widths or self.net != "dense" or self.loss != "mse"):
+        if self.kind == "pca" and (self.widths not in (AUTO, ()) or self.net != "dense" or self.loss != "mse"):
             raise UsageError("pca is one linear layer and squared error; leave out --widths, --net and --loss")
         if self.kind != "k-sparse" and self.active is not None:
             raise UsageError("--active is for --kind k-sparse")
@@ -79,7 +82,7 @@ class ModelOptions(Options):
                 raise UsageError(f"--{name} must be between 0 and 1; got {getattr(self, name)}")
         if self.damage == "dropout" and not 0 <= self.amount < 1:
             raise UsageError(f"--amount is the share of pixels dropped, from 0 to below 1; got {self.amount}")
-        if any(width < 1 for width in self.widths or ()):
+        if self.widths != AUTO and any(width < 1 for width in self.widths):
             raise UsageError("--widths must be at least 1 each")
 
 

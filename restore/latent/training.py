@@ -107,7 +107,6 @@ def train_folder(
         UsageError: The call cannot be: outputs exist, the folder is missing or empty, options contradict each other.
         TrainingError: The loss is no number any more; the last good weights are then still written.
     """
-    check_together(model, training)
     refuse_to_overwrite(training)
     channels = {"auto": None, "gray": 1, "rgb": 3}[model.colour]
     pictures = read_folder(folder, model.size, channels, report, shrink=True)
@@ -153,6 +152,7 @@ def train(
     folder: str = "",
 ) -> Result:
     """`train_folder` for pictures in memory."""
+    check_together(model, training)
     device = pick_device(training.device)
     config = config_for(model, pictures.pixels.shape[1], pictures.pixels.shape[3])
     if model.kind == "overcomplete" and config.code <= config.values:
@@ -213,6 +213,8 @@ def first_weights(config: LatentConfig, pixels: np.ndarray) -> dict[str, torch.T
         last = len(config.widths)
         name = f"decoder_biases.{last}" if config.tied else f"decoder.{last}.bias"
         first[name] = torch.logit(mean.flatten().clamp(0.01, 0.99))
+    elif config.net == "conv" and config.widths:
+        first[f"up.{len(config.widths) - 1}.bias"] = torch.logit(mean.mean((1, 2)).clamp(0.01, 0.99))
     return first
 
 

@@ -1,0 +1,115 @@
+"""The autoencoder family on digits: the figures of the section "latent" in RESULTS.md.
+
+    python benchmarks/latent.py reconstruct search hash anomalies probe samples [--seeds 0,1,2]
+
+Needs `digits/train` and `digits/test` below RESTORE_DATA. Prints a line a figure and seed, then the means. All choices
+(best weights, regularisation) are made on a twentieth of the training pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+from sklearn.neural_network import MLPClassifier
+
+from restore.latent.data import Pictures, read_folder
+from restore.latent.model import Latent, load_latent
+from restore.latent.options import ModelOptions, TrainingOptions
+from restore.latent.training import HELD_OUT, train
+
+SIDE = 28
+NEIGHBOURS = 10
+CODE = 32
+
+
+@cache
+def digits() -> tuple[Pictures, Pictures, Pictures]:
+    """To learn from, to choose by, to report on."""
+    root = Path(os.environ["RESTORE_DATA"]) / "digits"
+    known, test = (read_folder(root / part, SIDE, 1) for part in ("train", "test"))
+    held = np.arange(0, len(known), HELD_OUT)
+    return known.subset(np.setdiff1d(np.arange(len(known)), held)), known.subset(held), test
+
+
+def flat(pictures: Pictures) -> np.ndarray:
+    """(N,784) in [0,1]."""
+    return pictures.pixels.reshape(len(pictures), -1).astype(np.float32) / 255
+
+
+def fitted(learn: Pictures, choose: Pictures, seed: int, steps: int, **more: object) -> Latent:
+    """An autoencoder trained with `more` options of model and training."""
+    ways = {name: more.pop(name) for name in list(more) if name in TrainingOptions.__dataclass_fields__}
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "latent.safetensors"
+        model = ModelOptions(**more)  # type: ignore[arg-type]
+        training = TrainingOptions(output=output, steps=steps, seed=seed, device="cpu", **ways)  # type: ignore[arg-type]
+        train(learn, choose, model, training, report=lambda text: None, bar=True)
+        return load_latent(output, "cpu")
+
+
+@cache
+def plain(code: int, seed: int) -> Latent:
+    """The undercomplete autoencoder that several figures share."""
+    learn, choose, _ = digits()
+    steps = {2: 3000, 8: 2500, 32: 2500}[code]
+    return fitted(learn, choose, seed, steps, code=code, widths=(512, 256), augment=AUGMENT[code])
+
+
+AUGMENT = {2: 0.0, 8: 0.0, 32: 0.0}
+
+
+def reconstruct(seed: int) -> dict[str, float]:
+    """Error on the test digits as a share of PCA's."""
+    learn, choose, test = digits()
+    found = {}
+    for code in (2, 8, CODE):
+        pca = PCA(code, random_state=0).fit(np.concatenate([flat(learn), flat(choose)]))
+        theirs = ((flat(test) - pca.inverse_transform(pca.transform(flat(test)))) ** 2).mean()
+        found[f"code {code}: error over PCA's"] = float(plain(code, seed).errors(test.pixels).mean() / theirs)
+    return found
+
+
+def precision(gallery: np.ndarray, queries: np.ndarray, known: Pictures, test: Pictures, metric: str) -> float:
+    """Mean share of the nearest `NEIGHBOURS` in the gallery that are of the query's class."""
+    near = NearestNeighbors(n_neighbors=NEIGHBOURS, metric=metric).fit(gallery).kneighbors(queries, return_distance=False)
+    return float((np.array(known.labels)[near] == np.array(test.labels)[:, None]).mean())
+
+
+FIGURES: dict[str, Callable[[int], dict[str, float]]] = {"reconstruct": reconstruct}
+
+
+def main() -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", nargs="*", default=list(FIGURES), help=", ".join(FIGURES))
+    parser.add_argument("--seeds", default="0,1,2")
+    flags = parser.parse_args()
+    torch.set_num_threads(1)
+    all_found: dict[str, list[float]] = {}
+    for name in flags.figures:
+        for seed in map(int, flags.seeds.split(",")):
+            start = time.process_time()
+            for label, value in FIGURES[name](seed).items():
+                all_found.setdefault(f"{name}: {label}", []).append(value)
+                print(f"{name}, seed {seed}: {label} {value:.4f}", flush=True)
+            print(f"{name}, seed {seed}: {time.process_time() - start:.0f} CPU seconds", flush=True)
+    for label, values in all_found.items():
+        print(f"{label}: {np.mean(values):.4f}, mean of {len(values)} ({min(values):.4f} to {max(values):.4f})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
