@@ -1,6 +1,6 @@
 """The autoencoder family on digits: the figures of the section "latent" in RESULTS.md.
 
-    python benchmarks/latent.py reconstruct search hash anomalies probe samples [--seeds 0,1,2]
+    python benchmarks/latent.py [reconstruct search anomalies probe samples] [--seeds 0,1,2]
 
 Needs `digits/train` and `digits/test` below RESTORE_DATA. Prints a line a figure and seed, then the means. All choices
 (best weights, regularisation) are made on a twentieth of the training pictures.
@@ -20,19 +20,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import NearestNeighbors
 from sklearn.neural_network import MLPClassifier
 
+from restore.latent import generating, probing
+from restore.latent.anomalies import area_under_curve, scores
 from restore.latent.data import Pictures, read_folder
 from restore.latent.model import Latent, load_latent
+from restore.latent.neighbours import fit_hash, hamming, nearest
 from restore.latent.options import ModelOptions, TrainingOptions
 from restore.latent.training import HELD_OUT, train
 
 SIDE = 28
 NEIGHBOURS = 10
 CODE = 32
+BITS = 64
+SURE = 0.9
 
 
 @cache
@@ -56,19 +58,20 @@ def fitted(learn: Pictures, choose: Pictures, seed: int, steps: int, **more: obj
         output = Path(folder) / "latent.safetensors"
         model = ModelOptions(**more)  # type: ignore[arg-type]
         training = TrainingOptions(output=output, steps=steps, seed=seed, device="cpu", **ways)  # type: ignore[arg-type]
-        train(learn, choose, model, training, report=lambda text: None, bar=True)
+        train(learn, choose, model, training, report=_silent, bar=True)
         return load_latent(output, "cpu")
+
+
+def _silent(_: str) -> None:
+    """A report nobody reads."""
 
 
 @cache
 def plain(code: int, seed: int) -> Latent:
     """The undercomplete autoencoder that several figures share."""
     learn, choose, _ = digits()
-    steps = {2: 3000, 8: 2500, 32: 2500}[code]
-    return fitted(learn, choose, seed, steps, code=code, widths=(512, 256), augment=AUGMENT[code])
-
-
-AUGMENT = {2: 0.0, 8: 0.0, 32: 0.0}
+    steps = {2: 1500, 8: 1000, 32: 2500}[code]
+    return fitted(learn, choose, seed, steps, code=code, widths=(512, 256))
 
 
 def reconstruct(seed: int) -> dict[str, float]:
@@ -84,7 +87,9 @@ def reconstruct(seed: int) -> dict[str, float]:
 
 def precision(gallery: np.ndarray, queries: np.ndarray, known: Pictures, test: Pictures, metric: str) -> float:
     """Mean share of the nearest `NEIGHBOURS` in the gallery that are of the query's class."""
-    near = NearestNeighbors(n_neighbors=NEIGHBOURS, metric=metric).fit(gallery).kneighbors(queries, return_distance=False)
+    near = (
+        NearestNeighbors(n_neighbors=NEIGHBOURS, metric=metric).fit(gallery).kneighbors(queries, return_distance=False)
+    )
     return float((np.array(known.labels)[near] == np.array(test.labels)[:, None]).mean())
 
 

@@ -42,9 +42,7 @@ class WeightsFlags(Options):
 class ReconstructFlags(Options):
     """Flags of `restore latent reconstruct`."""
 
-    output: Path = option(
-        Path("reconstructed.png"), "A picture, or a page (.html).", flags=("-o",), metavar="FILE"
-    )
+    output: Path = option(Path("reconstructed.png"), "A picture, or a page (.html).", flags=("-o",), metavar="FILE")
     n: int = option(12, "Pictures to show, spread over the folder.", flags=("-n",), min=1)
     overwrite: bool = option(False, "Replace an output that exists.")
 
@@ -54,11 +52,15 @@ class MapFlags(Options):
     """Flags of `restore latent map`."""
 
     output: Path = option(
-        Path("map.png"), "A picture, a page to turn (.html), or over the epochs an animation (.gif).", flags=("-o",),
+        Path("map.png"),
+        "A picture, a page to turn (.html), or over the epochs an animation (.gif).",
+        flags=("-o",),
         metavar="FILE",
     )
     method: str = option(
-        "auto", "How codes become points; auto: the code itself, or PCA.", choices=("auto", "code", "pca", "tsne", "umap")
+        "auto",
+        "How codes become points; auto: the code itself, or PCA.",
+        choices=("auto", "code", "pca", "tsne", "umap"),
     )
     dimensions: int = option(2, "Of the map.", choices=(2, 3))
     epochs: Path | None = option(
@@ -99,9 +101,7 @@ class SearchFlags(Options):
 class DuplicatesFlags(Options):
     """Flags of `restore latent duplicates`."""
 
-    threshold: float = option(
-        0.2, "How near: share of the median distance between neighbours.", min=0.0
-    )
+    threshold: float = option(0.2, "How near: share of the median distance between neighbours.", min=0.0)
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,9 @@ class AnomaliesFlags(Options):
 
     csv: Path | None = option(None, "Also write all scores to this file.", metavar="FILE")
     odd: str | None = option(None, "Subfolders that hold the odd ones: prints the ROC AUC.", metavar="NAME[,NAME...]")
+    score: str = option(
+        "relative", "Squared error, or that divided by the contrast of the picture.", choices=("relative", "error")
+    )
     n: int = option(12, "How many of the oddest to show.", flags=("-n",), min=1)
 
 
@@ -210,7 +213,9 @@ def map_codes(folder: FolderFlags, model: WeightsFlags, flags: MapFlags) -> None
         raise UsageError("a GIF shows codes over the epochs: name the snapshots with --epochs FOLDER")
     files = [model.model] if flags.epochs is None else sorted(flags.epochs.glob("*.safetensors"))
     if not files:
-        raise UsageError(f"{flags.epochs}: no snapshots in this folder; `restore latent train --snapshots 8` makes some")
+        raise UsageError(
+            f"{flags.epochs}: no snapshots in this folder; `restore latent train --snapshots 8` makes some"
+        )
 
     import numpy as np
 
@@ -315,7 +320,9 @@ def index(folder: FolderFlags, model: WeightsFlags, flags: IndexFlags) -> None:
 
     latent = load_latent(model.model, model.device)
     pictures = latent.read(folder.folder, say)
-    write_index(flags.output, Index(latent.encode(pictures.pixels), [str(path) for path in pictures.paths], latent.name))
+    write_index(
+        flags.output, Index(latent.encode(pictures.pixels), [str(path) for path in pictures.paths], latent.name)
+    )
     say(f"{flags.output}: codes of {len(pictures)} pictures")
 
 
@@ -394,7 +401,7 @@ def anomalies(folder: FolderFlags, flags: AnomaliesFlags, model: WeightsFlags, o
     unknown = [name for name in odd or [] if name not in pictures.classes]
     if unknown:
         raise UsageError(f"--odd {unknown[0]}: no such subfolder; there are {', '.join(pictures.classes)}")
-    values, maps = scores(latent, pictures.pixels)
+    values, maps = scores(latent, pictures.pixels, flags.score == "relative")
     order = np.argsort(-values, kind="stable")[: flags.n]
     if flags.csv is not None:
         write_bytes(flags.csv, to_csv(pictures, values).encode())
@@ -407,7 +414,7 @@ def anomalies(folder: FolderFlags, flags: AnomaliesFlags, model: WeightsFlags, o
         [heat(pictures.pixels[number], maps[number], worst) for number in order],
     ]
     listed = "".join(f"<tr><td>{values[n]:.5f}</td><td>{_escaped(str(pictures.paths[n]))}</td></tr>" for n in order)
-    table = f"<table><tr><th>error</th><th>file</th></tr>{listed}</table>"
+    table = f"<table><tr><th>score</th><th>file</th></tr>{listed}</table>"
     write_view(output, png(sheet(rows)), "The oddest: pictures, reconstructions, errors", table)
     for number in order:
         print(f"{values[number]:.5f}\t{pictures.paths[number]}")

@@ -12,18 +12,26 @@ from restore.latent.data import Pictures
 from restore.latent.model import Latent
 
 
-def scores(latent: Latent, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+LEAST_CONTRAST = 0.01  # white is 1: flat pictures are not divided by nothing
+
+
+def scores(latent: Latent, pixels: np.ndarray, relative: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """How odd pictures are, and where.
 
     Args:
         latent: Trained on what is usual.
         pixels: (N,S,S,C) uint8.
+        relative: Whether errors are divided by the standard deviation of the picture's values: bold strokes, or much
+            contrast, make larger errors without being odd.
 
     Returns:
-        Mean squared errors (N,), and maps of them (N,S,S).
+        Scores (N,), and maps of squared errors (N,S,S).
     """
     maps = latent.errors(pixels)
-    return maps.mean((1, 2)), maps
+    values = maps.mean((1, 2))
+    if relative:
+        values = values / np.maximum(pixels.std((1, 2, 3)) / 255, LEAST_CONTRAST)
+    return values, maps
 
 
 def area_under_curve(values: np.ndarray, odd: np.ndarray) -> float:
@@ -44,7 +52,7 @@ def to_csv(pictures: Pictures, values: np.ndarray) -> str:
     """A line a picture, the oddest first."""
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(["file", "folder", "error"])
+    writer.writerow(["file", "folder", "score"])
     for number in np.argsort(-values, kind="stable"):
         writer.writerow([str(pictures.paths[number]), pictures.labels[number], f"{values[number]:.6f}"])
     return target.getvalue()
@@ -55,4 +63,5 @@ def heat(picture: np.ndarray, errors: np.ndarray, worst: float) -> np.ndarray:
     gray = picture.mean(2, keepdims=True).repeat(3, 2)
     share = np.clip(errors / max(worst, 1e-9), 0, 1)[..., None]
     coloured = cv2.applyColorMap((share * 255).astype(np.uint8), cv2.COLORMAP_HOT)[..., ::-1]
-    return np.rint(gray * 0.5 * (1 - share) + coloured * share).astype(np.uint8)
+    shown: np.ndarray = np.rint(gray * 0.5 * (1 - share) + coloured * share).astype(np.uint8)
+    return shown

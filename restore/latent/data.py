@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from restore.errors import ImageError, RestoreError, UsageError
 from restore.images import find_images, read_image
 from restore.pixels import luma, to_dtype, to_float
 
+TURN = math.radians(90)  # by which pictures are turned at most, where they are moved by 1
 FIT = 0.9  # share of the pictures that are not enlarged
 
 
@@ -64,6 +67,22 @@ def to_planes(pixels: np.ndarray) -> torch.Tensor:
 def to_pixels(planes: torch.Tensor) -> np.ndarray:
     """(N,C,S,S) in [0,1] -> (N,S,S,C) uint8, clipped and rounded."""
     return (planes.detach().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def moved(planes: torch.Tensor, amount: float, draw: torch.Generator) -> torch.Tensor:
+    """(N,C,S,S), each shifted by up to `amount` of its side, turned by up to `amount` of 90 degrees, and zoomed.
+
+    Args:
+        planes: Pictures; what comes in from outside repeats their border.
+        amount: From 0 to 1.
+        draw: The only source of chance.
+    """
+    count = len(planes)
+    turn, zoom, across, down = (2 * torch.rand((4, count), generator=draw) - 1) * amount
+    turn, zoom = turn * TURN, 1 + zoom
+    rows = [zoom * turn.cos(), -zoom * turn.sin(), 2 * across, zoom * turn.sin(), zoom * turn.cos(), 2 * down]
+    grid = F.affine_grid(torch.stack(rows, 1).view(count, 2, 3), list(planes.shape), align_corners=False)
+    return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
 
 
 def read_folder(

@@ -13,7 +13,6 @@ EXTRAS = {
     "sklearn": "latent",
     "umap": "umap",
     "usearch": "search",
-    "constriction": "compress",
 }
 
 

@@ -42,7 +42,9 @@ def sample(latent: Latent, count: int, seed: int) -> np.ndarray:
         UsageError: The autoencoder's codes have no distribution.
     """
     if latent.config.kind not in PROBABILISTIC:
-        raise UsageError(f"codes of the kind {latent.config.kind} cannot be drawn; train --kind variational or adversarial")
+        raise UsageError(
+            f"codes of the kind {latent.config.kind} cannot be drawn; train --kind variational or adversarial"
+        )
     draw = torch.Generator().manual_seed(seed)
     return latent.decode(torch.randn((count, latent.config.code), generator=draw).numpy())
 
@@ -64,10 +66,16 @@ def filters(latent: Latent, count: int) -> np.ndarray:
     """
     network = latent.network
     if network.down:
-        weight = network.down[0].weight.detach().cpu()
+        weight = network.down[0].get_parameter("weight").detach().cpu()
     else:
         config = latent.config
-        weight = network.encoder[0].weight.detach().cpu().view(-1, config.channels, config.size, config.size)
+        weight = (
+            network.encoder[0]
+            .get_parameter("weight")
+            .detach()
+            .cpu()
+            .view(-1, config.channels, config.size, config.size)
+        )
     order = weight.flatten(1).norm(dim=1).argsort(descending=True)[:count]
     return _around_gray(weight[order])
 
@@ -90,4 +98,5 @@ def responses(latent: Latent, pixels: np.ndarray, count: int) -> np.ndarray:
 
 def _around_gray(values: torch.Tensor) -> np.ndarray:
     largest = values.flatten(1).abs().amax(1).clamp_min(1e-9)[:, None, None, None]
-    return np.rint((values / largest * 127.5 + 127.5).permute(0, 2, 3, 1).numpy()).astype(np.uint8)
+    scaled = (values / largest * 127.5 + 127.5).round().byte()
+    return scaled.permute(0, 2, 3, 1).contiguous().numpy()

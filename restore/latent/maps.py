@@ -171,7 +171,7 @@ def map_page_body(points: np.ndarray, pictures: Pictures, seed: int = 0) -> tupl
     body = (
         '<p id="said">Drag to turn or move, wheel to zoom, point at a picture to see its name.</p>'
         '<canvas id="map" width="900" height="700"></canvas>'
-        f'<div hidden>{inline(png(tiled), "sprites")}</div>'
+        f"<div hidden>{inline(png(tiled), 'sprites')}</div>"
     )
     return body, f"const data = {data};\n{SCRIPT}"
 
@@ -192,9 +192,10 @@ function draw() {
   const size = Math.max(10, zoom / 18), { side, across } = data;
   for (const point of shown) {
     const column = point.number % across, row = Math.floor(point.number / across);
-    context.drawImage(sprites, column * side, row * side, side, side, point.x - size / 2, point.y - size / 2, size, size);
+    const [left, top] = [point.x - size / 2, point.y - size / 2];
+    context.drawImage(sprites, column * side, row * side, side, side, left, top, size, size);
     context.strokeStyle = hue(data.labels[point.number]);
-    context.strokeRect(point.x - size / 2, point.y - size / 2, size, size);
+    context.strokeRect(left, top, size, size);
   }
   document.documentElement.dataset.ready = 'yes';
 }

@@ -59,7 +59,9 @@ class Latent:
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """(N,code) -> pictures (N,S,S,C) uint8."""
         made = torch.from_numpy(np.asarray(codes, np.float32)).to(self.device)
-        return np.concatenate([to_pixels(self.network.decode(made[at : at + BATCH])) for at in range(0, len(made), BATCH)])
+        return np.concatenate(
+            [to_pixels(self.network.decode(made[at : at + BATCH])) for at in range(0, len(made), BATCH)]
+        )
 
     @torch.no_grad()
     def reconstruct(self, pixels: np.ndarray) -> np.ndarray:
@@ -69,7 +71,8 @@ class Latent:
 
     def errors(self, pixels: np.ndarray) -> np.ndarray:
         """(N,S,S,C) uint8 -> squared errors (N,S,S) float32, white at 1, the mean over the channels."""
-        return ((self.reconstruct(pixels) - pixels.astype(np.float32) / 255) ** 2).mean(-1)
+        errors: np.ndarray = ((self.reconstruct(pixels) - pixels.astype(np.float32) / 255) ** 2).mean(-1)
+        return errors
 
     def _planes(self, pixels: np.ndarray, at: int) -> torch.Tensor:
         return to_planes(pixels[at : at + BATCH]).to(self.device)

@@ -161,7 +161,11 @@ def read_index(path: Path, dimensions: int) -> Index:
         with np.load(path, allow_pickle=False) as stored:
             index = Index(stored["codes"], [str(name) for name in stored["paths"]], str(stored["model"]))
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise RestoreError(f"{path}: not a readable index; `restore latent index FOLDER -o {path}` makes one") from error
+        raise RestoreError(
+            f"{path}: not a readable index; `restore latent index FOLDER -o {path}` makes one"
+        ) from error
     if index.codes.ndim != 2 or index.codes.shape[1] != dimensions:
-        raise UsageError(f"{path}: an index of codes of {index.codes.shape[-1]}, by {index.model}; these have {dimensions}")
+        raise UsageError(
+            f"{path}: an index of codes of {index.codes.shape[-1]}, by {index.model}; these have {dimensions}"
+        )
     return index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -62,6 +63,9 @@ class LatentAutoencoder(Architecture):
 
     stride = 1
     scales = (1,)
+    mean: torch.Tensor  # the mean picture (C,S,S)
+    down: nn.ModuleList
+    encoder: nn.ModuleList
 
     def __init__(self, config: LatentConfig) -> None:
         super().__init__()
@@ -74,7 +78,7 @@ class LatentAutoencoder(Architecture):
             sides.append(-(-sides[-1] // 2))
         channels = (config.channels, *convolutions)
         self.sides = sides
-        self.down = nn.ModuleList(nn.Conv2d(i, o, 3, 2, 1) for i, o in zip(channels, channels[1:], strict=False))
+        self.down = nn.ModuleList(nn.Conv2d(i, o, 3, 2, 1) for i, o in pairwise(channels))
         # Mirrors `down`: output_padding makes odd sides come out as they went in.
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(o, i, 3, 2, 1, output_padding=(side + 1) % 2)
@@ -83,9 +87,7 @@ class LatentAutoencoder(Architecture):
         self.inner = (channels[-1], sides[-1], sides[-1])
         flat = channels[-1] * sides[-1] ** 2
         widths = (flat, *(config.widths if config.net == "dense" else ()))
-        self.encoder = nn.ModuleList(
-            nn.Linear(i, o) for i, o in zip(widths, (*widths[1:], outputs), strict=True)
-        )
+        self.encoder = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, (*widths[1:], outputs), strict=True))
         ends = list(reversed(list(zip(widths, (*widths[1:], config.code), strict=True))))
         if config.tied:
             self.decoder_biases = nn.ParameterList(nn.Parameter(torch.zeros(i)) for i, _ in ends)

@@ -38,9 +38,7 @@ class ModelOptions(Options):
 
     kind: str = option("undercomplete", "Which autoencoder.", choices=tuple(KINDS))
     code: int = option(32, "Numbers in a code.", min=1)
-    net: str = option(
-        "dense", "Fully connected, or convolutional layers before the last.", choices=("dense", "conv")
-    )
+    net: str = option("dense", "Fully connected, or convolutional layers before the last.", choices=("dense", "conv"))
     widths: tuple[int, ...] = option(
         AUTO,
         "Units (dense) or channels (conv) of the hidden layers; 0: 512,256 or 32,64, and none where the code itself "
@@ -52,10 +50,12 @@ class ModelOptions(Options):
     tied: bool = option(False, "The decoder uses the encoder's weights, transposed.")
     loss: str = option("mse", "How pictures are compared.", choices=("mse", "bce"))
     damage: str = option(
-        "noise", "What a denoising autoencoder has to undo.", choices=("noise", "dropout", "bars")
+        "noise", "What a denoising autoencoder has to undo.", choices=("noise", "dropout", "bars", "move")
     )
     amount: float = option(
-        0.3, "Of damage: sigma (white is 1), share of pixels dropped, or thickness of the bar.", min=0.0
+        0.3,
+        "Of damage: sigma (white is 1), share of pixels dropped, thickness of the bar, or how far it moves.",
+        min=0.0,
     )
     target: float = option(0.1, "Mean activation of a sparse code's units.")
     weight: float | None = option(

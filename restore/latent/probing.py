@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,8 +45,9 @@ def probe(latent: Latent, learn: Pictures, test: Pictures, labels: int, seed: in
     few = rng.permutation(few)
     torch.manual_seed(seed)
     fresh = build("latent-autoencoder", latent.config)
+    assert isinstance(fresh, LatentAutoencoder)
     fresh.mean.copy_(latent.network.mean)  # the mean picture is no weight
-    random = Latent(fresh, latent.device)  # type: ignore[arg-type]
+    random = Latent(fresh, latent.device)
     ours, theirs = learn.pixels[few], test.pixels
     views = {
         "raw pixels, linear": (ours.reshape(len(few), -1) / 255, theirs.reshape(len(theirs), -1) / 255),
@@ -98,7 +100,8 @@ def _tuned(
         head = nn.Linear(encoder.config.code, classes).to(device)
         scale = encoder.encode(to_planes(rows).to(device)).std().detach() + 1e-6
         body = [*encoder.down.parameters(), *encoder.encoder.parameters()]
-        optimizer = torch.optim.AdamW([{"params": body}, {"params": head.parameters(), "lr": HEAD_RATE * rate}], rate)
+        groups: list[dict[str, Any]] = [{"params": body}, {"params": list(head.parameters()), "lr": HEAD_RATE * rate}]
+        optimizer = torch.optim.AdamW(groups, rate)
         pictures, targets = to_planes(rows).to(device), torch.from_numpy(names).to(device)
         for _ in range(FINE_STEPS):
             optimizer.zero_grad()

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from restore import weights
 from restore.devices import pick_device
 from restore.errors import TrainingError, UsageError
-from restore.latent.data import Pictures, read_folder, to_planes
+from restore.latent.data import Pictures, moved, read_folder, to_planes
 from restore.latent.kinds import kind_of
 from restore.latent.kinds.stacked import Layer
 from restore.latent.networks import LatentConfig
@@ -31,7 +30,6 @@ SAVE_EVERY = 180.0  # seconds between checkpoints
 VALIDATIONS = 12  # in a run
 HELD_OUT = 20  # every so many pictures one is held out where there is no --val
 MAX_VALIDATION = 1000  # pictures
-TURN = math.radians(90)  # by which --augment 1 turns pictures, at most
 Report = Callable[[str], None]
 
 
@@ -73,22 +71,6 @@ class LatentRun(Run):
             header = self.header({}, "", self.objective.config.kind)
             weights.save(self._snapshots[step + 1], header, self.average.state_dict())
         return loss
-
-
-def moved(planes: torch.Tensor, amount: float, draw: torch.Generator) -> torch.Tensor:
-    """(N,C,S,S), each shifted by up to `amount` of its side, turned by up to `amount` of 90 degrees, and zoomed.
-
-    Args:
-        planes: Pictures; what comes in from outside repeats their border.
-        amount: From 0 to 1.
-        draw: The only source of chance.
-    """
-    count = len(planes)
-    turn, zoom, across, down = (2 * torch.rand((4, count), generator=draw) - 1) * amount
-    turn, zoom = turn * TURN, 1 + zoom
-    rows = [zoom * turn.cos(), -zoom * turn.sin(), 2 * across, zoom * turn.sin(), zoom * turn.cos(), 2 * down]
-    grid = F.affine_grid(torch.stack(rows, 1).view(count, 2, 3), list(planes.shape), align_corners=False)
-    return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
 
 
 def train_folder(
@@ -158,7 +140,7 @@ def train(
     if model.kind == "overcomplete" and config.code <= config.values:
         raise UsageError(f"an overcomplete code is larger than the picture: --code must be above {config.values}")
     _check_resumed(model, training)
-    pixels = list(validation.pixels[: MAX_VALIDATION])
+    pixels = list(validation.pixels[:MAX_VALIDATION])
     report(
         f"training {model.kind}, a code of {config.code} for {config.size}x{config.size}x{config.channels}, on "
         f"{len(pictures)} pictures, choosing by {len(pixels)}; {training.steps} steps of {training.batch_size}"
@@ -192,7 +174,7 @@ def train(
             snapshots=snapshots if last else {},
         )
         _remember(place, model)
-        result = _go(run, place, training, folder, report, bar)
+        result = _go(run, place, training, folder, bar)
         best = run.best_weights()
         if result.status != "finished":
             report(f"{result.status} at step {result.step} of {steps}; the same command with --resume goes on")
@@ -206,7 +188,7 @@ def train(
 
 
 def first_weights(config: LatentConfig, pixels: np.ndarray) -> dict[str, torch.Tensor]:
-    """Where a run starts besides chance: the mean picture (N,S,S,C), which networks subtract, and dense ones begin at."""
+    """Where a run starts besides chance: the mean picture (N,S,S,C), which networks subtract and begin at."""
     mean = torch.from_numpy(pixels.mean(0, dtype=np.float64)).permute(2, 0, 1).float() / 255
     first = {"mean": mean}
     if config.net == "dense" and not config.linear:
@@ -222,7 +204,9 @@ def snapshot_steps(training: TrainingOptions) -> dict[int, Path]:
     """After which steps to write weights, closer together at first, when codes change most, and where to."""
     folder = training.output.with_suffix(".snapshots")
     count = training.snapshots
-    steps = np.unique(np.geomspace(min(10, training.steps), training.steps, count).round().astype(int)) if count else []
+    if not count:
+        return {}
+    steps = np.unique(np.geomspace(min(10, training.steps), training.steps, count).round().astype(int))
     return {int(step): folder / f"step-{step:06d}{weights.SUFFIX}" for step in steps}
 
 
@@ -263,9 +247,7 @@ def _check_resumed(model: ModelOptions, training: TrainingOptions) -> None:
             return
 
 
-def _go(
-    run: LatentRun, place: Path, training: TrainingOptions, folder: str, report: Report, bar: bool | None
-) -> Result:
+def _go(run: LatentRun, place: Path, training: TrainingOptions, folder: str, bar: bool | None) -> Result:
     stop_after = None if training.stop_after is None else training.stop_after * 60
     try:
         return run.go(place, stop_after, SAVE_EVERY, bar)

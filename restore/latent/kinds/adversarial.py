@@ -15,12 +15,12 @@ class _Reversed(torch.autograd.Function):
     """The identity, with gradients turned around (Ganin and Lempitsky 2015): one step trains both sides."""
 
     @staticmethod
-    def forward(context: Any, codes: torch.Tensor, weight: float) -> torch.Tensor:  # type: ignore[override]
+    def forward(context: Any, codes: torch.Tensor, weight: float) -> torch.Tensor:
         context.weight = weight
         return codes.view_as(codes)
 
     @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return -context.weight * gradient, None
 
 

@@ -11,7 +11,7 @@ from restore.latent.networks import LatentAutoencoder
 
 def exact_norm(network: LatentAutoencoder, code: torch.Tensor) -> torch.Tensor:
     """(N,): the squared norm for an encoder of one dense layer and a sigmoid, in closed form."""
-    weight = network.encoder[0].weight
+    weight = network.encoder[0].get_parameter("weight")
     return (code * (1 - code)).square() @ weight.square().sum(1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from restore.latent.data import moved
 from restore.latent.kinds.base import Kind
 
 
@@ -12,13 +13,16 @@ def damaged(clean: torch.Tensor, damage: str, amount: float, draw: torch.Generat
 
     Args:
         clean: The pictures.
-        damage: noise (Gaussian), dropout (pixels at 0), or bars (one at 1 across each picture, lying or standing).
+        damage: noise (Gaussian), dropout (pixels at 0), bars (one at 1 across each picture, lying or standing), or
+            move (shifted, turned and zoomed: the code learns not to depend on it).
         amount: Standard deviation, share of pixels, or share of the side.
         draw: The only source of chance.
     """
     count, _, side, _ = clean.shape
     if damage == "noise":
         return clean + amount * torch.randn(clean.shape, generator=draw)
+    if damage == "move":
+        return moved(clean, amount, draw)
     if damage == "dropout":
         return clean * (torch.rand((count, 1, side, side), generator=draw) >= amount)
     thick = min(side, max(1, round(amount * side)))
