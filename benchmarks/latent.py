@@ -85,15 +85,83 @@ def reconstruct(seed: int) -> dict[str, float]:
     return found
 
 
-def precision(gallery: np.ndarray, queries: np.ndarray, known: Pictures, test: Pictures, metric: str) -> float:
-    """Mean share of the nearest `NEIGHBOURS` in the gallery that are of the query's class."""
-    near = (
-        NearestNeighbors(n_neighbors=NEIGHBOURS, metric=metric).fit(gallery).kneighbors(queries, return_distance=False)
-    )
+def precision(near: np.ndarray, known: Pictures, test: Pictures) -> float:
+    """Mean share of the neighbours (Q,count) that are of the query's class."""
     return float((np.array(known.labels)[near] == np.array(test.labels)[:, None]).mean())
 
 
-FIGURES: dict[str, Callable[[int], dict[str, float]]] = {"reconstruct": reconstruct}
+def search(seed: int) -> dict[str, float]:
+    """Precision at 10 of test digits among those learnt from: codes, their bits, PCA of the same size."""
+    learn, _, test = digits()
+    pca = PCA(CODE, random_state=0).fit(flat(learn))
+    latent = plain(CODE, seed)
+    ours, queries = latent.encode(learn.pixels), latent.encode(test.pixels)
+    to_bits = fit_hash(ours, BITS, seed)
+    return {
+        "PCA 32": precision(nearest(pca.transform(flat(learn)), pca.transform(flat(test)), NEIGHBOURS)[0], learn, test),
+        "code 32": precision(nearest(ours, queries, NEIGHBOURS)[0], learn, test),
+        f"{BITS} bits": precision(hamming(to_bits(ours), to_bits(queries), NEIGHBOURS)[0], learn, test),
+    }
+
+
+def anomalies(seed: int) -> dict[str, float]:
+    """Mean over the digits of the ROC AUC where an autoencoder has seen one digit only; PCA by the same scores."""
+    learn, choose, test = digits()
+    found: dict[str, list[float]] = {}
+    contrast = test.pixels.std((1, 2, 3)) / 255
+    for digit in test.classes:
+        usual, judge = (part.subset(np.flatnonzero(np.array(part.labels) == digit)) for part in (learn, choose))
+        odd = np.array(test.labels) != digit
+        latent = fitted(usual, judge, seed, 400, code=CODE, widths=(128,), batch_size=64)
+        pca = PCA(CODE, random_state=0).fit(flat(usual))
+        theirs = ((flat(test) - pca.inverse_transform(pca.transform(flat(test)))) ** 2).mean(1)
+        for label, values in {
+            "autoencoder, relative": scores(latent, test.pixels)[0],
+            "autoencoder, error": scores(latent, test.pixels, relative=False)[0],
+            "PCA, relative": theirs / contrast,
+            "PCA, error": theirs,
+        }.items():
+            found.setdefault(label, []).append(area_under_curve(values, odd))
+    return {label: float(np.mean(areas)) for label, areas in found.items()}
+
+
+def probe(seed: int) -> dict[str, float]:
+    """Accuracy with ten labels a class, the mean of five draws of them."""
+    learn, choose, test = digits()
+    latent = fitted(learn, choose, seed, 700, code=CODE, widths=(512, 256), kind="denoising", damage="move", amount=0.1)
+    draws = [probing.probe(latent, learn, test, 10, draw) for draw in range(5)]
+    return {name: float(np.mean([one[name] for one in draws])) for name in draws[0]}
+
+
+@cache
+def judge() -> MLPClassifier:
+    """A classifier of digits, to look at samples with."""
+    learn, choose, test = digits()
+    known = np.concatenate([flat(learn), flat(choose)])
+    made = MLPClassifier((128,), max_iter=12, random_state=0).fit(known, learn.labels + choose.labels)
+    print(f"the classifier is right on {made.score(flat(test), test.labels):.4f} of the test digits", flush=True)
+    return made
+
+
+def samples(seed: int) -> dict[str, float]:
+    """Share of 64 samples of which the classifier is sure, and that of real digits."""
+    learn, choose, test = digits()
+    latent = fitted(learn, choose, seed, 1200, code=8, widths=(512, 256), kind="variational", loss="bce", batch_size=64)
+    made = generating.sample(latent, 64, seed).reshape(64, -1) / 255
+
+    def sure(values: np.ndarray) -> float:
+        return float((judge().predict_proba(values).max(1) > SURE).mean())
+
+    return {"samples": sure(made), "real test digits": sure(flat(test))}
+
+
+FIGURES: dict[str, Callable[[int], dict[str, float]]] = {
+    "reconstruct": reconstruct,
+    "search": search,
+    "anomalies": anomalies,
+    "probe": probe,
+    "samples": samples,
+}
 
 
 def main() -> int:

@@ -11,7 +11,6 @@ import numpy as np
 from restore.latent.data import Pictures
 from restore.latent.model import Latent
 
-
 LEAST_CONTRAST = 0.01  # white is 1: flat pictures are not divided by nothing
 
 

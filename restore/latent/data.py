@@ -153,4 +153,5 @@ def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
         return pixels
     way = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
     resized = cv2.resize(pixels, (size, size), interpolation=way)
-    return resized.reshape(size, size, pixels.shape[2])
+    square: np.ndarray = resized.reshape(size, size, pixels.shape[2])
+    return square

@@ -139,12 +139,13 @@ class LatentAutoencoder(Architecture):
         hidden = hidden.unflatten(1, self.inner)
         for number, layer in enumerate(self.up):
             hidden = layer(F.gelu(hidden) if number else hidden)
-        return hidden + self.mean if self.config.linear else hidden
+        decoded: torch.Tensor = hidden + self.mean if self.config.linear else hidden
+        return decoded
 
     def decode_layer(self, number: int, hidden: torch.Tensor) -> torch.Tensor:
         """Dense decoder layer `number`, from the code on, without its activation."""
         if self.config.tied:
-            weight = self.encoder[len(self.encoder) - 1 - number].weight
+            weight = self.encoder[len(self.encoder) - 1 - number].get_parameter("weight")
             return F.linear(hidden, weight.t(), self.decoder_biases[number])
         layer: torch.Tensor = self.decoder[number](hidden)
         return layer
