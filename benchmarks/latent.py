@@ -24,7 +24,7 @@ from sklearn.neural_network import MLPClassifier
 
 from restore.latent import generating, probing
 from restore.latent.anomalies import area_under_curve, scores
-from restore.latent.data import Pictures, read_folder
+from restore.latent.data import Pictures, equal_contrast, read_folder
 from restore.latent.model import Latent, load_latent
 from restore.latent.neighbours import fit_hash, hamming, nearest
 from restore.latent.options import ModelOptions, TrainingOptions
@@ -97,9 +97,15 @@ def search(seed: int) -> dict[str, float]:
     latent = plain(CODE, seed)
     ours, queries = latent.encode(learn.pixels), latent.encode(test.pixels)
     to_bits = fit_hash(ours, BITS, seed)
+    even, asked = (latent.encode(equal_contrast(part.pixels)) for part in (learn, test))
+    to_even_bits = fit_hash(even, BITS, seed)
     return {
         "PCA 32": precision(nearest(pca.transform(flat(learn)), pca.transform(flat(test)), NEIGHBOURS)[0], learn, test),
         "code 32": precision(nearest(ours, queries, NEIGHBOURS)[0], learn, test),
+        "code 32, equal contrast": precision(nearest(even, asked, NEIGHBOURS)[0], learn, test),
+        f"{BITS} bits, equal contrast": precision(
+            hamming(to_even_bits(even), to_even_bits(asked), NEIGHBOURS)[0], learn, test
+        ),
         f"{BITS} bits": precision(hamming(to_bits(ours), to_bits(queries), NEIGHBOURS)[0], learn, test),
     }
 
@@ -138,7 +144,7 @@ def judge() -> MLPClassifier:
     """A classifier of digits, to look at samples with."""
     learn, choose, test = digits()
     known = np.concatenate([flat(learn), flat(choose)])
-    made = MLPClassifier((128,), max_iter=12, random_state=0).fit(known, learn.labels + choose.labels)
+    made = MLPClassifier((128,), max_iter=25, random_state=0).fit(known, learn.labels + choose.labels)
     print(f"the classifier is right on {made.score(flat(test), test.labels):.4f} of the test digits", flush=True)
     return made
 
@@ -146,7 +152,9 @@ def judge() -> MLPClassifier:
 def samples(seed: int) -> dict[str, float]:
     """Share of 64 samples of which the classifier is sure, and that of real digits."""
     learn, choose, test = digits()
-    latent = fitted(learn, choose, seed, 1200, code=8, widths=(512, 256), kind="variational", loss="bce", batch_size=64)
+    latent = fitted(
+        learn, choose, seed, 2500, code=6, widths=(512, 256), kind="variational", loss="bce", batch_size=64, lr=2e-3
+    )
     made = generating.sample(latent, 64, seed).reshape(64, -1) / 255
 
     def sure(values: np.ndarray) -> float:

@@ -315,23 +315,26 @@ def index(folder: FolderFlags, model: WeightsFlags, flags: IndexFlags) -> None:
 
     check_output(flags.output, flags.overwrite, (".npz",))
 
+    from restore.latent.data import equal_contrast
     from restore.latent.model import load_latent
     from restore.latent.neighbours import Index, write_index
 
     latent = load_latent(model.model, model.device)
     pictures = latent.read(folder.folder, say)
     write_index(
-        flags.output, Index(latent.encode(pictures.pixels), [str(path) for path in pictures.paths], latent.name)
+        flags.output,
+        Index(latent.encode(equal_contrast(pictures.pixels)), [str(path) for path in pictures.paths], latent.name),
     )
     say(f"{flags.output}: codes of {len(pictures)} pictures")
 
 
 def search(flags: SearchFlags, model: WeightsFlags, out: OutputFlags) -> None:
-    """Find the pictures of a folder whose codes are nearest to a picture's."""
+    """Find the pictures of a folder whose codes are nearest to a picture's, all at the same contrast."""
     if flags.binary % 8:
         raise UsageError(f"--binary {flags.binary}: bits come in eights, such as 64")
     output = None if out.output is None else _output(out, "")
 
+    from restore.latent.data import equal_contrast
     from restore.latent.model import load_latent
     from restore.latent.neighbours import Index, fit_hash, hamming, nearest, read_index
 
@@ -341,8 +344,10 @@ def search(flags: SearchFlags, model: WeightsFlags, out: OutputFlags) -> None:
         known = read_index(flags.gallery, latent.config.code)
     else:
         pictures = latent.read(flags.gallery, say)
-        known = Index(latent.encode(pictures.pixels), [str(path) for path in pictures.paths], latent.name)
-    code = latent.encode(query.pixels)
+        known = Index(
+            latent.encode(equal_contrast(pictures.pixels)), [str(path) for path in pictures.paths], latent.name
+        )
+    code = latent.encode(equal_contrast(query.pixels))
     if flags.binary:
         to_bits = fit_hash(known.codes, flags.binary)
         numbers, distances = hamming(to_bits(known.codes), to_bits(code), flags.k)

@@ -8,10 +8,8 @@ import io
 import cv2
 import numpy as np
 
-from restore.latent.data import Pictures
+from restore.latent.data import LEAST_CONTRAST, Pictures
 from restore.latent.model import Latent
-
-LEAST_CONTRAST = 0.01  # white is 1: flat pictures are not divided by nothing
 
 
 def scores(latent: Latent, pixels: np.ndarray, relative: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,8 @@ from restore.images import find_images, read_image
 from restore.pixels import luma, to_dtype, to_float
 
 TURN = math.radians(90)  # by which pictures are turned at most, where they are moved by 1
+CONTRAST = 0.3  # standard deviation, white at 1
+LEAST_CONTRAST = 0.01  # flat pictures are not divided by nothing
 FIT = 0.9  # share of the pictures that are not enlarged
 
 
@@ -67,6 +69,13 @@ def to_planes(pixels: np.ndarray) -> torch.Tensor:
 def to_pixels(planes: torch.Tensor) -> np.ndarray:
     """(N,C,S,S) in [0,1] -> (N,S,S,C) uint8, clipped and rounded."""
     return (planes.detach().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def equal_contrast(pixels: np.ndarray) -> np.ndarray:
+    """(N,S,S,C) uint8, each multiplied so that its standard deviation is `CONTRAST`, and clipped; black stays."""
+    deviations = np.maximum(pixels.std((1, 2, 3), keepdims=True) / 255, LEAST_CONTRAST)
+    scaled: np.ndarray = np.rint((pixels * (CONTRAST / deviations)).clip(0, 255)).astype(np.uint8)
+    return scaled
 
 
 def moved(planes: torch.Tensor, amount: float, draw: torch.Generator) -> torch.Tensor:

@@ -29,7 +29,7 @@ class LatentConfig:
         widths: Units or channels of the hidden layers, from the picture on.
         tied: Whether the decoder shares the encoder's weights, transposed.
         active: Units that are kept of a k-sparse code; 0: all.
-        sigmoid_code: Whether the code's activations are between 0 and 1.
+        sigmoid_code: Whether the code's activations are between 0 and 1; one layer alone is linear without.
         linear: No activations at all, neither inside nor at the end.
     """
 

@@ -31,7 +31,7 @@ def config_for(options: ModelOptions, size: int, channels: int) -> LatentConfig:
         widths=_widths(options),
         tied=options.tied,
         active=(options.active or max(1, options.code // 4)) if options.kind == "k-sparse" else 0,
-        sigmoid_code=options.kind in SIGMOID_CODES,
+        sigmoid_code=options.kind in SIGMOID_CODES or (options.kind == "denoising" and not _widths(options)),
         linear=linear,
     )
 
