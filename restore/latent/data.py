@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -116,7 +117,7 @@ def read_folder(
     if not paths:
         raise UsageError(f"{folder}: no pictures in this folder")
     with ThreadPoolExecutor() as pool:
-        read = list(pool.map(_square, paths))
+        read = list(pool.map(partial(_square, size=size), paths))
     for found in read:
         if isinstance(found, ImageError):
             report(f"skipped: {found}")
@@ -137,7 +138,8 @@ def read_folder(
     return Pictures(stacked, [path for path, _ in kept], labels)
 
 
-def _square(path: Path) -> np.ndarray | ImageError:
+def _square(path: Path, size: int) -> np.ndarray | ImageError:
+    """The centre of a picture, no larger than `size`: a folder of photographs does not fit into memory."""
     try:
         pixels = read_image(path).pixels
     except ImageError as error:
@@ -145,7 +147,8 @@ def _square(path: Path) -> np.ndarray | ImageError:
     side = min(pixels.shape[:2])
     top, left = ((length - side) // 2 for length in pixels.shape[:2])
     square = pixels[top : top + side, left : left + side]
-    return square if square.dtype == np.uint8 else to_dtype(to_float(square), np.uint8)
+    square = square if square.dtype == np.uint8 else to_dtype(to_float(square), np.uint8)
+    return _resized(square, size) if side > size else square
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
@@ -153,7 +156,8 @@ def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
         return pixels
     if channels == 3:
         return np.repeat(pixels, 3, axis=2)
-    return np.rint(luma(pixels)).astype(np.uint8)[..., None]
+    gray: np.ndarray = np.rint(luma(pixels)).astype(np.uint8)
+    return gray[..., None]
 
 
 def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
