@@ -20,11 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
-from sklearn.neural_network import MLPClassifier
 
 from restore.latent import generating, probing
 from restore.latent.anomalies import area_under_curve, scores
-from restore.latent.data import Pictures, equal_contrast, read_folder
+from restore.latent.data import Pictures, equal_contrast, read_folder, to_planes
 from restore.latent.model import Latent, load_latent
 from restore.latent.neighbours import fit_hash, hamming, nearest
 from restore.latent.options import ModelOptions, TrainingOptions
@@ -35,6 +34,7 @@ NEIGHBOURS = 10
 CODE = 32
 BITS = 64
 SURE = 0.9
+JUDGE_STEPS = 800
 
 
 @cache
@@ -99,8 +99,12 @@ def search(seed: int) -> dict[str, float]:
     to_bits = fit_hash(ours, BITS, seed)
     even, asked = (latent.encode(equal_contrast(part.pixels)) for part in (learn, test))
     to_even_bits = fit_hash(even, BITS, seed)
+    same = [equal_contrast(part.pixels).reshape(len(part), -1) / 255 for part in (learn, test)]
+    even_pca = PCA(CODE, random_state=0).fit(same[0])
+    theirs = precision(nearest(*map(even_pca.transform, same), NEIGHBOURS)[0], learn, test)
     return {
         "PCA 32": precision(nearest(pca.transform(flat(learn)), pca.transform(flat(test)), NEIGHBOURS)[0], learn, test),
+        "PCA 32, equal contrast": theirs,
         "code 32": precision(nearest(ours, queries, NEIGHBOURS)[0], learn, test),
         "code 32, equal contrast": precision(nearest(even, asked, NEIGHBOURS)[0], learn, test),
         f"{BITS} bits, equal contrast": precision(
@@ -140,27 +144,44 @@ def probe(seed: int) -> dict[str, float]:
 
 
 @cache
-def judge() -> MLPClassifier:
-    """A classifier of digits, to look at samples with."""
+def judge() -> torch.nn.Module:
+    """A small convolutional classifier of digits, to look at samples with."""
     learn, choose, test = digits()
-    known = np.concatenate([flat(learn), flat(choose)])
-    made = MLPClassifier((128,), max_iter=25, random_state=0).fit(known, learn.labels + choose.labels)
-    print(f"the classifier is right on {made.score(flat(test), test.labels):.4f} of the test digits", flush=True)
-    return made
+    planes = torch.cat([learn.planes, choose.planes])
+    targets = torch.tensor([int(label) for label in learn.labels + choose.labels])
+    torch.manual_seed(0)
+    layers = torch.nn
+    network = layers.Sequential(
+        *(layers.Conv2d(1, 16, 3, 2, 1), layers.ReLU(), layers.Conv2d(16, 32, 3, 2, 1), layers.ReLU()),
+        *(layers.Flatten(), layers.Linear(32 * 49, 128), layers.ReLU(), layers.Linear(128, 10)),
+    )
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(JUDGE_STEPS):
+        chosen = torch.randint(len(planes), (64,), generator=draw)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(planes[chosen]), targets[chosen]).backward()
+        optimizer.step()
+    right = (certainty(network, test.pixels)[1] == np.array([int(label) for label in test.labels])).mean()
+    print(f"the classifier is right on {right:.4f} of the test digits", flush=True)
+    return network
+
+
+@torch.no_grad()
+def certainty(network: torch.nn.Module, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The largest probability that a classifier gives each picture, and to which class."""
+    best = network(to_planes(pixels)).softmax(1).max(1)
+    return best.values.numpy(), best.indices.numpy()
 
 
 def samples(seed: int) -> dict[str, float]:
     """Share of 64 samples of which the classifier is sure, and that of real digits."""
     learn, choose, test = digits()
-    latent = fitted(
-        learn, choose, seed, 2500, code=6, widths=(512, 256), kind="variational", loss="bce", batch_size=64, lr=2e-3
-    )
-    made = generating.sample(latent, 64, seed).reshape(64, -1) / 255
-
-    def sure(values: np.ndarray) -> float:
-        return float((judge().predict_proba(values).max(1) > SURE).mean())
-
-    return {"samples": sure(made), "real test digits": sure(flat(test))}
+    more = {"kind": "variational", "loss": "bce", "code": 6, "widths": (512, 256), "batch_size": 64, "lr": 2e-3}
+    latent = fitted(learn, choose, seed, 2500, **more)
+    drawn = generating.sample(latent, 64, seed)
+    shares = {"samples": drawn, "real test digits": test.pixels}
+    return {label: float((certainty(judge(), pixels)[0] > SURE).mean()) for label, pixels in shares.items()}
 
 
 FIGURES: dict[str, Callable[[int], dict[str, float]]] = {
