@@ -8,7 +8,7 @@ import threading
 
 import typer
 
-from restore.cli import benchmarking, corrupting, evaluating, exporting, models, restoring, serving, training
+from restore.cli import benchmarking, corrupting, evaluating, exporting, latent, models, restoring, serving, training
 from restore.cli.reporting import say
 from restore.errors import RestoreError
 
@@ -29,6 +29,7 @@ models.add(app)
 benchmarking.add(app)
 serving.add(app)
 exporting.add(app)
+latent.add(app)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,11 +110,16 @@ def exists(folder: Path) -> bool:
     return bool(_steps(folder))
 
 
-def foreign(folder: Path) -> str | None:
-    """The name of something in `folder` that no training run has put there; None where there is nothing."""
+def foreign(folder: Path, but: Collection[Path] = ()) -> str | None:
+    """The name of something in `folder` that no training run has put there; None where there is nothing.
+
+    Args:
+        folder: Where a run keeps its checkpoints and logs.
+        but: What not to look at.
+    """
     if not folder.is_dir():
         return None
-    for path in sorted(folder.iterdir()):
+    for path in sorted(set(folder.iterdir()) - set(but)):
         if not _PARTS.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
             return path.name
         for inner in sorted(path.iterdir()):

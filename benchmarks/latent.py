@@ -1,0 +1,217 @@
+"""The autoencoder family on digits: the figures of the section "latent" in RESULTS.md.
+
+    python benchmarks/latent.py [reconstruct search anomalies probe samples] [--seeds 0,1,2]
+
+Needs `digits/train` and `digits/test` below RESTORE_DATA. Prints a line a figure and seed, then the means. All choices
+(best weights, regularisation) are made on a twentieth of the training pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+
+from restore.latent import generating, probing
+from restore.latent.anomalies import area_under_curve, scores
+from restore.latent.data import Pictures, equal_contrast, read_folder, to_planes
+from restore.latent.model import Latent, load_latent
+from restore.latent.neighbours import fit_hash, hamming, nearest
+from restore.latent.options import ModelOptions, TrainingOptions
+from restore.latent.training import HELD_OUT, train
+
+SIDE = 28
+NEIGHBOURS = 10
+CODE = 32
+BITS = 64
+SURE = 0.9
+JUDGE_STEPS = 800
+
+
+@cache
+def digits() -> tuple[Pictures, Pictures, Pictures]:
+    """To learn from, to choose by, to report on."""
+    root = Path(os.environ["RESTORE_DATA"]) / "digits"
+    known, test = (read_folder(root / part, SIDE, 1) for part in ("train", "test"))
+    held = np.arange(0, len(known), HELD_OUT)
+    return known.subset(np.setdiff1d(np.arange(len(known)), held)), known.subset(held), test
+
+
+def flat(pictures: Pictures) -> np.ndarray:
+    """(N,784) in [0,1]."""
+    return pictures.pixels.reshape(len(pictures), -1).astype(np.float32) / 255
+
+
+def fitted(learn: Pictures, choose: Pictures, seed: int, steps: int, **more: object) -> Latent:
+    """An autoencoder trained with `more` options of model and training."""
+    ways = {name: more.pop(name) for name in list(more) if name in TrainingOptions.__dataclass_fields__}
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "latent.safetensors"
+        model = ModelOptions(**more)  # type: ignore[arg-type]
+        training = TrainingOptions(output=output, steps=steps, seed=seed, device="cpu", **ways)  # type: ignore[arg-type]
+        train(learn, choose, model, training, report=_silent, bar=True)
+        return load_latent(output, "cpu")
+
+
+def _silent(_: str) -> None:
+    """A report nobody reads."""
+
+
+@cache
+def plain(code: int, seed: int) -> Latent:
+    """The undercomplete autoencoder that several figures share."""
+    learn, choose, _ = digits()
+    steps = {2: 1500, 8: 1000, 32: 2500}[code]
+    return fitted(learn, choose, seed, steps, code=code, widths=(512, 256))
+
+
+def reconstruct(seed: int) -> dict[str, float]:
+    """Error on the test digits as a share of PCA's."""
+    learn, choose, test = digits()
+    found = {}
+    for code in (2, 8, CODE):
+        pca = PCA(code, random_state=0).fit(np.concatenate([flat(learn), flat(choose)]))
+        theirs = ((flat(test) - pca.inverse_transform(pca.transform(flat(test)))) ** 2).mean()
+        found[f"code {code}: error over PCA's"] = float(plain(code, seed).errors(test.pixels).mean() / theirs)
+    return found
+
+
+def precision(near: np.ndarray, known: Pictures, test: Pictures) -> float:
+    """Mean share of the neighbours (Q,count) that are of the query's class."""
+    return float((np.array(known.labels)[near] == np.array(test.labels)[:, None]).mean())
+
+
+def search(seed: int) -> dict[str, float]:
+    """Precision at 10 of test digits among those learnt from: codes, their bits, PCA of the same size."""
+    learn, _, test = digits()
+    pca = PCA(CODE, random_state=0).fit(flat(learn))
+    latent = plain(CODE, seed)
+    ours, queries = latent.encode(learn.pixels), latent.encode(test.pixels)
+    to_bits = fit_hash(ours, BITS, seed)
+    even, asked = (latent.encode(equal_contrast(part.pixels)) for part in (learn, test))
+    to_even_bits = fit_hash(even, BITS, seed)
+    same = [equal_contrast(part.pixels).reshape(len(part), -1) / 255 for part in (learn, test)]
+    even_pca = PCA(CODE, random_state=0).fit(same[0])
+    theirs = precision(nearest(*map(even_pca.transform, same), NEIGHBOURS)[0], learn, test)
+    return {
+        "PCA 32": precision(nearest(pca.transform(flat(learn)), pca.transform(flat(test)), NEIGHBOURS)[0], learn, test),
+        "PCA 32, equal contrast": theirs,
+        "code 32": precision(nearest(ours, queries, NEIGHBOURS)[0], learn, test),
+        "code 32, equal contrast": precision(nearest(even, asked, NEIGHBOURS)[0], learn, test),
+        f"{BITS} bits, equal contrast": precision(
+            hamming(to_even_bits(even), to_even_bits(asked), NEIGHBOURS)[0], learn, test
+        ),
+        f"{BITS} bits": precision(hamming(to_bits(ours), to_bits(queries), NEIGHBOURS)[0], learn, test),
+    }
+
+
+def anomalies(seed: int) -> dict[str, float]:
+    """Mean over the digits of the ROC AUC where an autoencoder has seen one digit only; PCA by the same scores."""
+    learn, choose, test = digits()
+    found: dict[str, list[float]] = {}
+    contrast = test.pixels.std((1, 2, 3)) / 255
+    for digit in test.classes:
+        usual, judge = (part.subset(np.flatnonzero(np.array(part.labels) == digit)) for part in (learn, choose))
+        odd = np.array(test.labels) != digit
+        latent = fitted(usual, judge, seed, 400, code=CODE, widths=(128,), batch_size=64)
+        pca = PCA(CODE, random_state=0).fit(flat(usual))
+        theirs = ((flat(test) - pca.inverse_transform(pca.transform(flat(test)))) ** 2).mean(1)
+        for label, values in {
+            "autoencoder, relative": scores(latent, test.pixels)[0],
+            "autoencoder, error": scores(latent, test.pixels, relative=False)[0],
+            "PCA, relative": theirs / contrast,
+            "PCA, error": theirs,
+        }.items():
+            found.setdefault(label, []).append(area_under_curve(values, odd))
+    return {label: float(np.mean(areas)) for label, areas in found.items()}
+
+
+def probe(seed: int) -> dict[str, float]:
+    """Accuracy with ten labels a class, the mean of five draws of them."""
+    learn, choose, test = digits()
+    latent = fitted(learn, choose, seed, 700, code=CODE, widths=(512, 256), kind="denoising", damage="move", amount=0.1)
+    draws = [probing.probe(latent, learn, test, 10, draw) for draw in range(5)]
+    return {name: float(np.mean([one[name] for one in draws])) for name in draws[0]}
+
+
+@cache
+def judge() -> torch.nn.Module:
+    """A small convolutional classifier of digits, to look at samples with."""
+    learn, choose, test = digits()
+    planes = torch.cat([learn.planes, choose.planes])
+    targets = torch.tensor([int(label) for label in learn.labels + choose.labels])
+    torch.manual_seed(0)
+    layers = torch.nn
+    network = layers.Sequential(
+        *(layers.Conv2d(1, 16, 3, 2, 1), layers.ReLU(), layers.Conv2d(16, 32, 3, 2, 1), layers.ReLU()),
+        *(layers.Flatten(), layers.Linear(32 * 49, 128), layers.ReLU(), layers.Linear(128, 10)),
+    )
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(JUDGE_STEPS):
+        chosen = torch.randint(len(planes), (64,), generator=draw)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(planes[chosen]), targets[chosen]).backward()
+        optimizer.step()
+    right = (certainty(network, test.pixels)[1] == np.array([int(label) for label in test.labels])).mean()
+    print(f"the classifier is right on {right:.4f} of the test digits", flush=True)
+    return network
+
+
+@torch.no_grad()
+def certainty(network: torch.nn.Module, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The largest probability that a classifier gives each picture, and to which class."""
+    best = network(to_planes(pixels)).softmax(1).max(1)
+    return best.values.numpy(), best.indices.numpy()
+
+
+def samples(seed: int) -> dict[str, float]:
+    """Share of 64 samples of which the classifier is sure, and that of real digits."""
+    learn, choose, test = digits()
+    more = {"kind": "variational", "loss": "bce", "code": 6, "widths": (512, 256), "batch_size": 64, "lr": 2e-3}
+    latent = fitted(learn, choose, seed, 2500, **more)
+    drawn = generating.sample(latent, 64, seed)
+    shares = {"samples": drawn, "real test digits": test.pixels}
+    return {label: float((certainty(judge(), pixels)[0] > SURE).mean()) for label, pixels in shares.items()}
+
+
+FIGURES: dict[str, Callable[[int], dict[str, float]]] = {
+    "reconstruct": reconstruct,
+    "search": search,
+    "anomalies": anomalies,
+    "probe": probe,
+    "samples": samples,
+}
+
+
+def main() -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", nargs="*", default=list(FIGURES), help=", ".join(FIGURES))
+    parser.add_argument("--seeds", default="0,1,2")
+    flags = parser.parse_args()
+    torch.set_num_threads(1)
+    all_found: dict[str, list[float]] = {}
+    for name in flags.figures:
+        for seed in map(int, flags.seeds.split(",")):
+            start = time.process_time()
+            for label, value in FIGURES[name](seed).items():
+                all_found.setdefault(f"{name}: {label}", []).append(value)
+                print(f"{name}, seed {seed}: {label} {value:.4f}", flush=True)
+            print(f"{name}, seed {seed}: {time.process_time() - start:.0f} CPU seconds", flush=True)
+    for label, values in all_found.items():
+        print(f"{label}: {np.mean(values):.4f}, mean of {len(values)} ({min(values):.4f} to {max(values):.4f})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

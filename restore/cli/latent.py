@@ -1,0 +1,489 @@
+"""`restore latent ...`: the autoencoder family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from restore.cli.flags import argument, command
+from restore.cli.reporting import say
+from restore.errors import UsageError
+from restore.latent.options import ModelOptions, TrainingOptions
+from restore.tasks.spec import Options, option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from restore.latent.data import Pictures
+    from restore.latent.model import Latent
+
+
+@dataclass(frozen=True)
+class FolderFlags(Options):
+    """The pictures a command is about."""
+
+    folder: Path = argument("A folder of pictures, searched through and through, or one picture.", "FOLDER")
+
+
+@dataclass(frozen=True)
+class WeightsFlags(Options):
+    """Flags of every command that uses an autoencoder."""
+
+    model: Path = option(
+        Path("latent.safetensors"), "Weights made by `restore latent train`.", flags=("-m",), metavar="FILE"
+    )
+    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
+
+
+@dataclass(frozen=True)
+class ReconstructFlags(Options):
+    """Flags of `restore latent reconstruct`."""
+
+    output: Path = option(Path("reconstructed.png"), "A picture, or a page (.html).", flags=("-o",), metavar="FILE")
+    n: int = option(12, "Pictures to show, spread over the folder.", flags=("-n",), min=1)
+    overwrite: bool = option(False, "Replace an output that exists.")
+
+
+@dataclass(frozen=True)
+class MapFlags(Options):
+    """Flags of `restore latent map`."""
+
+    output: Path = option(
+        Path("map.png"),
+        "A picture, a page to turn (.html), or over the epochs an animation (.gif).",
+        flags=("-o",),
+        metavar="FILE",
+    )
+    method: str = option(
+        "auto",
+        "How codes become points; auto: the code itself, or PCA.",
+        choices=("auto", "code", "pca", "tsne", "umap"),
+    )
+    dimensions: int = option(2, "Of the map.", choices=(2, 3))
+    epochs: Path | None = option(
+        None, "Snapshots (`train --snapshots N`): a map of each, as a strip or a GIF.", metavar="FOLDER"
+    )
+    limit: int = option(2000, "Pictures to show, drawn at random.", min=4)
+    seed: int = option(0, "Of the draw, t-SNE and UMAP.", min=0)
+    overwrite: bool = option(False, "Replace an output that exists.")
+
+
+@dataclass(frozen=True)
+class OutputFlags(Options):
+    """Where a view goes."""
+
+    output: Path | None = option(None, "A picture, or a page (.html).", flags=("-o",), metavar="FILE")
+    overwrite: bool = option(False, "Replace an output that exists.")
+
+
+@dataclass(frozen=True)
+class IndexFlags(Options):
+    """Flags of `restore latent index`."""
+
+    output: Path = option(Path("index.npz"), "File of codes, for `search`.", flags=("-o",), metavar="FILE")
+    overwrite: bool = option(False, "Replace an output that exists.")
+
+
+@dataclass(frozen=True)
+class SearchFlags(Options):
+    """Flags of `restore latent search`."""
+
+    query: Path = argument("A picture.", "QUERY")
+    gallery: Path = argument("A folder of pictures, or an index of one (.npz).", "FOLDER")
+    k: int = option(10, "How many to find.", flags=("-k",), min=1)
+    binary: int = option(0, "Compare this many bits instead of numbers, such as 64.", min=0)
+
+
+@dataclass(frozen=True)
+class DuplicatesFlags(Options):
+    """Flags of `restore latent duplicates`."""
+
+    threshold: float = option(0.2, "How near: share of the median distance between neighbours.", min=0.0)
+
+
+@dataclass(frozen=True)
+class AnomaliesFlags(Options):
+    """Flags of `restore latent anomalies`."""
+
+    csv: Path | None = option(None, "Also write all scores to this file.", metavar="FILE")
+    odd: str | None = option(None, "Subfolders that hold the odd ones: prints the ROC AUC.", metavar="NAME[,NAME...]")
+    score: str = option(
+        "relative", "Squared error, or that divided by the contrast of the picture.", choices=("relative", "error")
+    )
+    n: int = option(12, "How many of the oddest to show.", flags=("-n",), min=1)
+
+
+@dataclass(frozen=True)
+class ProbeFlags(Options):
+    """Flags of `restore latent probe`."""
+
+    test: Path | None = option(
+        None, "Pictures to measure on, in the same subfolders; else a third of FOLDER.", metavar="FOLDER"
+    )
+    labels: int = option(10, "Labelled pictures a class.", min=2)
+    seeds: int = option(5, "Draws of them to average over.", min=1)
+
+
+@dataclass(frozen=True)
+class WalkFlags(Options):
+    """Flags of `restore latent walk`."""
+
+    first: Path = argument("The picture to start at.", "A")
+    last: Path = argument("The picture to end at.", "B")
+    steps: int = option(10, "Pictures in a walk.", min=2)
+
+
+@dataclass(frozen=True)
+class SampleFlags(Options):
+    """Flags of `restore latent sample`."""
+
+    n: int = option(64, "How many.", flags=("-n",), min=1)
+    grid: bool = option(False, "Of a code of two: its whole plane instead of draws.")
+    seed: int = option(0, "Of the draws.", min=0)
+
+
+@dataclass(frozen=True)
+class FeaturesFlags(Options):
+    """Flags of `restore latent features`."""
+
+    n: int = option(64, "Filters and units to show, at most.", flags=("-n",), min=1)
+
+
+def add(app: typer.Typer) -> None:
+    """Adds `latent`, with its commands."""
+    about = "Autoencoders of your own folder: map, search, generate, compress, find what is odd."
+    group = typer.Typer(help=about, no_args_is_help=True)
+    group.command("train")(command(train, FolderFlags, ModelOptions, TrainingOptions))
+    group.command("reconstruct")(command(reconstruct, FolderFlags, WeightsFlags, ReconstructFlags))
+    group.command("map")(command(map_codes, FolderFlags, WeightsFlags, MapFlags))
+    group.command("walk")(command(walk, WalkFlags, WeightsFlags, OutputFlags))
+    group.command("sample")(command(sample, SampleFlags, WeightsFlags, OutputFlags))
+    group.command("features")(command(features, FolderFlags, FeaturesFlags, WeightsFlags, OutputFlags))
+    group.command("index")(command(index, FolderFlags, WeightsFlags, IndexFlags))
+    group.command("search")(command(search, SearchFlags, WeightsFlags, OutputFlags))
+    group.command("duplicates")(command(find_duplicates, FolderFlags, DuplicatesFlags, WeightsFlags, OutputFlags))
+    group.command("anomalies")(command(anomalies, FolderFlags, AnomaliesFlags, WeightsFlags, OutputFlags))
+    group.command("probe")(command(probe, FolderFlags, ProbeFlags, WeightsFlags))
+    app.add_typer(group, name="latent")
+
+
+def train(folder: FolderFlags, model: ModelOptions, training: TrainingOptions) -> None:
+    """Train an autoencoder on a folder of pictures."""
+    from restore.latent.training import train_folder
+
+    quiet = training.quiet
+    result = train_folder(folder.folder, model, training, _mute if quiet else say, True if quiet else None)
+    if result.status == "interrupted":
+        raise typer.Exit(130)
+
+
+def reconstruct(folder: FolderFlags, model: WeightsFlags, flags: ReconstructFlags) -> None:
+    """Show pictures, what is made of their codes, and the difference."""
+    from restore.latent.views import check_output, png, sheet, write_view
+
+    check_output(flags.output, flags.overwrite)
+
+    import numpy as np
+
+    from restore.latent.model import load_latent
+
+    latent = load_latent(model.model, model.device)
+    pictures = latent.read(folder.folder, say)
+    made = latent.reconstruct(pictures.pixels)
+    error = float(((made - pictures.pixels.astype(np.float32) / 255) ** 2).mean())
+    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(flags.n, len(pictures))).round().astype(int))
+    decoded = np.rint(made[chosen].clip(0, 1) * 255).astype(np.uint8)
+    apart = np.abs(decoded.astype(int) - pictures.pixels[chosen]).astype(np.uint8)
+    write_view(flags.output, png(sheet([list(pictures.pixels[chosen]), list(decoded), list(apart)])), "Reconstructions")
+    print(f"mean squared error {error:.5f} over {len(pictures)} pictures (white is 1)")
+    if latent.config.sigmoid_code:
+        print(f"mean activation of the code {latent.encode(pictures.pixels).mean():.3f}")
+    say(f"{flags.output}: written")
+
+
+def map_codes(folder: FolderFlags, model: WeightsFlags, flags: MapFlags) -> None:
+    """Show where the codes of pictures lie, coloured by subfolder, beside PCA of the pixels."""
+    from restore.latent.views import check_output, write_bytes, write_view
+
+    check_output(flags.output, flags.overwrite, (".png", ".html", ".gif"))
+    if flags.output.suffix.lower() == ".gif" and flags.epochs is None:
+        raise UsageError("a GIF shows codes over the epochs: name the snapshots with --epochs FOLDER")
+    files = [model.model] if flags.epochs is None else sorted(flags.epochs.glob("*.safetensors"))
+    if not files:
+        raise UsageError(
+            f"{flags.epochs}: no snapshots in this folder; `restore latent train --snapshots 8` makes some"
+        )
+
+    import numpy as np
+
+    from restore.latent.maps import map_gif, map_page_body, map_png, principal, project
+    from restore.latent.model import load_latent
+
+    models = [load_latent(file, model.device) for file in files]
+    pictures = models[-1].read(folder.folder, say)
+    if len(pictures) > flags.limit:
+        chosen = np.random.default_rng(flags.seed).choice(len(pictures), flags.limit, replace=False)
+        pictures = pictures.subset(np.sort(chosen))
+    maps = []
+    for latent in models:
+        points, method = project(latent.encode(pictures.pixels), flags.dimensions, flags.method, flags.seed)
+        title = f"{latent.config.kind}, code of {latent.config.code}" if flags.epochs is None else latent.name
+        maps.append((title if method == "code" else f"{title}, by {method}", points))
+    if flags.output.suffix.lower() == ".gif":
+        write_bytes(flags.output, map_gif(maps, pictures))
+    elif flags.epochs is not None:
+        write_view(flags.output, map_png(maps, pictures, thumbs=False, columns=4), "Codes over the epochs")
+    else:
+        pixels = pictures.pixels.reshape(len(pictures), -1) / 255
+        beside = [*maps, ("PCA of the pixels", principal(pixels, flags.dimensions))]
+        body, script = map_page_body(maps[0][1], pictures, flags.seed)
+        write_view(flags.output, map_png(beside, pictures), "Map of codes", body, script)
+    say(f"{flags.output}: written")
+
+
+def walk(flags: WalkFlags, model: WeightsFlags, out: OutputFlags) -> None:
+    """Show what lies between the codes of two pictures, along a line and along an arc."""
+    output = _output(out, "walk.png")
+
+    import numpy as np
+
+    from restore.latent import generating
+    from restore.latent.model import load_latent
+    from restore.latent.views import png, sheet, write_view
+
+    latent = load_latent(model.model, model.device)
+    ends = np.concatenate([_single(latent, path).pixels for path in (flags.first, flags.last)])
+    first, last = latent.encode(ends)
+    rows = [latent.decode(generating.walk(first, last, flags.steps, way)) for way in ("linear", "spherical")]
+    rows = [np.concatenate([ends[:1], row, ends[1:]]) for row in rows]
+    write_view(output, png(sheet([list(row) for row in rows])), "From A to B: along a line, along an arc")
+    say(f"{output}: written")
+
+
+def sample(flags: SampleFlags, model: WeightsFlags, out: OutputFlags) -> None:
+    """Show pictures of codes that were drawn by chance."""
+    output = _output(out, "samples.png")
+
+    import numpy as np
+
+    from restore.latent import generating
+    from restore.latent.model import load_latent
+    from restore.latent.views import png, sheet, write_view
+
+    latent = load_latent(model.model, model.device)
+    if flags.grid:
+        rows = [list(row) for row in generating.grid(latent, max(2, round(flags.n**0.5)))]
+    else:
+        rows = _in_rows(generating.sample(latent, flags.n, flags.seed), np)
+    write_view(output, png(sheet(rows)), "Samples")
+    say(f"{output}: written")
+
+
+def features(folder: FolderFlags, flags: FeaturesFlags, model: WeightsFlags, out: OutputFlags) -> None:
+    """Show the first filters, and what each unit of the code adds to a picture."""
+    output = _output(out, "features.png")
+
+    import numpy as np
+
+    from restore.latent import generating
+    from restore.latent.model import load_latent
+    from restore.latent.views import inline, png, sheet, write_view
+
+    latent = load_latent(model.model, model.device)
+    pictures = latent.read(folder.folder, say)
+    filters = png(sheet(_in_rows(generating.filters(latent, flags.n), np)))
+    units = png(sheet(_in_rows(generating.responses(latent, pictures.pixels, flags.n), np)))
+    if output.suffix.lower() == ".html":
+        write_view(output, filters, "First filters", f"<h2>What each unit of the code adds</h2><p>{inline(units)}</p>")
+        say(f"{output}: written")
+        return
+    from restore.latent.views import check_output
+
+    second = output.with_name(f"{output.stem}.units.png")
+    check_output(second, out.overwrite)
+    write_view(output, filters, "")
+    write_view(second, units, "")
+    say(f"{output} and {second}: written")
+
+
+def index(folder: FolderFlags, model: WeightsFlags, flags: IndexFlags) -> None:
+    """Keep the codes of a folder in a file, for `search`."""
+    from restore.latent.views import check_output
+
+    check_output(flags.output, flags.overwrite, (".npz",))
+
+    from restore.latent.data import equal_contrast
+    from restore.latent.model import load_latent
+    from restore.latent.neighbours import Index, write_index
+
+    latent = load_latent(model.model, model.device)
+    pictures = latent.read(folder.folder, say)
+    write_index(
+        flags.output,
+        Index(latent.encode(equal_contrast(pictures.pixels)), [str(path) for path in pictures.paths], latent.name),
+    )
+    say(f"{flags.output}: codes of {len(pictures)} pictures")
+
+
+def search(flags: SearchFlags, model: WeightsFlags, out: OutputFlags) -> None:
+    """Find the pictures of a folder whose codes are nearest to a picture's, all at the same contrast."""
+    if flags.binary % 8:
+        raise UsageError(f"--binary {flags.binary}: bits come in eights, such as 64")
+    output = None if out.output is None else _output(out, "")
+
+    from restore.latent.data import equal_contrast
+    from restore.latent.model import load_latent
+    from restore.latent.neighbours import Index, fit_hash, hamming, nearest, read_index
+
+    latent = load_latent(model.model, model.device)
+    query = _single(latent, flags.query)
+    if flags.gallery.suffix.lower() == ".npz" and flags.gallery.is_file():
+        known = read_index(flags.gallery, latent.config.code)
+    else:
+        pictures = latent.read(flags.gallery, say)
+        known = Index(
+            latent.encode(equal_contrast(pictures.pixels)), [str(path) for path in pictures.paths], latent.name
+        )
+    code = latent.encode(equal_contrast(query.pixels))
+    if flags.binary:
+        to_bits = fit_hash(known.codes, flags.binary)
+        numbers, distances = hamming(to_bits(known.codes), to_bits(code), flags.k)
+    else:
+        numbers, distances = nearest(known.codes, code, flags.k)
+    for number, distance in zip(numbers[0], distances[0], strict=True):
+        print(f"{distance:g}\t{known.paths[number]}")
+    if output is not None:
+        from restore.latent.views import png, sheet, write_view
+
+        found = [_single(latent, Path(known.paths[number])).pixels[0] for number in numbers[0]]
+        write_view(output, png(sheet([[query.pixels[0], *found]])), f"Nearest to {flags.query.name}")
+        say(f"{output}: written")
+
+
+def find_duplicates(folder: FolderFlags, flags: DuplicatesFlags, model: WeightsFlags, out: OutputFlags) -> None:
+    """List groups of pictures that look alike, one group a line, separated by tabs."""
+    output = None if out.output is None else _output(out, "")
+
+    from restore.latent.model import load_latent
+    from restore.latent.neighbours import duplicates
+
+    latent = load_latent(model.model, model.device)
+    pictures = latent.read(folder.folder, say)
+    groups = duplicates(latent.encode(pictures.pixels), flags.threshold)
+    for group in groups:
+        print("\t".join(str(pictures.paths[number]) for number in group))
+    say(f"{len(groups)} groups among {len(pictures)} pictures")
+    if output is not None and groups:
+        import numpy as np
+
+        from restore.latent.views import png, sheet, write_view
+
+        blank = np.full_like(pictures.pixels[0], 96)
+        rows = [[*pictures.pixels[group[:8]], *[blank] * (8 - len(group[:8]))] for group in groups[:50]]
+        write_view(output, png(sheet(rows)), "Pictures that look alike")
+        say(f"{output}: written")
+
+
+def anomalies(folder: FolderFlags, flags: AnomaliesFlags, model: WeightsFlags, out: OutputFlags) -> None:
+    """List pictures by how badly they are reconstructed, and show where."""
+    from restore.latent.views import check_output, png, sheet, write_bytes, write_view
+
+    output = _output(out, "anomalies.png")
+    if flags.csv is not None:
+        check_output(flags.csv, out.overwrite, (".csv",))
+
+    import numpy as np
+
+    from restore.latent.anomalies import area_under_curve, heat, scores, to_csv
+    from restore.latent.model import load_latent
+
+    latent = load_latent(model.model, model.device)
+    pictures = latent.read(folder.folder, say)
+    odd = None if flags.odd is None else [name.strip() for name in flags.odd.split(",")]
+    unknown = [name for name in odd or [] if name not in pictures.classes]
+    if unknown:
+        raise UsageError(f"--odd {unknown[0]}: no such subfolder; there are {', '.join(pictures.classes)}")
+    values, maps = scores(latent, pictures.pixels, flags.score == "relative")
+    order = np.argsort(-values, kind="stable")[: flags.n]
+    if flags.csv is not None:
+        write_bytes(flags.csv, to_csv(pictures, values).encode())
+    worst = float(np.quantile(maps, 0.995))
+    made = np.rint(latent.reconstruct(pictures.pixels[order]).clip(0, 1) * 255).astype(np.uint8)
+    rgb = lambda picture: picture.repeat(3, 2) if picture.shape[2] == 1 else picture  # noqa: E731
+    rows = [
+        [rgb(pictures.pixels[number]) for number in order],
+        [rgb(picture) for picture in made],
+        [heat(pictures.pixels[number], maps[number], worst) for number in order],
+    ]
+    listed = "".join(f"<tr><td>{values[n]:.5f}</td><td>{_escaped(str(pictures.paths[n]))}</td></tr>" for n in order)
+    table = f"<table><tr><th>score</th><th>file</th></tr>{listed}</table>"
+    write_view(output, png(sheet(rows)), "The oddest: pictures, reconstructions, errors", table)
+    for number in order:
+        print(f"{values[number]:.5f}\t{pictures.paths[number]}")
+    if odd is not None:
+        area = area_under_curve(values, np.array([label in odd for label in pictures.labels]))
+        print(f"ROC AUC {area:.4f}")
+    say(f"{output}: written")
+
+
+def probe(folder: FolderFlags, flags: ProbeFlags, model: WeightsFlags) -> None:
+    """Measure what the code is worth to a classifier that has few labels; classes are subfolders."""
+    import numpy as np
+
+    from restore.latent import probing
+    from restore.latent.model import load_latent
+
+    latent = load_latent(model.model, model.device)
+    learn = latent.read(folder.folder, say)
+    if flags.test is None:
+        mixed = np.random.default_rng(0).permutation(len(learn))
+        test, learn = learn.subset(mixed[: len(mixed) // 3]), learn.subset(mixed[len(mixed) // 3 :])
+    else:
+        test = latent.read(flags.test, say)
+    fewest = min(learn.labels.count(name) for name in learn.classes)
+    if len(learn.classes) < 2 or fewest < flags.labels:
+        raise UsageError(
+            f"{folder.folder}: a probe needs at least two subfolders of {flags.labels} pictures each beside those to "
+            f"measure on; there are {len(learn.classes)}, and the smallest has {fewest}"
+        )
+    found = [probing.probe(latent, learn, test, flags.labels, seed) for seed in range(flags.seeds)]
+    for name in found[0]:
+        values = [one[name] for one in found]
+        print(f"{name:28} {100 * np.mean(values):.1f} % ({100 * min(values):.1f} to {100 * max(values):.1f})")
+
+
+def _output(flags: OutputFlags, default: str) -> Path:
+    """Where the view goes, checked."""
+    from restore.latent.views import check_output
+
+    path = flags.output or Path(default)
+    check_output(path, flags.overwrite)
+    return path
+
+
+def _single(latent: Latent, path: Path) -> Pictures:
+    """One picture as the network takes it."""
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name one picture")
+    return latent.read(path, _mute)
+
+
+def _in_rows(pictures: np.ndarray, numpy: Any) -> list[list[np.ndarray]]:
+    """(N,S,S,C) as nearly a square of rows, filled up with gray."""
+    across = max(1, round(len(pictures) ** 0.5))
+    missing = -len(pictures) % across
+    filled = numpy.concatenate([pictures, numpy.full((missing, *pictures.shape[1:]), 96, numpy.uint8)])
+    return [list(filled[at : at + across]) for at in range(0, len(filled), across)]
+
+
+def _escaped(text: str) -> str:
+    import html
+
+    return html.escape(text)
+
+
+def _mute(text: str) -> None:
+    """What --quiet prints."""

@@ -1,0 +1,175 @@
+"""A folder of pictures as one array: squares of one size, and the subfolder each comes from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from restore.errors import ImageError, RestoreError, UsageError
+from restore.images import find_images, read_image
+from restore.pixels import luma, to_dtype, to_float
+
+TURN = math.radians(90)  # by which pictures are turned at most, where they are moved by 1
+CONTRAST = 0.3  # standard deviation, white at 1
+LEAST_CONTRAST = 0.01  # flat pictures are not divided by nothing
+FIT = 0.9  # share of the pictures that are not enlarged
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures that could be read.
+
+    Attributes:
+        pixels: (N,S,S,C) in uint8.
+        paths: Of the files.
+        labels: The subfolder of each, below the folder that was asked for; "" for those right in it.
+    """
+
+    pixels: np.ndarray
+    paths: list[Path]
+    labels: list[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Height and width of each."""
+        return [self.pixels.shape[1:3]] * len(self)
+
+    @property
+    def paired(self) -> list[bool]:
+        """None is half of a pair."""
+        return [False] * len(self)
+
+    @property
+    def planes(self) -> torch.Tensor:
+        """(N,C,S,S) float in [0,1]."""
+        return to_planes(self.pixels)
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels there are, sorted."""
+        return sorted(set(self.labels))
+
+    def subset(self, numbers: Sequence[int] | np.ndarray) -> Pictures:
+        """Those with these numbers."""
+        chosen = [int(number) for number in numbers]
+        return Pictures(self.pixels[chosen], [self.paths[n] for n in chosen], [self.labels[n] for n in chosen])
+
+
+def to_planes(pixels: np.ndarray) -> torch.Tensor:
+    """(N,S,S,C) uint8 -> (N,C,S,S) float in [0,1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float() / 255
+
+
+def to_pixels(planes: torch.Tensor) -> np.ndarray:
+    """(N,C,S,S) in [0,1] -> (N,S,S,C) uint8, clipped and rounded."""
+    return (planes.detach().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def equal_contrast(pixels: np.ndarray) -> np.ndarray:
+    """(N,S,S,C) uint8, each multiplied so that its standard deviation is `CONTRAST`, and clipped; black stays."""
+    deviations = np.maximum(pixels.std((1, 2, 3), keepdims=True) / 255, LEAST_CONTRAST)
+    scaled: np.ndarray = np.rint((pixels * (CONTRAST / deviations)).clip(0, 255)).astype(np.uint8)
+    return scaled
+
+
+def moved(planes: torch.Tensor, amount: float, draw: torch.Generator) -> torch.Tensor:
+    """(N,C,S,S), each shifted by up to `amount` of its side, turned by up to `amount` of 90 degrees, and zoomed.
+
+    Args:
+        planes: Pictures; what comes in from outside repeats their border.
+        amount: From 0 to 1.
+        draw: The only source of chance.
+    """
+    count = len(planes)
+    turn, zoom, across, down = (2 * torch.rand((4, count), generator=draw) - 1) * amount
+    turn, zoom = turn * TURN, 1 + zoom
+    rows = [zoom * turn.cos(), -zoom * turn.sin(), 2 * across, zoom * turn.sin(), zoom * turn.cos(), 2 * down]
+    grid = F.affine_grid(torch.stack(rows, 1).view(count, 2, 3), list(planes.shape), align_corners=False)
+    return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+
+
+def read_folder(
+    folder: Path, size: int, channels: int | None, report: Callable[[str], None] = print, *, shrink: bool = False
+) -> Pictures:
+    """All pictures below `folder`, or one file.
+
+    Args:
+        folder: Searched through and through.
+        size: Side of the squares. A picture is cut to a square around its centre, then resized.
+        channels: 1, 3, or None: 1 where all are gray.
+        report: Takes a line for each picture that cannot be read, which is left out.
+        shrink: Whether `size` shrinks to what nine in ten of the pictures have.
+
+    Raises:
+        UsageError: The folder is missing or holds no picture.
+        RestoreError: None of the pictures can be read.
+    """
+    if not folder.exists():
+        raise UsageError(f"{folder}: no such file or folder")
+    paths = [folder] if folder.is_file() else find_images(folder)
+    if not paths:
+        raise UsageError(f"{folder}: no pictures in this folder")
+    with ThreadPoolExecutor() as pool:
+        read = list(pool.map(partial(_square, size=size), paths))
+    for found in read:
+        if isinstance(found, ImageError):
+            report(f"skipped: {found}")
+    kept = [(path, pixels) for path, pixels in zip(paths, read, strict=True) if not isinstance(pixels, ImageError)]
+    if not kept:
+        raise RestoreError(f"{folder}: none of the pictures can be read")
+    if shrink:
+        sides = sorted(len(pixels) for _, pixels in kept)
+        fitting = sides[int((1 - FIT) * len(sides))]
+        if fitting < size:
+            report(f"the size shrinks from {size} to {fitting} pixels to fit the pictures")
+            size = fitting
+    if channels is None:
+        channels = 1 if all(pixels.shape[2] == 1 for _, pixels in kept) else 3
+    stacked = np.stack([_resized(_with_channels(pixels, channels), size) for _, pixels in kept])
+    root = folder.parent if folder.is_file() else folder
+    labels = ["" if (parent := path.relative_to(root).parent) == Path() else parent.parts[0] for path, _ in kept]
+    return Pictures(stacked, [path for path, _ in kept], labels)
+
+
+def _square(path: Path, size: int) -> np.ndarray | ImageError:
+    """The centre of a picture, no larger than `size`: a folder of photographs does not fit into memory."""
+    try:
+        pixels = read_image(path).pixels
+    except ImageError as error:
+        return error
+    side = min(pixels.shape[:2])
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    square = pixels[top : top + side, left : left + side]
+    square = square if square.dtype == np.uint8 else to_dtype(to_float(square), np.uint8)
+    return _resized(square, size) if side > size else square
+
+
+def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    if pixels.shape[2] == channels:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=2)
+    gray: np.ndarray = np.rint(luma(pixels)).astype(np.uint8)
+    return gray[..., None]
+
+
+def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    side = len(pixels)
+    if side == size:
+        return pixels
+    way = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    resized = cv2.resize(pixels, (size, size), interpolation=way)
+    square: np.ndarray = resized.reshape(size, size, pixels.shape[2])
+    return square

@@ -1,0 +1,30 @@
+"""Packages that only this room needs: named in one line where they are missing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from restore.errors import UsageError
+
+# Module -> the extra of the package that brings it.
+EXTRAS = {
+    "matplotlib": "latent",
+    "sklearn": "latent",
+    "umap": "umap",
+    "usearch": "search",
+}
+
+
+def need(module: str) -> Any:
+    """The module, imported.
+
+    Raises:
+        UsageError: It is not installed; the text says how to.
+    """
+    extra = EXTRAS[module.partition(".")[0]]
+    try:
+        return import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise UsageError(f"this needs {name}: pip install 'restore-toolkit[{extra}]'") from error

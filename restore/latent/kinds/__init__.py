@@ -1,0 +1,18 @@
+"""The loss of each kind of autoencoder, in a file of its name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from restore.latent.kinds.base import Kind
+from restore.latent.options import KINDS, ModelOptions
+
+
+def kind_of(options: ModelOptions) -> Kind:
+    """The loss that `options` ask for."""
+    assert options.kind in KINDS
+    made: Kind = import_module(f"restore.latent.kinds.{options.kind.replace('-', '_')}").LOSS(options)
+    return made
+
+
+__all__ = ["Kind", "kind_of"]

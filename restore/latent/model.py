@@ -1,0 +1,93 @@
+"""Weights of a latent autoencoder, ready to make codes and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from restore import weights
+from restore.devices import pick_device
+from restore.errors import WeightsError
+from restore.latent.data import Pictures, read_folder, to_pixels, to_planes
+from restore.latent.networks import ARCH, LatentAutoencoder, LatentConfig
+from restore.latent.objective import TASK
+
+BATCH = 512  # pictures at once
+
+
+class Latent:
+    """An autoencoder on a device.
+
+    Args:
+        network: With its weights.
+        device: Where to compute.
+        trained_with: The options it was trained with, as its header has them.
+        name: What to call it.
+    """
+
+    def __init__(
+        self,
+        network: LatentAutoencoder,
+        device: torch.device | str = "cpu",
+        trained_with: dict[str, object] | None = None,
+        name: str = "",
+    ) -> None:
+        self.device = torch.device(device)
+        self.network = network.eval().to(self.device)
+        self.trained_with, self.name = trained_with or {}, name
+
+    @property
+    def config(self) -> LatentConfig:
+        """Of the network."""
+        return self.network.config
+
+    def read(self, folder: Path, report: Callable[[str], None] = print) -> Pictures:
+        """The pictures below `folder` as this network takes them; see `read_folder`."""
+        return read_folder(folder, self.config.size, self.config.channels, report)
+
+    @torch.no_grad()
+    def encode(self, pixels: np.ndarray) -> np.ndarray:
+        """(N,S,S,C) uint8 -> codes (N,code) float32."""
+        return np.concatenate(
+            [self.network.encode(self._planes(pixels, at)).cpu().numpy() for at in range(0, len(pixels), BATCH)]
+        )
+
+    @torch.no_grad()
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        """(N,code) -> pictures (N,S,S,C) uint8."""
+        made = torch.from_numpy(np.asarray(codes, np.float32)).to(self.device)
+        return np.concatenate(
+            [to_pixels(self.network.decode(made[at : at + BATCH])) for at in range(0, len(made), BATCH)]
+        )
+
+    @torch.no_grad()
+    def reconstruct(self, pixels: np.ndarray) -> np.ndarray:
+        """(N,S,S,C) uint8 -> reconstructions (N,S,S,C) float32, not rounded."""
+        made = [self.network(self._planes(pixels, at)).cpu() for at in range(0, len(pixels), BATCH)]
+        return torch.cat(made).permute(0, 2, 3, 1).numpy()
+
+    def errors(self, pixels: np.ndarray) -> np.ndarray:
+        """(N,S,S,C) uint8 -> squared errors (N,S,S) float32, white at 1, the mean over the channels."""
+        errors: np.ndarray = ((self.reconstruct(pixels) - pixels.astype(np.float32) / 255) ** 2).mean(-1)
+        return errors
+
+    def _planes(self, pixels: np.ndarray, at: int) -> torch.Tensor:
+        return to_planes(pixels[at : at + BATCH]).to(self.device)
+
+
+def load_latent(path: Path, device: str = "auto") -> Latent:
+    """The autoencoder in a weights file.
+
+    Raises:
+        WeightsError: It is missing, damaged, or no latent autoencoder's.
+        DeviceError: The device is not there.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file; `restore latent train FOLDER -o {path}` makes one")
+    header, network = weights.load(path, TASK)
+    if not isinstance(network, LatentAutoencoder):
+        raise WeightsError(f"{path}: weights of {header.arch}, not of {ARCH}")
+    return Latent(network, pick_device(device), header.provenance.get("options", {}), path.stem)
