@@ -129,7 +129,8 @@ def test_model_flags(task, picture, tiny, tmp_path, photo):
     assert np.abs(plain.astype(int) - restored("--precision", "fp32", "-t", 40)).max() <= 1
     seams = restored("--precision", "fp32", "--tile", 32, "--tile-overlap", 0)
     assert np.array_equal(plain, seams) != head.runs_network
-    assert not np.array_equal(plain, restored("--precision", "fp32", "-x"))
+    if task != "colorize":  # which averages over the mirror image by itself
+        assert not np.array_equal(plain, restored("--precision", "fp32", "-x"))
     assert not np.array_equal(plain, restored("--precision", "bf16"))
     untouched = restored("--strength", 0)
     if untouched.shape == read(picture).shape:

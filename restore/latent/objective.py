@@ -54,6 +54,10 @@ class LatentObjective:
         self.kind, self.config, self.patch = kind, config, config.size
         self.options = {name: value for name, value in vars(options).items() if name != "size"}
 
+    def initial(self) -> dict[str, torch.Tensor]:
+        """No weights to start from."""
+        return {}
+
     def clean_patch(self, variant: int) -> int:
         """Pictures come as they are."""
         return self.patch
