@@ -259,7 +259,7 @@ def _measure(known: Bench, model: Model, bench: Path, flags: argparse.Namespace)
     spec = TASKS[model.header.task]
     task, damage = load_task(spec.name), spec.trial_options()
     chosen, _ = choose(spec.name, masks=known.corrupted is None or known.masks is not None)
-    rivals = [baseline.contender() for baseline in chosen] if known.rivals is None else known.rivals
+    rivals = [baseline.method() for baseline in chosen] if known.rivals is None else known.rivals
     methods = all_methods([model], rivals)
     results = Results(spec.name, 0, "", methods)
     entries = known.entries(bench, flags.limit)

@@ -22,9 +22,9 @@ from torch import nn
 from restore import weights
 from restore.errors import RestoreError, UsageError
 from restore.inference.engine import PixelModel
-from restore.models import autoencoder
+from restore.models import autoencoder, nafnet, pretrained_unet
 from restore.models.masking import FIND, MaskedAutoencoder
-from restore.tasks.base import RGBHead, load_task
+from restore.tasks.base import Window, load_task
 from restore.tasks.spec import Options, task_spec
 from restore.utils.atomic_write import write_atomic
 
@@ -51,14 +51,20 @@ class Graph:
 
 
 class PixelsToPixels(nn.Module):
-    """(N,H,W,3) uint8 to (N,H*scale,W*scale,3) uint8."""
+    """(N,H,W,3) uint8 to (N,H*scale,W*scale,3) uint8.
 
-    def __init__(self, model: PixelModel) -> None:
+    Args:
+        model: the head with its network.
+        context: what the head's `context` gives for any tile, (1,K,1,1); None where it gives none.
+    """
+
+    def __init__(self, model: PixelModel, context: torch.Tensor | None) -> None:
         super().__init__()
         self.model = model
+        self.register_buffer("context", context)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        restored: torch.Tensor = self.model(pixels)[0]
+        restored: torch.Tensor = self.model(pixels, self.context)[0]
         return restored
 
 
@@ -95,13 +101,15 @@ def graphs(
         known = ", ".join(map(str, network.scales))
         raise UsageError(f"these weights enlarge by {known}, not by {head.scale}; choose another scale or model")
     batch, height, width = EXAMPLE
-    if isinstance(head, RGBHead):
+    analysis = head.static_analysis()
+    if analysis is not None:
         if not 0 < strength <= 1:
             raise UsageError(f"strength is over 0 and at most 1 in an exported graph; got {strength}")
         pixels = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8)
         # As in `_exportable`; the head's own is interpolation in torch.
         head.identity = partial(convolved_bicubic, scale=head.scale)  # type: ignore[method-assign]
-        whole = PixelsToPixels(PixelModel(head, network, strength))
+        context = head.context(analysis, Window(0, 0, height, width))
+        whole = PixelsToPixels(PixelModel(head, network, strength), None if context is None else context[None])
         return [Graph("", whole, pixels, f"RGB pixels (N,H,W,3) uint8 to (N,{head.scale}H,{head.scale}W,3) uint8")]
     if strength != 1:
         raise UsageError(f"of {task} only the network is exported, which has no strength")
@@ -112,7 +120,7 @@ def graphs(
             Graph("", Stage(network, ""), painter, (type(network).__doc__ or "").strip()),
             Graph("find", Stage(network, FIND), finder, "the stage FIND of the other graph: logits of the mask"),
         ]
-    planes = torch.rand(batch, network.config.in_channels, height, width)  # type: ignore[union-attr, arg-type]
+    planes = torch.rand(batch, 1, height, width)
     return [Graph("", Stage(network), planes, "planes as the head's analysis makes them (N,C,H,W) to (N,C',H,W)")]
 
 
@@ -190,15 +198,20 @@ def _exportable() -> Iterator[None]:
 
     A graph has no branches on sizes, which padding has in Python, and ONNX has no bicubic resizing like torch's.
     """
-    meant = {"pad_to_multiple": gather_padded, "_enlarged": convolved_bicubic}
-    kept = {name: getattr(autoencoder, name) for name in meant}
+    for scale in (2, 3, 4):  # now: made while a graph is traced, the cache would keep tensors without values
+        _bicubic_filters(scale)
+    meant = {"pad_to_multiple": gather_padded, "enlarge": convolved_bicubic}
+    replaced = [
+        (module, name) for module in (autoencoder, nafnet, pretrained_unet) for name in meant if hasattr(module, name)
+    ]
+    kept = [getattr(module, name) for module, name in replaced]
     try:
-        for name, function in meant.items():
-            setattr(autoencoder, name, function)
+        for module, name in replaced:
+            setattr(module, name, meant[name])
         yield
     finally:
-        for name, function in kept.items():
-            setattr(autoencoder, name, function)
+        for (module, name), function in zip(replaced, kept, strict=True):
+            setattr(module, name, function)
 
 
 def gather_padded(planes: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ import torch
 
 import restore
 from restore.cli import app
-from restore.models import autoencoder, blocks
+from restore.models import blocks
 from restore.tasks import TASKS
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -52,8 +52,8 @@ def same_as_torch(path, restorer, photo) -> None:
         (found,) = graph.run(None, {"pixels": pictures})
         for picture, one in zip(pictures, found, strict=True):
             assert levels_apart(one, restorer(picture)) <= 1
-    flat = np.full((1, 20, 20, 3), 250, np.uint8)
-    assert (graph.run(None, {"pixels": flat})[0] == 250).all()
+    white = np.full((1, 20, 20, 3), 255, np.uint8)
+    assert (graph.run(None, {"pixels": white})[0] == 255).all()
 
 
 def test_denoise_from_pixels_to_pixels(denoiser_graph, photo):
@@ -100,7 +100,7 @@ def test_what_stands_in_for_operations_is_the_same():
         planes = torch.rand(2, 3, height, width, generator=generator)
         assert torch.equal(export.gather_padded(planes, 8), blocks.pad_to_multiple(planes, 8))
         for scale in (2, 3, 4):
-            wanted = autoencoder._enlarged(planes, scale)
+            wanted = blocks.enlarge(planes, scale)
             torch.testing.assert_close(export.convolved_bicubic(planes, scale), wanted, atol=1e-5, rtol=0)
 
 

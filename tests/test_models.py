@@ -213,7 +213,7 @@ def test_default_networks_are_light(task):
     built = load_task(task)
     network = build(built.arch, built.config)
     parameters = sum(p.numel() for p in network.parameters())
-    planes = {"inpaint": 4, "dewatermark": 7}.get(task) or built.config.in_channels
+    planes = {"inpaint": 4, "dewatermark": 7, "colorize": 1}.get(task) or built.config.in_channels
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.rand(1, planes, 256, 256), network.scales[0])
     flops = counter.get_total_flops() / 256**2 / 1e6

@@ -58,7 +58,8 @@ def folder(tmp_path_factory) -> Path:
 
 def objective(name: str = "denoise", patch: int = 32) -> RestorationObjective:
     task = load_task(name)
-    config = replace(task.config, **TINY, **(FINDER if hasattr(task.config, "finder_widths") else {}))
+    small = {"widths": (4, 4, 4)} if task.arch == "pretrained-unet" else TINY
+    config = replace(task.config, **small, **(FINDER if hasattr(task.config, "finder_widths") else {}))
     return RestorationObjective(task, task.spec.training_options(), config, patch)
 
 

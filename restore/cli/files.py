@@ -166,7 +166,7 @@ def _extension(files: FileFlags) -> str | None:
         known = " ".join(sorted(known.lstrip(".") for known in WRITABLE))
         raise UsageError(f"--ext {files.ext}: not a format that can be written; known: {known}")
     if files.quality is not None and not FORMATS[kind].lossy:
-        raise UsageError(f"--quality does nothing for --ext {files.ext}, which loses nothing")
+        raise UsageError(f"--quality has no effect with --ext {files.ext}, which is lossless")
     return suffix
 
 

@@ -45,6 +45,7 @@ def models(flags: ModelsFlags) -> None:
         return
     for path, header in headers:
         scores = ", ".join(f"{printable(label)} {value:.2f} dB" for label, value in header.scores.items())
-        task, variant, arch = map(printable, (header.task, header.variant or "default", header.arch))
+        variant = header.variant or path.stem.removeprefix(header.task).lstrip("-") or "default"
+        task, variant, arch = map(printable, (header.task, variant, header.arch))
         print(f"{task:14} {variant:10} {path.stat().st_size / 1e6:5.1f} MB  {arch}")
         print(f"{'':14} {'':10} validation: {scores or 'no scores'}")

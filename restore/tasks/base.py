@@ -193,6 +193,10 @@ class Head(Generic[OptionsT, AnalysisT]):
         """
         raise NotImplementedError
 
+    def static_analysis(self) -> AnalysisT | None:
+        """The analysis where it depends on no picture; None where the picture has to be seen."""
+        return None
+
     def context(self, analysis: AnalysisT, window: Window) -> torch.Tensor | None:
         """The part of the analysis that a tile needs, (K,h,w) float32; None if it needs none."""
         return None
@@ -252,6 +256,9 @@ class RGBHead(Head[OptionsT, Analysis]):
     def analyse(
         self, picture: Picture, options: OptionsT, predict: Predictor, mask: np.ndarray | None = None
     ) -> Analysis:
+        return Analysis()
+
+    def static_analysis(self) -> Analysis:
         return Analysis()
 
 

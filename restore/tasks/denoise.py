@@ -85,6 +85,9 @@ class DenoiseHead(Head[DenoiseOptions, NoiseLevel]):
             sigma = self.factor * (self._estimated_level(picture, predict) if sigma is None else sigma)
         return NoiseLevel(sigma=sigma)
 
+    def static_analysis(self) -> NoiseLevel | None:
+        return NoiseLevel(sigma=self.sigma) if self.factor <= 1 else None
+
     def _estimated_level(self, picture: Picture, predict: Predictor) -> float:
         """What the network removes by itself from the middle of a picture, on the 0-255 scale."""
         height, width = picture.size
@@ -100,7 +103,7 @@ class DenoiseHead(Head[DenoiseOptions, NoiseLevel]):
 
     def preprocess(self, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         assert context is not None
-        return torch.cat([planes, context.to(planes).expand(len(planes), -1, *planes.shape[-2:])], dim=1)
+        return torch.cat([planes, context.to(planes).expand(planes.shape[0], -1, *planes.shape[-2:])], dim=1)
 
     def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
         """Weights without planes for the level get the picture alone."""
