@@ -98,16 +98,21 @@ def restore() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture
-def denoise(tiny: Callable[[str], Path]) -> Iterator[Callable[..., None]]:
-    """The command in this process (torch takes seconds to load); `code` is the exit code."""
-
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small networks in this process are quickest, and repeat exactly, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def denoise(tiny: Callable[[str], Path], one_thread: None) -> Callable[..., None]:
+    """The command in this process (torch takes seconds to load); `code` is the exit code."""
 
     def call(*arguments: object, code: int = 0) -> None:
         command = ["denoise", "-m", str(tiny("denoise")), "--device", "cpu", *map(str, arguments)]
         assert app.run(command) == code, command
 
-    yield call
-    torch.set_num_threads(threads)
+    return call

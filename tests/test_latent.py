@@ -28,13 +28,7 @@ from restore.latent.options import KINDS, ModelOptions, TrainingOptions
 from restore.latent.training import refuse_to_overwrite
 from restore.models import build
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

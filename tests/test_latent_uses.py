@@ -8,7 +8,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from latent_tools import small_digits, trained, write_digits
 from sklearn.metrics import roc_auc_score
 
@@ -20,13 +19,7 @@ from restore.latent.generating import sample, walk
 from restore.latent.neighbours import duplicates, fit_hash, hamming, nearest
 from restore.latent.probing import probe
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

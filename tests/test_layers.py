@@ -1,4 +1,4 @@
-"""The rooms of the house: who may import whom, what costs nothing to import, how long a file may be."""
+"""The packages: which may import which, what importing them must not load, how long a file may be."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LAYERS = [
     {"serve", "export"},
     {"cli"},
 ]
-LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in LEVEL)
 
 
@@ -50,7 +50,7 @@ def imports(path: Path) -> set[str]:
     return {name for name in found if name.startswith("restore.")}
 
 
-def room(name: str) -> str:
+def package_of(name: str) -> str:
     return name.split(".")[1]
 
 
@@ -58,14 +58,14 @@ def room(name: str) -> str:
 def test_imports_go_to_the_left(path):
     own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for name in imports(path):
-        other = room(name)
+        other = package_of(name)
         if other in LEVEL:
             assert other == own or LEVEL[other] < LEVEL[own], f"{own} imports {name}"
 
 
 def test_tasks_do_not_import_each_other():
     tasks = {spec.module for spec in restore.TASKS.values()}
-    for path in (PACKAGE / "tasks").glob("*.py"):
+    for path in (PACKAGE / "tasks").rglob("*.py"):
         assert not imports(path) & tasks, path
 
 

@@ -1,4 +1,4 @@
-"""Packages that only this room needs: named in one line where they are missing."""
+"""Optional packages of `restore latent`; where one is missing, the error says how to install it."""
 
 from __future__ import annotations
 

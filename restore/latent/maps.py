@@ -14,7 +14,6 @@ from restore.latent.data import Pictures
 from restore.latent.extras import need
 from restore.latent.views import figure_png, inline, plotting, png, thumbnails
 
-METHODS = ("auto", "code", "pca", "tsne", "umap")
 SHOWN = 120  # thumbnails on a map, at most
 SPRITES = 2000  # pictures on a page to turn, at most
 SPRITE_SIDE = 28
@@ -27,7 +26,7 @@ def project(codes: np.ndarray, dimensions: int, method: str = "auto", seed: int 
     Args:
         codes: At least two.
         dimensions: 2 or 3.
-        method: One of `METHODS`; auto is the code itself where it is small enough, else PCA.
+        method: code, pca, tsne, umap or auto, which is the code itself where it is small enough, else PCA.
         seed: Of t-SNE and UMAP.
 
     Returns:

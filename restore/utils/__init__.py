@@ -1,1 +1,1 @@
-"""Helpers of every room that know nothing of images: files that are written whole."""
+"""Helpers of every package that know nothing of images: files that are written whole."""
