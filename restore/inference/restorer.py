@@ -19,10 +19,9 @@ from restore.inference.restored import Restored
 from restore.inference.tiling import Item, TilePlanner, is_out_of_memory
 from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
-from restore.pixels import is_gray, to_float, white
+from restore.pixels import bleed, is_gray, to_float, white
 from restore.tasks import Options, task_spec
 from restore.tasks.base import Analysis, Head, Picture, Window, load_task
-from restore.tasks.functional import as_tensor, to_pixels, to_planes
 
 # Overlap of tiles in pixels. With the radius of the network tiles are exact, but distant pixels hardly matter.
 # Denoising gradients and photographs with sigma 0 to 50 in tiles of 256, in fp32, differs from the whole picture by at
@@ -189,8 +188,9 @@ class Restorer:
             hints: (H,W,4) RGB and alpha, the colours that are known where alpha is opaque, for tasks that give colours.
 
         Returns:
-            The same dtype and channels, sides `scale` times as long. Alpha is kept, or enlarged like the picture. Gray
-            pictures stay gray, except in colorize, where 1 channel becomes 3, and 2 become 4.
+            The same dtype and channels, sides `scale` times as long. Alpha is kept, or enlarged like a gray picture;
+            then fully transparent pixels have the colours of those beside them. Gray pictures stay gray, except in
+            colorize, where 1 channel becomes 3, and 2 become 4.
 
         Raises:
             UsageError: any other shape or dtype, an empty image, NaN, or a mask or hints that do not fit.
@@ -208,9 +208,11 @@ class Restorer:
         height, width = image.shape[:2]
         out = np.empty((height * self.head.scale, width * self.head.scale, made + channels - colours), image.dtype)
         with self._lock:
-            work = self._begin(image[..., :colours], mask if hints is None else hints, out[..., :made])
-            if colours < channels:
-                self._enlarge(image[..., colours:], out[..., made:])
+            alpha = image[..., colours] if colours < channels else None
+            pixels = self._visible(image[..., :colours], alpha)
+            work = self._begin(pixels, mask if hints is None else hints, out[..., :made])
+            if alpha is not None:
+                self._restore_alpha(alpha, out[..., made])
             self._compute([work])
             self._collect(work)()
         return out
@@ -266,7 +268,8 @@ class Restorer:
         try:
             channels = 3 if self.head.colours else image.pixels.shape[-1]
             height, width = (side * self.head.scale for side in image.pixels.shape[:2])
-            return self._begin(image.pixels, mask, np.empty((height, width, channels), image.pixels.dtype))
+            pixels = self._visible(image.pixels, image.alpha)
+            return self._begin(pixels, mask, np.empty((height, width, channels), pixels.dtype))
         except Exception as error:  # must not affect the other pictures
             return error
 
@@ -275,10 +278,9 @@ class Restorer:
             return Pending(lambda: _raise(work))
         alpha = image.alpha
         if alpha is not None and self.head.scale > 1:
-            height, width = (side * self.head.scale for side in alpha.shape)
-            enlarged = np.empty((height, width, 1), alpha.dtype)
-            self._enlarge(alpha[..., None], enlarged)
-            alpha = enlarged[..., 0]
+            enlarged = np.empty(work.out.shape[:2], alpha.dtype)
+            self._restore_alpha(alpha, enlarged)
+            alpha = enlarged
         collect = self._collect(work)
 
         def finish() -> Restored:
@@ -392,21 +394,18 @@ class Restorer:
 
         return finish
 
-    def _enlarge(self, alpha: np.ndarray, out: np.ndarray) -> None:
-        """Enlarges alpha (H,W,1) into `out` by `Head.identity`, tile by tile."""
-        if self.head.scale == 1:
-            out[...] = alpha
+    def _visible(self, pixels: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+        """Pixels without the hidden colours that enlarging would mix into visible ones."""
+        return pixels if alpha is None or self.head.scale == 1 else bleed(pixels, alpha)
+
+    def _restore_alpha(self, alpha: np.ndarray, out: np.ndarray) -> None:
+        """Writes alpha (H,W) into `out` (H*scale,W*scale), enlarged as a gray picture is."""
+        if self.head.scale == 1 or alpha.min() == alpha.max():
+            out[...] = alpha if self.head.scale == 1 else alpha.flat[0]
             return
-        scale, result = self.head.scale, torch.from_numpy(out)
-        source = as_tensor(alpha)
-        for tile in self._planner.plan(*alpha.shape[:2]):
-            outer, inner = tile.outer, tile.inner
-            enlarged = to_pixels(self.head.identity(to_planes(source[outer.slices][None])), source.dtype)[0]
-            top, left = (inner.top - outer.top) * scale, (inner.left - outer.left) * scale
-            rows, columns = Window(
-                inner.top * scale, inner.left * scale, inner.height * scale, inner.width * scale
-            ).slices
-            result[rows, columns] = enlarged[top : top + inner.height * scale, left : left + inner.width * scale]
+        work = self._begin(alpha[..., None], None, out[..., None])
+        self._compute([work])
+        self._collect(work)()
 
     # The interface `Predictor` for the head.
 
