@@ -94,14 +94,12 @@ def test_the_networks_of_the_others(tiny, tmp_path, task):
         np.testing.assert_allclose(found, wanted, atol=1e-3, rtol=1e-3)
 
 
-def test_what_stands_in_for_operations_is_the_same():
-    generator = torch.Generator().manual_seed(0)
-    for height, width in ((1, 1), (2, 3), (3, 8), (7, 5), (13, 1)):
-        planes = torch.rand(2, 3, height, width, generator=generator)
-        assert torch.equal(export.gather_padded(planes, 8), blocks.pad_to_multiple(planes, 8))
-        for scale in (2, 3, 4):
-            wanted = blocks.enlarge(planes, scale)
-            torch.testing.assert_close(export.convolved_bicubic(planes, scale), wanted, atol=1e-5, rtol=0)
+def test_bicubic_by_convolutions_is_the_same():
+    planes = torch.rand(2, 3, 13, 7, generator=torch.Generator().manual_seed(0))
+    for scale in (2, 3, 4):
+        torch.testing.assert_close(
+            export.convolved_bicubic(planes, scale), blocks.enlarge(planes, scale), atol=1e-5, rtol=0
+        )
 
 
 def test_wrong_calls(tiny, tmp_path, capsys):
