@@ -37,7 +37,6 @@ from restore.training.settings import Settings
 from restore.training.train import train, widened
 
 TINY = {"widths": (4, 32), "blocks": (1, 1)}  # 32: wide enough for Muon to turn
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 FINDER = {"finder_widths": (4, 8), "finder_blocks": (1, 1)}
 
 
@@ -151,7 +150,7 @@ def test_two_processes_are_as_one(folder, tmp_path, capsys):
 
 def interrupted(command: list[str], at: str) -> list[str]:
     """What a command says on stderr, which is interrupted as a terminal does it when a line begins as `at` has it."""
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=ONE_THREAD)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert running.stderr is not None
     lines = []
     for line in running.stderr:
