@@ -119,10 +119,14 @@ def test_photographs_as_they_come(kind, bench):
     assert np.mean(found) >= PHOTO_FLOORS[kind]
 
 
-def test_samples_are_repaired():
-    """The covered and the marked samples, known to be so: far nearer to the originals where something lay over them."""
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_samples_are_repaired(precision):
+    """The covered and the marked samples, known to be so: far nearer to the originals where something lay over them.
+
+    In either precision: `auto` takes the one that the processor is fast in.
+    """
     for task, folder in (("inpaint", "covered"), ("dewatermark", "marked")):
-        restorer, gains = package.load(task, aggressive=True), []
+        restorer, gains = package.load(task, device="cpu", precision=precision, aggressive=True), []
         for path in find_images(SAMPLES / folder):
             damaged, clean = pixels(path), pixels(SAMPLES / "clean" / path.name)
             lost = (damaged != clean).any(axis=-1)
