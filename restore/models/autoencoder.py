@@ -21,13 +21,18 @@ from restore.models.registry import Architecture, register
 class ConvAutoencoderConfig:
     """All it takes to build a `ConvAutoencoder`.
 
-    widths: channels of each level, from the finest to the bottleneck. blocks: residual blocks of
-    each level; the encoder and the decoder have as many each, the bottleneck once. fold: the input
-    is rearranged to 1/fold of its size before the first convolution. scales: by how much the output
-    is larger than the input, an upsampling head for each. residual: the network predicts what to
-    add to its input (enlarged by bicubic interpolation where scale > 1): to the first planes of it,
-    if it has more than the output.
-    Raises UsageError for values that make no network.
+    Args:
+        in_channels: planes of the input.
+        out_channels: planes of the output.
+        widths: channels of each level, from the finest to the bottleneck.
+        blocks: residual blocks of each level; the encoder and the decoder have as many each, the bottleneck once.
+        fold: the input is rearranged to 1/fold of its size before the first convolution.
+        scales: by how much the output is larger than the input, an upsampling head for each.
+        residual: the network predicts what to add to the first planes of its input (enlarged by bicubic interpolation
+            where scale > 1).
+
+    Raises:
+        UsageError: the values make no network.
     """
 
     in_channels: int = 3

@@ -135,14 +135,19 @@ class ColorizeTraining(Options):
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One task: a corruption paired with its matching head, under one name.
+    """A task as the command line knows it, before anything heavy is imported.
 
-    suffix: what is put into the names of restored files; may name options in braces.
-    options: flags of restoring; measured: those that `restore evaluate` takes too (None: all of them).
-    damage: flags of the corruption in `restore corrupt`. training, trial: the same and more, for
-    `restore train` and `restore evaluate` (None: just the same).
-    module: where the task itself lives, imported when it is needed.
-    masks: whether it looks for the damage, or takes a mask of it. hints: whether a person can tell it colours.
+    Args:
+        name: of the command.
+        help: of the command.
+        suffix: for the names of restored files; may name options in braces.
+        module: of the task itself, imported when it is needed.
+        options: flags of restoring.
+        measured: those of them that `restore evaluate` takes; None: all.
+        damage: flags of the corruption in `restore corrupt`.
+        training, trial: the same and more, for `restore train` and `restore evaluate`; None: the same.
+        masks: whether it detects the damage, or takes a mask of it.
+        hints: whether it takes hints of colours.
     """
 
     name: str
@@ -236,7 +241,11 @@ TASKS: dict[str, TaskSpec] = {
 
 
 def task_spec(name: str) -> TaskSpec:
-    """The spec called `name`. Raises UsageError, listing the names there are, for any other."""
+    """The spec of a task.
+
+    Raises:
+        UsageError: unknown name; the message lists the known ones.
+    """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
     return TASKS[name]
