@@ -26,7 +26,8 @@ import cv2
 import numpy as np
 import skimage.data
 import torch
-from inference import CDnCNN, all_methods, machine, markdown_table
+from inference import CDnCNN, all_methods
+from reporting import machine, markdown_table, parser, publish
 from torch import nn
 
 from restore.devices import describe, pick_device, pick_precision
@@ -180,18 +181,13 @@ def report(flags: argparse.Namespace) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="also write the section to this file")
-    parser.add_argument("--photographs", type=int, default=1000, help="of 12 megapixels")
-    parser.add_argument("--small", type=int, default=10_000, help="pictures of 256x256")
-    parser.add_argument("--workers", type=int, default=max(2, (os.cpu_count() or 2) - 2))
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--precision", default="auto")
-    flags = parser.parse_args()
-    text = report(flags)
-    print(text)
-    if flags.out:
-        flags.out.write_text(text, encoding="utf-8")
+    flags = parser(__doc__)
+    flags.add_argument("--photographs", type=int, default=1000, help="of 12 megapixels")
+    flags.add_argument("--small", type=int, default=10_000, help="pictures of 256x256")
+    flags.add_argument("--workers", type=int, default=max(2, (os.cpu_count() or 2) - 2))
+    flags.add_argument("--device", default="cuda")
+    flags.add_argument("--precision", default="auto")
+    publish(flags.parse_args(), report)
     return 0
 
 

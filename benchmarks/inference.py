@@ -1,6 +1,7 @@
 """Speed and memory of the default networks and of architectures of the literature, in one run and one precision.
 
     python benchmarks/inference.py --out RESULTS-inference.md     # about five minutes on two cores
+    python benchmarks/inference.py --sizes 1 12 51 --repeat 3     # three: what a megapixel of large pictures costs
 
 Other networks are implemented here from their papers, with random weights, on which time does not depend. All use the
 same restorer and pictures made of one photograph. The networks alternate, so that changes in the load of the machine
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -28,16 +28,17 @@ import numpy as np
 import skimage.data
 import torch
 import torch.nn.functional as F
+from reporting import machine, markdown_table, parser, publish
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from restore import weights
-from restore.devices import describe, pick_device, pick_precision
+from restore.devices import describe, keep_freed_memory, pick_device, pick_precision
 from restore.folders.pipeline import Pipeline, WriteOptions
 from restore.folders.plan import Job
 from restore.images import Image, read_image, write_image
 from restore.inference.benchmark import peak_memory, reset_peak_memory, synthetic
-from restore.inference.restorer import Restorer
+from restore.inference.restorer import Restorer, load
 from restore.metrics import psnr
 from restore.models import build
 from restore.models.registry import Architecture
@@ -46,6 +47,7 @@ from restore.tasks.base import load_task
 
 SMALL = (160, 257)  # sides of the small pictures, in pixels: from, to
 MIN_SPEEDUP = 1.6  # over CDnCNN
+MAX_GROWTH = 1.15  # of the time a megapixel, from the smallest to the largest picture
 MAX_OVERHEAD = 0.15  # of a folder, relative to the computation alone
 MET = {True: "met", False: "**missed**"}
 
@@ -274,32 +276,57 @@ def _row(one: Method, other: Method, side: int) -> list[str]:
     return [one.name, f"{millions:.2f} M", f"{flops:.2f}", *times, f"{one.memory / 1e6:.0f} MB", f"{ratio:.2f}x"]
 
 
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+def sizes(flags: argparse.Namespace) -> str:
+    """Times the default denoiser on pictures of several sizes, in turn; returns a section in Markdown.
 
-
-def machine() -> str:
-    """Name of the processor and number of cores."""
-    model = platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    Every round begins with the smallest picture, whose time is measured as often as it takes to compare.
+    """
+    cv2.setNumThreads(1)
+    keep_freed_memory()  # as the command does
+    restorer = load("denoise", device=flags.device, precision=flags.precision)
+    pictures = {}
+    for megapixels in sorted(flags.sizes):
+        side = round((megapixels * 1e6) ** 0.5)
+        pictures[megapixels] = read_image(synthetic(side, side)).pixels
+    smallest = min(pictures)
+    restorer(pictures[smallest])
+    seconds: dict[float, list[float]] = {megapixels: [] for megapixels in pictures}
+    memory = {}
+    for _ in range(flags.repeat):
+        for megapixels, image in pictures.items():
+            reset_peak_memory(restorer.device)
+            for _ in range(5 if megapixels == smallest else 1):
+                start = time.perf_counter()
+                restorer(image)
+                seconds[megapixels].append((time.perf_counter() - start) / megapixels)
+            memory[megapixels] = peak_memory()
+    medians = {megapixels: statistics.median(found) for megapixels, found in seconds.items()}
+    rows = [
+        [f"{size:g}", f"{median:.3f} s", f"{median / medians[smallest]:.2f}", f"{memory[size] / 1e6:.0f} MB"]
+        for size, median in medians.items()
+    ]
+    worst = max(medians.values()) / medians[smallest]
+    return "\n\n".join(
+        [
+            "## Large pictures",
+            f"{machine()}, {describe(restorer.device, restorer.dtype)}, torch {torch.__version__}. `denoise` from "
+            f"array to array, medians of {flags.repeat} rounds.",
+            markdown_table(["megapixels", "seconds a megapixel", "against the smallest", "peak memory"], rows),
+            f"Target: at most {MAX_GROWTH} times as much a megapixel: {MET[worst <= MAX_GROWTH]} ({worst:.2f}).\n",
+        ]
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="also write the section to this file")
-    parser.add_argument("--side", type=int, default=1024, help="of the one picture, in pixels")
-    parser.add_argument("--files", type=int, default=200, help="small pictures in the folder")
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="auto")
-    flags = parser.parse_args()
-    text = report(flags)
-    print(text)
-    if flags.out:
-        flags.out.write_text(text, encoding="utf-8")
+    flags = parser(__doc__)
+    flags.add_argument("--side", type=int, default=1024, help="of the one picture, in pixels")
+    flags.add_argument("--files", type=int, default=200, help="small pictures in the folder")
+    flags.add_argument("--sizes", type=float, nargs="+", help="measure only denoise, at these megapixels")
+    flags.add_argument("--repeat", type=int, default=5)
+    flags.add_argument("--device", default="auto")
+    flags.add_argument("--precision", default="auto")
+    given = flags.parse_args()
+    publish(given, sizes if given.sizes else report)
     return 0
 
 

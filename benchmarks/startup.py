@@ -10,7 +10,6 @@ fresh processes that alternate. Large pictures: peak of resident memory from PNG
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import statistics
 import subprocess
@@ -18,6 +17,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from reporting import machine, parser, publish
 
 TARGET = 2.5
 SIDE = 256
@@ -96,7 +97,7 @@ def start_up(top: Path, repeat: int) -> list[str]:
     return [
         "## Start-up",
         "",
-        f"{_machine()}. Medians of {repeat} fresh processes each.",
+        f"{machine()}, Python {platform.python_version()}. Medians of {repeat} fresh processes each.",
         "",
         "| | seconds |",
         "|---|---|",
@@ -123,7 +124,7 @@ def large(top: Path, megapixels: list[int]) -> list[str]:
     return [
         "## Large pictures",
         "",
-        f"{_machine()}. `restore denoise`, PNG to PNG, 8 bits, once each.",
+        f"{machine()}, Python {platform.python_version()}. `restore denoise`, PNG to PNG, 8 bits, once each.",
         "",
         "| megapixels | peak of resident memory | seconds |",
         "|---|---|---|",
@@ -134,33 +135,21 @@ def large(top: Path, megapixels: list[int]) -> list[str]:
     ]
 
 
-def _machine() -> str:
-    model = platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    policy = os.environ.get("OMP_WAIT_POLICY")
-    return f"{model}, {cores} cores, Python {platform.python_version()}" + (
-        f", OMP_WAIT_POLICY={policy}" if policy else ""
-    )
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="also write the sections to this file")
-    parser.add_argument("--repeat", type=int, default=7)
-    parser.add_argument("--large", action="store_true", help="also measure the memory of large pictures")
-    parser.add_argument("--megapixels", type=int, nargs="+", default=[25, 100], help="of those")
-    flags = parser.parse_args()
+def report(flags: argparse.Namespace) -> str:
+    """Measures; returns a section in Markdown."""
     with tempfile.TemporaryDirectory() as name:
         lines = start_up(Path(name), flags.repeat)
         if flags.large:
             lines += ["", *large(Path(name), flags.megapixels)]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if flags.out:
-        flags.out.write_text(text, encoding="utf-8")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    flags = parser(__doc__)
+    flags.add_argument("--repeat", type=int, default=7)
+    flags.add_argument("--large", action="store_true", help="also measure the memory of large pictures")
+    flags.add_argument("--megapixels", type=int, nargs="+", default=[25, 100], help="of those")
+    publish(flags.parse_args(), report)
     return 0
 
 

@@ -22,7 +22,7 @@ from torch import nn
 from restore import weights
 from restore.errors import RestoreError, UsageError
 from restore.inference.engine import PixelModel
-from restore.models import autoencoder, nafnet, pretrained_unet
+from restore.models import blocks
 from restore.models.masking import FIND, MaskedAutoencoder
 from restore.tasks.base import Window, load_task
 from restore.tasks.spec import Options, task_spec
@@ -194,38 +194,15 @@ def _exported(graph: Graph) -> Any:
 
 @contextmanager
 def _exportable() -> Iterator[None]:
-    """Within this, autoencoders pad and enlarge by operations that fit any size; the results are the same.
-
-    A graph has no branches on sizes, which padding has in Python, and ONNX has no bicubic resizing like torch's.
-    """
+    """Within this, autoencoders enlarge by convolutions: ONNX has no bicubic interpolation as torch's."""
     for scale in (2, 3, 4):  # now: made while a graph is traced, the cache would keep tensors without values
         _bicubic_filters(scale)
-    meant = {"pad_to_multiple": gather_padded, "enlarge": convolved_bicubic}
-    replaced = [
-        (module, name) for module in (autoencoder, nafnet, pretrained_unet) for name in meant if hasattr(module, name)
-    ]
-    kept = [getattr(module, name) for module, name in replaced]
+    enlarge = blocks.enlarge
+    blocks.enlarge = convolved_bicubic
     try:
-        for module, name in replaced:
-            setattr(module, name, meant[name])
         yield
     finally:
-        for (module, name), function in zip(replaced, kept, strict=True):
-            setattr(module, name, function)
-
-
-def gather_padded(planes: torch.Tensor, multiple: int) -> torch.Tensor:
-    """As `pad_to_multiple`, by indices: (N,C,H,W) with sides that `multiple` divides."""
-    for side in (2, 3):
-        length = planes.shape[side]
-        padded = (length + multiple - 1) // multiple * multiple
-        index = torch.arange(padded, device=planes.device)
-        mirrored = 2 * (length - 1) - index
-        # Too short to reflect, where the last pixel of the padding would mirror one before the first.
-        reaches = (mirrored.min() >= 0) | (index < length)
-        beyond = torch.where(reaches, mirrored, torch.full_like(index, 1) * (length - 1))
-        planes = planes.index_select(side, torch.where(index < length, index, beyond))
-    return planes
+        blocks.enlarge = enlarge
 
 
 def convolved_bicubic(planes: torch.Tensor, scale: int) -> torch.Tensor:

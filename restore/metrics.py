@@ -18,11 +18,14 @@ LEAST_CHROMA = 2.0  # mean chroma of a picture, below which it is as good as gra
 def psnr(image: np.ndarray, clean: np.ndarray, *, luma: bool = False, border: int = 0) -> float:
     """Peak signal-to-noise ratio in dB; infinite for equal pictures.
 
-    Both pictures are clipped and rounded to 8 bits first. With `luma` the error is that of BT.601
-    luma at full precision, as super-resolution papers score it (their Y is a shift of the 16-235 range:
-    the peak stays 255, so errors shrink by 219/255, which is kept here to compare with them). `border`
-    pixels are cut from each side. Shape: (H,W,1 or 3) -> number.
-    Raises UsageError if shapes differ or nothing is left after the cut.
+    Args:
+        image, clean: (H,W,1 or 3), any supported dtype; both are clipped and rounded to 8 bits first.
+        luma: measure BT.601 luma at full precision, as super-resolution papers do (their Y has the range 16 to 235
+            and a peak of 255, so errors shrink by 219/255, which is kept here to compare with them).
+        border: pixels that are cut from each side.
+
+    Raises:
+        UsageError: the shapes differ, or nothing is left after the cut.
     """
     first, second = _pair(image, clean, border)
     first, second = _eight_bit(first), _eight_bit(second)
@@ -33,9 +36,14 @@ def psnr(image: np.ndarray, clean: np.ndarray, *, luma: bool = False, border: in
 
 
 def masked_psnr(image: np.ndarray, clean: np.ndarray, mask: np.ndarray) -> float:
-    """PSNR in dB over the pixels where `mask` (H,W) is True; NaN where it is True nowhere.
+    """PSNR in dB over the pixels of a mask, rounded to 8 bits as in `psnr`; NaN for an empty mask.
 
-    Rounded to 8 bits as in `psnr`. Raises UsageError if shapes differ.
+    Args:
+        image, clean: (H,W,1 or 3), any supported dtype.
+        mask: (H,W) bool.
+
+    Raises:
+        UsageError: the shapes differ.
     """
     first, second = _pair(image, clean, 0)
     if mask.shape != first.shape[:2]:

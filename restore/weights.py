@@ -28,8 +28,14 @@ _LARGEST_STRIDE, _LARGEST_SCALE = 1024, 16
 class Header:
     """What a weights file says of itself.
 
-    config: the fields of the architecture's config. scores: label -> number, on validation pictures.
-    provenance: how it was made. data_terms: under which terms the training pictures stand.
+    Args:
+        task: its name.
+        arch: name of the architecture.
+        config: the fields of its config.
+        variant: name among the weights of the task; empty: the default.
+        scores: by label, on validation pictures.
+        provenance: how it was made.
+        data_terms: the terms of the training pictures.
     """
 
     task: str
@@ -54,9 +60,10 @@ def shipped() -> list[Path]:
 
 
 def find(task: str, model: str | None = None) -> Path:
-    """The weights for `task`: the default, a shipped variant by its name, or a file.
+    """The weights of a task: the default, a shipped variant by its name, or a file.
 
-    Raises WeightsError if there is no such file or variant; the text lists the variants.
+    Raises:
+        WeightsError: no such file or variant; the message lists the variants.
     """
     if model and (model.endswith(SUFFIX) or os.sep in model or Path(model).is_file()):
         path = Path(model)
@@ -77,8 +84,9 @@ def find(task: str, model: str | None = None) -> Path:
 def read_header(path: Path) -> Header:
     """The header of a weights file, without its tensors.
 
-    Raises WeightsError, naming the file, if it cannot be read, is no weights file of this package,
-    or was written by a later version.
+    Raises:
+        WeightsError: it cannot be read, is no weights file of this package, or was written by a later version; the
+            message names the file.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -124,8 +132,9 @@ def _mapping(text: str) -> dict[str, Any]:
 def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
     """The header and the network of a weights file, in float32 on the CPU, in evaluation mode.
 
-    Raises WeightsError, naming the file, if it is not weights of `task`, does not fit the
-    architecture it names, or holds numbers that are not finite.
+    Raises:
+        WeightsError: it is not weights of `task`, does not fit the architecture it names, or holds numbers that are not
+            finite; the message names the file.
     """
     header = read_header(path)
     if task is not None and header.task != task:
@@ -178,7 +187,8 @@ def _check_shapes(network: Architecture, shapes: Mapping[str, list[int]]) -> Non
 def save(path: Path, header: Header, tensors: Mapping[str, torch.Tensor]) -> None:
     """Writes `tensors` in half precision with `header`; the file appears whole or not at all.
 
-    Raises RestoreError, naming the file, if it cannot be written.
+    Raises:
+        RestoreError: it cannot be written; the message names the file.
     """
     metadata = {
         "restore.format": FORMAT,
@@ -195,9 +205,10 @@ def save(path: Path, header: Header, tensors: Mapping[str, torch.Tensor]) -> Non
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """A safetensors file that appears under its name only when it is whole.
+    """Writes a safetensors file atomically.
 
-    Raises RestoreError, naming the file, if it cannot be written.
+    Raises:
+        RestoreError: it cannot be written; the message names the file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

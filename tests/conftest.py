@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,7 +20,10 @@ from restore.cli import app
 from restore.models import build
 from restore.tasks.base import load_task
 
-ROOT = Path(__file__).parents[1]
+# One thread in each process, here and in those that tests start: the pictures are small, threads that wait for each
+# other would cost more than they compute, and pytest-xdist uses the other cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 # A shell that starts the tests in the background has Ctrl-C ignored, and so would every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -84,31 +86,27 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-@pytest.fixture(scope="session")
-def restore() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command line in a process of its own; `expect` is the exit code."""
+class Said(NamedTuple):
+    """What a command printed."""
 
-    def run(*arguments: object, expect: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "restore", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd or ROOT, timeout=300)
-        assert done.returncode == expect, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
-        return done
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def restore(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """The command line in this process; `expect` is the exit code."""
+
+    def run(*arguments: object, expect: int = 0) -> Said:
+        capsys.readouterr()
+        assert app.run([str(word) for word in arguments]) == expect, arguments
+        return Said(*capsys.readouterr())
 
     return run
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Small networks in this process are quickest, and repeat exactly, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
-def denoise(tiny: Callable[[str], Path], one_thread: None) -> Callable[..., None]:
+def denoise(tiny: Callable[[str], Path]) -> Callable[..., None]:
     """The command in this process (torch takes seconds to load); `code` is the exit code."""
 
     def call(*arguments: object, code: int = 0) -> None:

@@ -50,8 +50,17 @@ def cross(height: int, width: int) -> np.ndarray:
 
 
 @tasks
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [(1, 1), (1, 50), (7, 3), (64, 64), (129, 83)])
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [
+        ((1, 1), "uint8"),
+        ((1, 1), "float32"),
+        ((1, 50), "uint16"),
+        ((7, 3), "float32"),
+        ((64, 64), "uint8"),
+        ((67, 83), "uint16"),
+    ],
+)
 def test_any_size_dtype_and_channels(task, dtype, size, tiny, photo):
     restorer = load(tiny, task)
     scale = restorer.head.scale
@@ -112,7 +121,7 @@ def test_gray_in_gray_out(task, tiny, photo):
 
 
 @tasks
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(height=st.integers(1, 160), width=st.integers(1, 160), tile=st.integers(20, 90))
 def test_tiles_make_the_same_picture(task, tiny, photo, height, width, tile):
     """With what the network looks at as overlap, tiles are exact for any weights: at most rounding apart."""

@@ -28,8 +28,6 @@ from restore.latent.options import KINDS, ModelOptions, TrainingOptions
 from restore.latent.training import refuse_to_overwrite
 from restore.models import build
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -19,8 +19,6 @@ from restore.latent.generating import sample, walk
 from restore.latent.neighbours import duplicates, fit_hash, hamming, nearest
 from restore.latent.probing import probe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):

@@ -235,7 +235,7 @@ def test_padding_reflects_or_replicates_and_keeps_the_picture(height, width):
         assert torch.equal(padded, planes.expand_as(padded))
 
 
-@pytest.mark.parametrize("config", CONFIGS[:2])
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[4]])
 def test_networks_are_exported_with_dynamic_sizes(config):
     """One exported program restores any size above the stride as the network itself does."""
     network, scale = build(ARCHES[type(config)], config).eval(), config.scales[-1]

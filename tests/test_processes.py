@@ -37,11 +37,7 @@ def started(tiny) -> Iterator[Callable[..., subprocess.Popen]]:
 
     def start(*arguments: object, **how) -> subprocess.Popen:
         command = [sys.executable, "-m", "restore", "denoise", "-m", str(tiny("denoise")), *map(str, arguments)]
-        one = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-        }  # on a busy machine threads wait for each other; the bytes are equal
-        how = {"env": one, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **how}
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **how}
         processes.append(subprocess.Popen(command, **how))
         return processes[-1]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ from restore.inference import tiling
 from restore.inference.engine import Engine
 from restore.inference.restorer import Restorer
 from restore.metrics import psnr
+from restore.models import build
+from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.pixels import to_dtype
 from restore.tasks import TASKS
 
@@ -68,7 +72,7 @@ def test_tiles_leave_no_seams(task, sigma, tiny):
 
 
 def test_memory_of_large_pictures(tiny):
-    """From 1 to 51 megapixels with alpha: what comes in and what goes out, and not a byte a pixel beside it.
+    """From 1 to 19 megapixels with alpha: what comes in and what goes out, and not a byte a pixel beside it.
 
     The allocator keeps some megabytes more or less from one run to the next: the large picture makes half a
     byte a pixel more than that, and the first restored picture pays for what is made once.
@@ -82,7 +86,7 @@ torch.set_num_threads(1)
 restore = restorer.load("denoise", {str(tiny("denoise"))!r}, "cpu", "fp32", 256)
 part = np.random.default_rng(0).integers(0, 256, (256, 256, 4), np.uint8)
 part[..., 1:3] = part[..., :1]  # gray in colour form, until the last pixel: all of it has to be looked at
-for times in (4, 4, 28):
+for times in (4, 4, 17):
     image = np.tile(part, (times, times, 1))
     image[-1, -1, :3] = 0, 128, 255
     reset_peak_memory(restore.device)
@@ -91,7 +95,7 @@ for times in (4, 4, 28):
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     _, small, large = map(int, done.stdout.split())
-    pixels = (28**2 - 4**2) * 256**2
+    pixels = (17**2 - 4**2) * 256**2
     assert large - small < pixels * (2 * 4 + 0.5)
 
 
@@ -251,6 +255,60 @@ def test_out_of_memory_falls_back_to_the_cpu(tiny, photo, simulated_gpu, caplog)
     caplog.clear()
     restorer(image)
     assert not caplog.text
+
+
+def test_a_gpu_is_tried_again_after_the_cpu_has_helped_out(photo, simulated_gpu, monkeypatch):
+    image = photo[:64, :64]
+    short = [True]
+    restorer, calls = simulated_gpu(10**9)
+    enough = Engine.restore
+
+    def restore(self, pixels, context, gray, device, dtype):
+        if device.type == "cuda" and short[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return enough(self, pixels, context, gray, device, dtype)
+
+    monkeypatch.setattr(Engine, "restore", restore)
+    restorer(image)
+    assert calls[-1][0] == "cpu"
+    short[0] = False
+    for _ in range(tiling.CPU_PICTURES[0] + 1):
+        restorer(image)
+    assert calls[-1][0] == "cuda"
+
+
+def test_what_did_not_fit_is_freed_before_the_cache_is_emptied(monkeypatch):
+    """The traceback of an error holds the tensors of the batch that failed."""
+    network = build("conv-autoencoder", ConvAutoencoderConfig(widths=(4,), blocks=(1,), fold=1))
+    monkeypatch.setattr(tiling, "free_memory", lambda device: 10**9)
+    planner = tiling.TilePlanner(network, 1, torch.float32, torch.device("cuda:0"), 128, 0)
+    tensors, freed = [], []
+
+    def compute(group):
+        tensor = torch.empty(4)
+        tensors.append(weakref.ref(tensor))
+        if len(tensors) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(tensors[0]() is None))
+    items = [tiling.Item(restorers._Area((128, 128)), tile) for tile in planner.plan(128, 128)]
+    assert sum(len(group) for group, _ in planner.run(items, compute)) == 4
+    assert freed == [True]
+
+
+def test_automatic_precision_asks_the_gpu_that_was_chosen(monkeypatch):
+    current = [0]
+
+    @contextmanager
+    def device(chosen):
+        current.append(chosen.index)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[-1] == 1)
+    assert devices.pick_precision("auto", torch.device("cuda:1")) == torch.bfloat16
+    assert devices.pick_precision("auto", torch.device("cuda:0")) == torch.float16
 
 
 def test_not_enough_memory_anywhere(tiny, photo, monkeypatch):

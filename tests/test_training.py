@@ -37,7 +37,6 @@ from restore.training.settings import Settings
 from restore.training.train import train, widened
 
 TINY = {"widths": (4, 32), "blocks": (1, 1)}  # 32: wide enough for Muon to turn
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 FINDER = {"finder_widths": (4, 8), "finder_blocks": (1, 1)}
 
 
@@ -103,11 +102,28 @@ SMALL = ["--batch-size", 4, "--patch", 32, "--precision", "fp32", "--net", "widt
 SMALL += ["--device", "cpu", "--workers", 0, "--lr", 2e-3]
 
 
+# Before the command: writes down which process decodes which picture.
+DECODING = """
+import os, sys
+from restore.cli.app import run
+from restore.training import data
+
+read = data.read_image
+
+def noted(path):
+    with open({log!r}, "a") as file:
+        file.write(f"{{os.getpid()}} {{path.name}}\\n")
+    return read(path)
+
+data.read_image = noted
+"""
+
+
 def test_two_processes_are_as_one(folder, tmp_path, capsys):
     """Under torchrun each process takes half of every batch: one file, one voice, the weights of one process.
 
-    Then --minutes becomes one number of steps for both, and Ctrl-C, which torchrun passes on, saves and stops both.
-    One start of torchrun, since that is what takes long.
+    Every picture is decoded once, by one of the two. Then --minutes becomes one number of steps for both, and Ctrl-C,
+    which torchrun passes on, saves and stops both. One start of torchrun, since that is what takes long.
     """
     short = ["train", "denoise", folder, "--steps", 5, *SMALL, "-o"]
     one, two, out = (tmp_path / f"{name}.safetensors" for name in ("one", "two", "out"))
@@ -115,7 +131,7 @@ def test_two_processes_are_as_one(folder, tmp_path, capsys):
     assert run_cli([str(word) for word in (*short, one)]) == 0
     script = tmp_path / "both.py"
     commands = [str(word) for word in (*short, two)], long
-    script.write_text(f"import sys\nfrom restore.cli.app import run\nsys.exit(max(map(run, {commands!r})))")
+    script.write_text(DECODING.format(log=str(tmp_path / "decoded")) + f"sys.exit(max(map(run, {commands!r})))")
     lines = interrupted([*TORCHRUN, str(script)], at=r"step \d{3}")
     said = [sum(text in line for line in lines) for text in ("wrote ", "training denoise", "interrupted at step")]
     assert said == [1, 2, 1]
@@ -123,6 +139,9 @@ def test_two_processes_are_as_one(folder, tmp_path, capsys):
     assert all(torch.allclose(alone[key], shared[key], atol=1e-3) for key in alone)
     scores = [weights.read_header(path).scores["sigma 25"] for path in (one, two)]
     assert scores[0] == pytest.approx(scores[1], abs=0.01)
+    decoded = [line.split() for line in (tmp_path / "decoded").read_text().splitlines()]
+    assert sorted(name for _, name in decoded) == sorted(2 * [path.name for path in list_pictures([folder])])
+    assert len({process for process, _ in decoded}) == 2
     reached = newest(out)["progress"]["step"]
     assert reached >= 100
     assert run_cli([*long, "--resume", "--stop-after", "0.00001"]) == 0
@@ -131,7 +150,7 @@ def test_two_processes_are_as_one(folder, tmp_path, capsys):
 
 def interrupted(command: list[str], at: str) -> list[str]:
     """What a command says on stderr, which is interrupted as a terminal does it when a line begins as `at` has it."""
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=ONE_THREAD)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert running.stderr is not None
     lines = []
     for line in running.stderr:
@@ -641,18 +660,6 @@ def test_what_another_process_finds_stops_this_one(folder, tmp_path):
     run._save = lambda folder: None
     assert run.go(tmp_path, True).status == "paused"
     assert run.progress.step == 1
-
-
-def test_memory_is_shared_between_processes(folder, monkeypatch):
-    asked = request(folder, folder / "never", cache=0.004)
-    budgets = []
-    monkeypatch.setattr(training, "Pictures", lambda paths, budget, *rest: budgets.append(budget) or [None])
-    monkeypatch.setattr(training, "_all", lambda pictures: [])
-    for sharing in (1, 4):
-        training._pictures(asked, sharing, quietly)
-    monkeypatch.setattr(training, "free_memory", lambda device: 1000.0)
-    training._pictures(replace(asked, cache=None), 4, quietly)
-    assert budgets == [4e6, 1e6, 100.0]
 
 
 def test_a_loss_that_is_no_number_is_never_saved(folder, tmp_path, monkeypatch):

@@ -19,13 +19,18 @@ _GRID = np.linspace(0.0, 1.0, 257, dtype=np.float32)
 
 @dataclass(frozen=True)
 class CameraNoiseParams:
-    """gains: white balance of red and blue, against green. mixing: (9) row by row, linear sRGB to the sensor's colours.
+    """Parameters of a camera and its noise.
 
-    tone: strength of the S-shaped tone curve, 0 to 1. shot, read: the variance of the sensor's noise is
-    `shot * light + read**2`, with the brightest light at 1. red: row and column of red in the Bayer pattern, 0 or 1.
-    demosaicing: one of DEMOSAICINGS. smoothing: standard deviation in pixels of the blur of colour with which the
-    camera removes its noise, 0 for none. sharpening: how much of what a blur of 1 pixel takes away is added. seed: of
-    the noise.
+    Args:
+        gains: white balance of red and blue, relative to green.
+        mixing: 9 numbers, a matrix row by row, from linear sRGB to the colours of the sensor.
+        tone: strength of the S-shaped tone curve, from 0 to 1.
+        shot, read: the variance of the sensor's noise is `shot * light + read**2`, with white at 1.
+        red: row and column of red in the Bayer pattern, 0 or 1.
+        demosaicing: one of DEMOSAICINGS.
+        smoothing: standard deviation in pixels of the chroma blur by which the camera removes its noise; 0: none.
+        sharpening: weight of an unsharp mask of 1 pixel.
+        seed: of the noise.
     """
 
     gains: tuple[float, float]
@@ -48,9 +53,13 @@ class CameraNoise:
     the picture is taken back to the sensor (tone curve, gamma, colour matrix, white balance), gets its noise there,
     and is developed again with one of several demosaicings; some of the cameras then smooth colour, some sharpen.
 
-    shot: (lowest, highest) slope of the variance, drawn on a logarithmic scale; 1e-4 is about ISO 100, 0.02
-    about ISO 12,800 of a small sensor. The read noise follows it as measured there. smoothed, sharpened: share of
-    the cameras that do so. Raises UsageError for a range that is none.
+    Args:
+        shot: (lowest, highest) slope of the variance, drawn on a logarithmic scale; 1e-4 is about ISO 100, 0.02
+            about ISO 12,800 of a small sensor. The read noise follows it as measured by Brooks et al.
+        smoothed, sharpened: share of the cameras that do so, from 0 to 1.
+
+    Raises:
+        UsageError: a value is out of its range.
     """
 
     shot: tuple[float, float] = (1e-4, 0.025)

@@ -22,7 +22,12 @@ class Part:
 
 @dataclass(frozen=True)
 class ChoiceParams:
-    """number: which of the parts. inner: its parameters."""
+    """Parameters of a `Choice`.
+
+    Args:
+        number: index of the chosen part.
+        inner: its parameters.
+    """
 
     number: int
     inner: Any
@@ -30,7 +35,11 @@ class ChoiceParams:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several damages, each as often as its share of the sum says. Raises UsageError without any, or below 0."""
+    """One of several damages, drawn with probabilities in proportion to their shares.
+
+    Raises:
+        UsageError: there are no parts, or no share is above 0, or one is below.
+    """
 
     parts: tuple[Part, ...]
 
@@ -55,7 +64,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class DegradationParams:
-    """steps: one after the other."""
+    """Parameters of a `Degradation`: its steps, in order."""
 
     steps: tuple[ChoiceParams, ...]
 
@@ -65,10 +74,14 @@ class Degradation:
     """Some of the damages in a random order, once or twice over.
 
     After Zhang et al. 2021 (BSRGAN) and 2022 ("Practical blind denoising"), and Wang et al. 2021 (Real-ESRGAN).
-    parts: damages that keep the size of a picture; in each round every one comes with the probability `share`.
-    twice: share with two rounds. last: a damage that ends all of them, such as the JPEG file that a picture comes in,
-    with its probability.
-    Raises UsageError for a probability outside [0, 1].
+
+    Args:
+        parts: damages that keep the size of a picture; in each round every one comes with the probability `share`.
+        twice: probability of two rounds.
+        last: a damage that ends all of them, such as JPEG compression, with its probability.
+
+    Raises:
+        UsageError: a probability is outside [0, 1].
     """
 
     parts: tuple[Part, ...]

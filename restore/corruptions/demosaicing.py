@@ -35,7 +35,15 @@ _SECOND = np.array([[-1, 0, 2, 0, -1]], np.float32)
 
 
 def mosaic(image: np.ndarray, red: tuple[int, int]) -> np.ndarray:
-    """What a sensor sees of (H,W,3): one colour a pixel, (H,W). red: row and column of red in the 2x2 pattern."""
+    """Samples one colour a pixel, as a sensor does.
+
+    Args:
+        image: (H,W,3) float32.
+        red: row and column of red in the 2x2 pattern.
+
+    Returns:
+        (H,W) float32.
+    """
     seen = image[..., 1].copy()
     for channel, place in _places(red):
         seen[place] = image[..., channel][place]
@@ -43,10 +51,19 @@ def mosaic(image: np.ndarray, red: tuple[int, int]) -> np.ndarray:
 
 
 def demosaic(seen: np.ndarray, red: tuple[int, int], method: str) -> np.ndarray:
-    """(H,W) of a sensor -> (H,W,3) by one of DEMOSAICINGS.
+    """Interpolates the colours of a Bayer mosaic.
 
-    bilinear; gradient-corrected (Malvar et al. 2004); edge-directed (Hamilton and Adams 1997: green along the
-    direction that changes less, red and blue by their difference to it). Raises UsageError for another method.
+    Args:
+        seen: (H,W) float32.
+        red: row and column of red in the 2x2 pattern.
+        method: bilinear; gradient-corrected (Malvar et al. 2004); or edge-directed (Hamilton and Adams 1997: green
+            along the direction that changes less, red and blue by their difference to it).
+
+    Returns:
+        (H,W,3) float32.
+
+    Raises:
+        UsageError: unknown method.
     """
     if method == "gradient-corrected":
         return _gradient_corrected(seen, red)

@@ -14,10 +14,15 @@ from restore.pixels import luma, to_dtype, to_float
 
 @dataclass(frozen=True)
 class FilmGrainParams:
-    """strength: standard deviation at middle gray, of 255. blur: of the grain, standard deviation in pixels.
+    """Parameters of film grain.
 
-    colour: 0 for equal grain in all channels to 1 for independent grain in each. channels: factors of red, green and
-    blue. fade: how much of the grain is gone in black and in white, 0 to 1. seed: of the grain.
+    Args:
+        strength: standard deviation at middle gray, on the 0-255 scale.
+        blur: standard deviation in pixels of the blur of the grain.
+        colour: from 0, equal grain in all channels, to 1, independent grain in each.
+        channels: factors of red, green and blue.
+        fade: share of the grain that is gone in black and in white, from 0 to 1.
+        seed: of the grain.
     """
 
     strength: float
@@ -32,9 +37,13 @@ class FilmGrainParams:
 class FilmGrain:
     """Blurred noise whose strength follows brightness, as scans of film have it (after Newson et al. 2017).
 
-    strength: (lowest, highest) standard deviation of 255, drawn on a logarithmic scale. blur: (lowest, highest)
-    in pixels; a quarter of the grains has the lowest. coloured: share of the grains with colour.
-    Raises UsageError for a range that is none.
+    Args:
+        strength: (lowest, highest) standard deviation on the 0-255 scale, drawn on a logarithmic scale.
+        blur: (lowest, highest) in pixels; a quarter of the grains has the lowest.
+        coloured: share of the grains with colour, from 0 to 1.
+
+    Raises:
+        UsageError: a range is empty or out of bounds.
     """
 
     strength: tuple[float, float] = (2.0, 40.0)

@@ -32,10 +32,12 @@ class GrayscaleParams:
 
 @dataclass(frozen=True)
 class Grayscale:
-    """A colour picture becomes its BT.601 luma, one channel, as JPEG and television weigh it.
+    """Reduces a colour picture to its BT.601 luma, in one channel.
 
-    hints: dots of the true colours that are kept (Zhang et al. 2017), lowest and highest number; small numbers are
-    likelier. none: share of pictures without any.
+    Args:
+        hints: (lowest, highest) number of dots of the true colours that are kept (Zhang et al. 2017); small numbers are
+            more likely.
+        none: share of pictures without any, from 0 to 1.
     """
 
     hints: tuple[int, int] = (0, 0)

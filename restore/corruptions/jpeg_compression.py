@@ -15,9 +15,15 @@ CELL = 16  # pixels, of the grid of blocks with colours at half the resolution
 
 
 def through_jpeg(image: np.ndarray, quality: int, subsampled: bool) -> np.ndarray:
-    """`image` (H,W,1) or (H,W,3) as a JPEG file gives it back, in its own dtype but with 8 bits of detail.
+    """Compresses and decompresses an image.
 
-    quality: 1 to 100. subsampled: 4:2:0 chroma; otherwise 4:4:4.
+    Args:
+        image: (H,W,1 or 3), any supported dtype.
+        quality: 1 to 100.
+        subsampled: 4:2:0 chroma, otherwise 4:4:4.
+
+    Returns:
+        The same shape and dtype, with 8 bits of detail.
     """
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
@@ -32,7 +38,13 @@ def through_jpeg(image: np.ndarray, quality: int, subsampled: bool) -> np.ndarra
 
 @dataclass(frozen=True)
 class JpegSave:
-    """quality: 1 to 100. subsampled: 4:2:0 chroma. shift: rows and columns by which the grid of blocks is moved."""
+    """One compression.
+
+    Args:
+        quality: 1 to 100.
+        subsampled: 4:2:0 chroma.
+        shift: rows and columns by which the grid of blocks is moved.
+    """
 
     quality: int
     subsampled: bool
@@ -41,17 +53,23 @@ class JpegSave:
 
 @dataclass(frozen=True)
 class JpegCompressionParams:
-    """saves: one after the other."""
+    """Parameters of `JpegCompression`: its compressions, in order."""
 
     saves: tuple[JpegSave, ...]
 
 
 @dataclass(frozen=True)
 class JpegCompression:
-    """Saved as JPEG (ITU-T T.81) once, or twice with another grid, as a picture that was cut in between.
+    """JPEG compression (ITU-T T.81), once or twice with another grid, as of a picture that was cropped in between.
 
-    quality: (lowest, highest). subsampled: share with 4:2:0 chroma. shifted: share whose grid of blocks does not start
-    at the corner. twice: share that is saved again. Raises UsageError for a range or probability that is none.
+    Args:
+        quality: (lowest, highest).
+        subsampled: share with 4:2:0 chroma.
+        shifted: share whose grid of blocks does not start at the corner.
+        twice: share that is compressed again.
+
+    Raises:
+        UsageError: a range or probability is out of bounds.
     """
 
     quality: tuple[int, int] = (15, 98)

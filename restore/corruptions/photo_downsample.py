@@ -76,9 +76,13 @@ def _shrunk(image: np.ndarray, scale: int, kernel: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PhotoDownsampleParams:
-    """scale: by how much each side shrinks. softness: blur beforehand, standard deviation in small pixels.
+    """Parameters of `PhotoDownsample`.
 
-    kernel: one of KERNEL_NAMES. noise, jpeg: what follows, None for nothing.
+    Args:
+        scale: factor by which each side shrinks.
+        softness: standard deviation of a blur beforehand, in pixels of the small picture.
+        kernel: one of KERNEL_NAMES.
+        noise, jpeg: what follows; None: nothing.
     """
 
     scale: int
@@ -90,12 +94,17 @@ class PhotoDownsampleParams:
 
 @dataclass(frozen=True)
 class PhotoDownsample:
-    """Pictures made smaller as people and programs do it, after cutting them to a multiple of the scale.
+    """Pictures made smaller as people and programs do it, after cropping them to a multiple of the scale.
 
-    scales: one of these is drawn. bicubic: share of pictures that are shrunk by bicubic interpolation and nothing
-    else, as papers have it; of the others some are soft, some noisy, most saved as JPEG. sigma: (lowest, highest)
-    level of the noise, of 255. quality: (lowest, highest) of JPEG. Raises UsageError for a scale below 2 or a
-    probability outside [0, 1].
+    Args:
+        scales: one of these is drawn.
+        bicubic: share of pictures that are shrunk by bicubic interpolation and nothing else, as in papers; of the
+            others some are soft, some noisy, most compressed as JPEG.
+        sigma: (lowest, highest) level of the noise on the 0-255 scale.
+        quality: (lowest, highest) of JPEG.
+
+    Raises:
+        UsageError: a scale is below 2, or a probability outside [0, 1].
     """
 
     scales: tuple[int, ...] = SCALES
@@ -127,7 +136,8 @@ class PhotoDownsample:
     def apply(self, image: np.ndarray, params: PhotoDownsampleParams) -> Corrupted:
         """(H,W,C) -> (H // scale, W // scale, C), same dtype.
 
-        Raises ImageError for a picture smaller than one cell of the scale.
+        Raises:
+            ImageError: the picture is smaller than the scale.
         """
         if params == PhotoDownsampleParams(params.scale):
             return Downsample((params.scale,)).apply(image, DownsampleParams(params.scale))

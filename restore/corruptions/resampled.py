@@ -17,7 +17,13 @@ INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": c
 
 @dataclass(frozen=True)
 class ResampledParams(Generic[Params]):
-    """inner: of the damage. size: (height, width) that the picture had then. interpolation: one of INTERPOLATIONS."""
+    """Parameters of `Resampled`.
+
+    Args:
+        inner: of the damage.
+        size: (height, width) at which the picture was damaged.
+        interpolation: one of INTERPOLATIONS.
+    """
 
     inner: Params
     size: tuple[int, int]
@@ -26,13 +32,17 @@ class ResampledParams(Generic[Params]):
 
 @dataclass(frozen=True)
 class Resampled(Generic[Params]):
-    """The damage `inner` at another size, brought to this one.
+    """A damage that happened at another size of the picture.
 
     Resizing is linear, so what is resized is the difference that the damage makes: the picture itself keeps its
     details and its size, whatever `factor` is, and only the damage becomes finer and weaker, or coarser and softer.
 
-    factor: (lowest, highest), by which the sides were multiplied after the damage, drawn on a logarithmic scale.
-    Raises UsageError for a range that is none.
+    Args:
+        inner: the damage.
+        factor: (lowest, highest), by which the sides were multiplied after the damage, drawn on a logarithmic scale.
+
+    Raises:
+        UsageError: the range is empty or not above 0.
     """
 
     inner: Corruption[Params]

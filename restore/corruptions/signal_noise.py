@@ -13,7 +13,12 @@ from restore.pixels import to_dtype, to_float
 
 @dataclass(frozen=True)
 class PoissonNoiseParams:
-    """photons: counted where the picture is white. seed: of the noise."""
+    """Parameters of Poisson noise.
+
+    Args:
+        photons: expected count where the picture is white.
+        seed: of the noise.
+    """
 
     photons: float
     seed: int
@@ -23,8 +28,11 @@ class PoissonNoiseParams:
 class PoissonNoise:
     """Each value is a count of photons, so its variance is its mean.
 
-    photons: (fewest, most) where the picture is white, drawn on a logarithmic scale.
-    Raises UsageError for a range that is none.
+    Args:
+        photons: (fewest, most) where the picture is white, drawn on a logarithmic scale.
+
+    Raises:
+        UsageError: the range is empty or not above 0.
     """
 
     photons: tuple[float, float] = (30.0, 3000.0)
@@ -52,9 +60,12 @@ class PoissonNoise:
 
 @dataclass(frozen=True)
 class SpeckleNoiseParams:
-    """deviation: of the factor that each value is multiplied by. equal: one factor for all channels.
+    """Parameters of speckle noise.
 
-    seed: of the noise.
+    Args:
+        deviation: standard deviation of the factor by which each value is multiplied.
+        equal: one factor for all channels.
+        seed: of the noise.
     """
 
     deviation: float
@@ -64,10 +75,14 @@ class SpeckleNoiseParams:
 
 @dataclass(frozen=True)
 class SpeckleNoise:
-    """Each value times a random factor around 1, as coherent light, radar and ultrasound give it.
+    """Each value times a random factor around 1, as in coherent light, radar and ultrasound.
 
-    deviation: (lowest, highest) of the factor, drawn uniformly. equal: share with equal factors in all channels.
-    Raises UsageError for a range or probability that is none.
+    Args:
+        deviation: (lowest, highest) standard deviation of the factor, drawn uniformly.
+        equal: share with equal factors in all channels, from 0 to 1.
+
+    Raises:
+        UsageError: a range or probability is out of bounds.
     """
 
     deviation: tuple[float, float] = (0.02, 0.25)

@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from types import TracebackType
 
 from restore.errors import RestoreError
 from restore.folders.compute_queue import Processor
-from restore.folders.limits import MemoryLimiter, default_memory_limit
-from restore.folders.pipeline import Outcome, Pipeline, WriteOptions
+from restore.folders.limits import MemoryLimiter, default_memory_limit, file_size
+from restore.folders.pipeline import Outcome, Pipeline, Runner, WriteOptions
 from restore.folders.plan import Job
 from restore.utils.atomic_write import discard_unfinished, remove_stale
 
@@ -73,7 +72,7 @@ class _Worker:
     tasks: dict[int, _Task] = field(default_factory=dict)
 
 
-class DevicePool:
+class DevicePool(Runner):
     """Restores files with a process for each device, each with the threads of a `Pipeline`.
 
     Entering the `with` block waits until all processes are ready, and raises what `prepare` raises in them.
@@ -114,11 +113,6 @@ class DevicePool:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def run(self, jobs: Iterable[Job], *, fail_fast: bool = False) -> Iterator[Outcome]:
         """Yields the outcomes of `jobs` as they come; the largest files are begun first.
 
@@ -129,7 +123,7 @@ class DevicePool:
             jobs: what to do.
             fail_fast: begin nothing after the first failure.
         """
-        self._waiting = [_Task(job) for job in sorted(jobs, key=_file_size)]
+        self._waiting = [_Task(job) for job in sorted(jobs, key=lambda job: file_size(job.input))]
         self._suspects = []
         while self._waiting or self._suspects or any(worker.tasks for worker in self._workers):
             for outcome in self._round():
@@ -283,10 +277,3 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _file_size(job: Job) -> int:
-    try:
-        return os.stat(job.input).st_size if job.input is not None else 0
-    except (OSError, ValueError):
-        return 0

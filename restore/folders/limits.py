@@ -96,7 +96,7 @@ class DiskSpace:
         """Records that `size` bytes made from the file `source` could not be written."""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             quota = error.errno == errno.EDQUOT  # about which free space says nothing
-            self._ratio = float("inf") if quota else max(self._ratio or 1.0, size / max(1, _file_size(source)))
+            self._ratio = float("inf") if quota else max(self._ratio or 1.0, size / max(1, file_size(source)))
             self._reason = reason(error)
 
     def refusal(self, source: Path | None, folder: Path) -> str | None:
@@ -107,11 +107,12 @@ class DiskSpace:
             free = shutil.disk_usage(folder).free
         except OSError:
             return None
-        needed = self._ratio if self._ratio == float("inf") else self._ratio * _file_size(source)
+        needed = self._ratio if self._ratio == float("inf") else self._ratio * file_size(source)
         return f"{self._reason} (not tried)" if free < needed else None
 
 
-def _file_size(path: Path | None) -> int:
+def file_size(path: Path | None) -> int:
+    """Bytes of a file; 0 for None, and for what cannot be read."""
     try:
         return os.stat(path).st_size if path is not None else 0
     except (OSError, ValueError):

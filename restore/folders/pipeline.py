@@ -7,14 +7,14 @@ import os
 import stat
 import sys
 import threading
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal
 
 from restore.errors import ImageError, RestoreError
 from restore.folders.compute_queue import ComputeQueue, Processor
@@ -94,21 +94,22 @@ class Outcome:
         return Outcome(job, "failed", error=error)
 
 
-class Runner(Protocol):
-    """Does jobs, as `Pipeline` and `DevicePool` do. `run` may be called again until the `with` block is left."""
+class Runner(AbstractContextManager["Runner"]):
+    """Does jobs. `run` may be called again until the `with` block is left, which calls `close`."""
 
-    def __enter__(self) -> Runner: ...
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
+    @abstractmethod
     def run(self, jobs: Iterable[Job], *, fail_fast: bool = False) -> Iterator[Outcome]:
         """Yields the outcomes of `jobs`; with `fail_fast` nothing is begun after the first failure."""
-        ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stops: no file is written any more and no temporary file is left."""
 
 
-class Pipeline:
+class Pipeline(Runner):
     """Restores files in several threads: while one picture is computed others are decoded and encoded.
 
     Every result depends on its own input alone, not on the number of threads, timing, or other files.
@@ -140,11 +141,6 @@ class Pipeline:
 
     def __enter__(self) -> Pipeline:
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def run(self, jobs: Iterable[Job], *, fail_fast: bool = False) -> Iterator[Outcome]:
         """Yields the outcomes of `jobs`, in their order.

@@ -15,9 +15,15 @@ SAMPLES = 52  # levels a channel at which sRGB is sampled to find its cells
 
 
 def mean_ab(logits: torch.Tensor, centres: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """The annealed mean (Zhang et al. 2016) of cells: (N,K,h,w) and (K,2) -> (N,2,h,w), in units of CIELAB.
+    """The annealed mean of a distribution over cells (Zhang et al. 2016).
 
-    temperature: below 1 the likeliest colours count for more: 1 gives the mean, towards 0 the mode.
+    Args:
+        logits: (N,K,h,w).
+        centres: (K,2), of the cells.
+        temperature: 1 gives the mean; towards 0 it approaches the mode.
+
+    Returns:
+        (N,2,h,w), a*b* in units of CIELAB.
     """
     with torch.autocast(logits.device.type, enabled=False):  # which would round colours to a hundredth
         return expected_ab((logits.float() / temperature).softmax(1), centres)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from restore.errors import UsageError
-from restore.models.blocks import ResidualBlock, conv3x3, crop, enlarge, pad_to_multiple, residual_blocks
+from restore.models.blocks import ResidualBlock, ResidualHeads, conv3x3, folded, residual_blocks
 from restore.models.registry import Architecture, register
 
 
@@ -22,13 +21,18 @@ from restore.models.registry import Architecture, register
 class ConvAutoencoderConfig:
     """All it takes to build a `ConvAutoencoder`.
 
-    widths: channels of each level, from the finest to the bottleneck. blocks: residual blocks of
-    each level; the encoder and the decoder have as many each, the bottleneck once. fold: the input
-    is rearranged to 1/fold of its size before the first convolution. scales: by how much the output
-    is larger than the input, an upsampling head for each. residual: the network predicts what to
-    add to its input (enlarged by bicubic interpolation where scale > 1): to the first planes of it,
-    if it has more than the output.
-    Raises UsageError for values that make no network.
+    Args:
+        in_channels: planes of the input.
+        out_channels: planes of the output.
+        widths: channels of each level, from the finest to the bottleneck.
+        blocks: residual blocks of each level; the encoder and the decoder have as many each, the bottleneck once.
+        fold: the input is rearranged to 1/fold of its size before the first convolution.
+        scales: by how much the output is larger than the input, an upsampling head for each.
+        residual: the network predicts what to add to the first planes of its input (enlarged by bicubic interpolation
+            where scale > 1).
+
+    Raises:
+        UsageError: the values make no network.
     """
 
     in_channels: int = 3
@@ -76,30 +80,13 @@ class ConvAutoencoder(Architecture):
         self.decoder = nn.ModuleList(
             residual_blocks(width, count) for width, count in zip(config.widths[:-1], config.blocks[:-1], strict=True)
         )
-        # The heads start small: beside the residual that is the input, or at zero, there is less to unlearn.
-        self.heads = nn.ModuleDict(
-            {
-                str(scale): conv3x3(
-                    config.widths[0],
-                    config.out_channels * (config.fold * scale) ** 2,
-                    gain=0.1,
-                )
-                for scale in config.scales
-            }
-        )
+        self.heads = ResidualHeads(config.widths[0], config.out_channels, config.fold, config.scales, config.residual)
 
     def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
         scale = self.scales[0] if scale is None else scale
-        height, width = planes.shape[-2:]
-        padded = pad_to_multiple(planes, self.stride)
-        folded = F.pixel_unshuffle(padded, self.config.fold).to(self.stem.weight.dtype)
-        stem = self.stem(folded)
-        features = self._decode(self._encode(stem)).add_(stem)
-        details = F.pixel_shuffle(self.heads[str(scale)](features), self.config.fold * scale)
-        details = crop(details, height * scale, width * scale).float()
-        if not self.config.residual:
-            return details
-        return enlarge(planes[:, : self.config.out_channels].float(), scale) + details
+        stem = self.stem(folded(planes, self.stride, self.config.fold).to(self.stem.weight.dtype))
+        restored: torch.Tensor = self.heads(self._decode(self._encode(stem)).add_(stem), planes, scale)
+        return restored
 
     def values_a_pixel(self, scale: int) -> float:
         """The larger of two moments: a block at work on the finest level, beside the skips; and the head's end.

@@ -25,9 +25,13 @@ from restore.errors import UsageError, WeightsError
 class Backbone:
     """A published encoder of inverted residual blocks.
 
-    stem: channels of the first convolution. stages: (expansion, channels, blocks, stride, kernel). late: strides of 2
-    pad at the bottom and right only, as TensorFlow does. mean, std: of its input, white at 1. epsilon: of its batch
-    normalisation. package, file: where the package index has its weights.
+    Args:
+        stem: channels of the first convolution.
+        stages: (expansion, channels, blocks, stride, kernel) of each.
+        late: strides of 2 pad at the bottom and right only, as TensorFlow does.
+        mean, std: of its input, white at 1.
+        epsilon: of its batch normalisation.
+        package, file: where the package index has its weights.
     """
 
     stem: int
@@ -172,7 +176,8 @@ class Encoder(nn.Module):
 def folded(backbone: Backbone, pretrained: Mapping[str, torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Weight and bias of each convolution of a published network, in order, with its batch normalisation in them.
 
-    Raises WeightsError if convolutions and normalisations do not take turns.
+    Raises:
+        WeightsError: convolutions and normalisations do not alternate.
     """
     tensors = [(name, value.float()) for name, value in pretrained.items() if not name.endswith("num_batches_tracked")]
     while len(tensors) >= 5 and tensors[0][1].ndim == 4:
@@ -188,7 +193,9 @@ def encoder_tensors(encoder: str, stages: int, pretrained: Mapping[str, torch.Te
     """The tensors of `PretrainedUNet.encoder` from those of a published classifier, by name.
 
     A gray picture has equal channels: of the first convolution only the sum over them is kept.
-    Raises WeightsError for tensors of another network.
+
+    Raises:
+        WeightsError: the tensors are of another network.
     """
     backbone = BACKBONES[encoder]
     network = Encoder(backbone, stages)
@@ -219,7 +226,9 @@ def encoder_tensors(encoder: str, stages: int, pretrained: Mapping[str, torch.Te
 def pretrained_tensors(source: str, encoder: str, stages: int) -> dict[str, torch.Tensor]:
     """`encoder_tensors` of a file, or of the package that has the weights of the backbone `source`.
 
-    Raises UsageError for a package that is not installed, WeightsError for a file that cannot be read or does not fit.
+    Raises:
+        UsageError: the package is not installed.
+        WeightsError: the file cannot be read, or does not fit.
     """
     path = Path(source)
     if source in BACKBONES:

@@ -46,6 +46,47 @@ def residual_blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
 
 
+class ResidualHeads(nn.ModuleDict):
+    """The end of an autoencoder: a convolution and a pixel shuffle for each scale, and the global residual.
+
+    The convolutions start small: beside the residual that is the input, or at zero, there is less to unlearn.
+
+    Args:
+        channels: Of the features.
+        out_channels: Planes of the output.
+        fold: The features are 1/fold of the input's size.
+        scales: By how much the output is larger than the input, a convolution for each.
+        residual: Whether to add the first planes of the input, enlarged by bicubic interpolation.
+
+    Shape: features (N,channels,H'/fold,W'/fold) of a padded input, and the input (N,C,H,W) itself ->
+    (N,out_channels,H*scale,W*scale), float32.
+    """
+
+    def __init__(self, channels: int, out_channels: int, fold: int, scales: tuple[int, ...], residual: bool) -> None:
+        super().__init__(
+            {str(scale): conv3x3(channels, out_channels * (fold * scale) ** 2, gain=0.1) for scale in scales}
+        )
+        self.out_channels, self.fold, self.residual = out_channels, fold, residual
+
+    def forward(self, features: torch.Tensor, planes: torch.Tensor, scale: int) -> torch.Tensor:
+        height, width = planes.shape[-2:]
+        details = self[str(scale)](features)
+        if self.fold * scale > 1:
+            details = F.pixel_shuffle(details, self.fold * scale)
+        details = _crop(details, height * scale, width * scale).float()
+        if not self.residual:
+            return details
+        return enlarge(planes[:, : self.out_channels].float(), scale) + details
+
+
+def folded(planes: torch.Tensor, stride: int, fold: int) -> torch.Tensor:
+    """Pads to a multiple of `stride` and rearranges: (N,C,H,W) -> (N,C*fold*fold,H'/fold,W'/fold)."""
+    padded = pad_to_multiple(planes, stride)
+    return (
+        F.pixel_unshuffle(padded, fold) if fold > 1 else padded
+    )  # by 1 it would compare the strides of symbolic sides
+
+
 def pad_to_multiple(planes: torch.Tensor, multiple: int) -> torch.Tensor:
     """Adds rows and columns at the bottom and right until `multiple` divides both sides; the caller cuts back.
 
@@ -60,7 +101,7 @@ def pad_to_multiple(planes: torch.Tensor, multiple: int) -> torch.Tensor:
         (N,C,H',W') with H' and W' the next multiples.
     """
     height, width = planes.shape[-2:]
-    if _symbolic(height, width):
+    if is_symbolic(height, width):
         planes = planes.index_select(-2, _padded_index(height, multiple, planes.device))
         return planes.index_select(-1, _padded_index(width, multiple, planes.device))
     down, right = -height % multiple, -width % multiple
@@ -71,9 +112,9 @@ def pad_to_multiple(planes: torch.Tensor, multiple: int) -> torch.Tensor:
     return planes
 
 
-def crop(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def _crop(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """The top left `height` x `width` of (N,C,H,W); the sides may be symbolic, as in `pad_to_multiple`."""
-    if _symbolic(height, width):  # a slice would compare sizes
+    if is_symbolic(height, width):  # a slice would compare sizes
         planes = planes.index_select(-2, torch.arange(height, device=planes.device))
         return planes.index_select(-1, torch.arange(width, device=planes.device))
     return planes[..., :height, :width]
@@ -89,7 +130,8 @@ def enlarge(planes: torch.Tensor, scale: int) -> torch.Tensor:
         return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
 
 
-def _symbolic(*sides: object) -> bool:
+def is_symbolic(*sides: object) -> bool:
+    """Whether any side is one that `torch.export` does not know, so that nothing may be decided by its value."""
     return any(isinstance(side, torch.SymInt) for side in sides)
 
 

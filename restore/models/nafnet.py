@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from restore.errors import UsageError
-from restore.models.blocks import conv3x3, crop, enlarge, pad_to_multiple
+from restore.models.blocks import ResidualHeads, conv3x3, folded, is_symbolic
 from restore.models.registry import Architecture, register
 
 
@@ -137,18 +137,11 @@ class NAFNet(Architecture):
         self.middle = blocks(len(widths) - 1, config.middle_blocks)
         self.up = nn.ModuleList(nn.Conv2d(2 * width, 4 * width, 1, bias=False) for width in widths[:-1])
         self.decoder = nn.ModuleList(blocks(level, count) for level, count in enumerate(config.decoder_blocks))
-        self.heads = nn.ModuleDict(
-            {
-                str(scale): conv3x3(config.width, config.out_channels * (config.fold * scale) ** 2, gain=0.1)
-                for scale in config.scales
-            }
-        )
+        self.heads = ResidualHeads(config.width, config.out_channels, config.fold, config.scales, config.residual)
 
     def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
         scale = self.scales[0] if scale is None else scale
-        height, width = planes.shape[-2:]
-        folded = F.pixel_unshuffle(pad_to_multiple(planes, self.stride), self.config.fold)
-        features = self.stem(folded.to(self.stem.weight.dtype))
+        features = self.stem(folded(planes, self.stride, self.config.fold).to(self.stem.weight.dtype))
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             skips.append(blocks(features))
@@ -156,11 +149,8 @@ class NAFNet(Architecture):
         features = self.middle(features)
         for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             features = blocks(F.pixel_shuffle(up(features), 2) + skips.pop())
-        details = F.pixel_shuffle(self.heads[str(scale)](features), self.config.fold * scale)
-        details = crop(details, height * scale, width * scale).float()
-        if not self.config.residual:
-            return details
-        return enlarge(planes[:, : self.config.out_channels].float(), scale) + details
+        restored: torch.Tensor = self.heads(features, planes, scale)
+        return restored
 
     def values_a_pixel(self, scale: int) -> float:
         """A block at work on the finest level, beside the skips; or the end of the head."""
@@ -174,6 +164,8 @@ class NAFNet(Architecture):
 def _simple_gate(features: torch.Tensor) -> torch.Tensor:
     """The product of the halves of the channels: (N,2C,H,W) -> (N,C,H,W)."""
     first, second = features.chunk(2, dim=1)
+    if is_symbolic(*features.shape[-2:]):  # the product of views compares their strides
+        first, second = first.contiguous(), second.contiguous()
     return first * second
 
 

@@ -28,11 +28,16 @@ KEYS = 128  # cells with hints that are attended to, at most
 class PretrainedUNetConfig:
     """All it takes to build a `PretrainedUNet`.
 
-    encoder: one of `BACKBONES`. stages: how many of its stages there are, at least those down to a sixteenth.
-    widths: channels of the decoder at a quarter, an eighth and a sixteenth of the input. spacing: between centres of
-    the a*b* cells, in units of CIELAB. heads: ways of attending to hints; 0 takes none. frozen: the first
-    stages of the encoder that training leaves as they are.
-    Raises UsageError for values that make no network.
+    Args:
+        encoder: one of `BACKBONES`.
+        stages: how many of its stages there are, at least those down to a sixteenth.
+        widths: channels of the decoder at a quarter, an eighth and a sixteenth of the input.
+        spacing: between centres of the a*b* cells, in units of CIELAB.
+        heads: of the attention to hints; 0: the network takes none.
+        frozen: the first stages of the encoder that training leaves as they are.
+
+    Raises:
+        UsageError: the values make no network.
     """
 
     encoder: str = "mobilenet_v2"

@@ -16,9 +16,10 @@ from restore.errors import UsageError, unknown_name
 class Architecture(nn.Module):
     """A network with the numbers that tiling needs.
 
-    stride: sides of the input are padded to a multiple of it, and tiles start at multiples of it.
-    radius: how far, in input pixels, an input can influence an output (half the receptive field).
-    scales: by how much the output may be larger than the input.
+    Attributes:
+        stride: sides of the input are padded to a multiple of it, and tiles start at multiples of it.
+        radius: how far, in input pixels, an input can influence an output (half the receptive field).
+        scales: by how much the output may be larger than the input.
     """
 
     stride: int
@@ -47,7 +48,8 @@ _BUILT_IN = (
 def register(arch: str, config: type[Any]) -> Callable[[type[Architecture]], type[Architecture]]:
     """Class decorator that adds a network under `arch`, built from the dataclass `config`.
 
-    Raises ValueError if the name is taken: a header would then mean two things.
+    Raises:
+        ValueError: the name is taken; a header would then mean two things.
     """
 
     def add(network: type[Architecture]) -> type[Architecture]:
@@ -70,7 +72,8 @@ def _entry(arch: str) -> tuple[type[Any], Callable[[Any], Architecture]]:
 def config_from_dict(arch: str, values: Mapping[str, Any]) -> Any:
     """The config dataclass of `arch` from plain values, as JSON gives them (lists become tuples).
 
-    Raises UsageError for an unknown architecture, an unknown field or a value that does not fit.
+    Raises:
+        UsageError: unknown architecture, unknown field, or a value that does not fit.
     """
     kind = _entry(arch)[0]
     known = {field.name for field in dataclasses.fields(kind)}
@@ -99,9 +102,14 @@ def config_for(arch: str, like: str, config: Any) -> Any:
 
 
 def build(arch: str, config: Any) -> Architecture:
-    """The network `arch` with fresh weights; `config` is its dataclass, or a mapping of its fields.
+    """The network `arch` with fresh weights.
 
-    Raises UsageError for an unknown architecture or a config that does not fit it.
+    Args:
+        arch: its name.
+        config: its config dataclass, or a mapping of the fields of one.
+
+    Raises:
+        UsageError: unknown architecture, or a config that does not fit it.
     """
     kind, network = _entry(arch)
     if isinstance(config, Mapping):

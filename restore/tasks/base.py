@@ -169,7 +169,11 @@ class Head(Generic[OptionsT, AnalysisT]):
     max_strength = 1.0  # beyond 1: what `stronger` gives
 
     def check(self, network: Architecture) -> None:
-        """Raises UsageError where a network cannot do what this head is asked for."""
+        """Checks that a network can do what this head needs.
+
+        Raises:
+            UsageError: it cannot.
+        """
 
     def stronger(self, strength: float) -> Head[OptionsT, AnalysisT]:
         """This head for a strength above 1, up to `max_strength`."""

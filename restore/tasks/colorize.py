@@ -62,9 +62,10 @@ class Colours(Analysis):
 
 
 class ColorizeHead(Head[ColorizeOptions, Colours]):
-    """Gray values of a whole picture to its a*b*; tiles then only take the colours up.
+    """Gray values of a whole picture to its a*b*; tiles are then coloured by their luma.
 
-    encoder: what training starts from, the name of a backbone or a file.
+    Args:
+        encoder: what training starts from, the name of a backbone or a file.
     """
 
     colours = True

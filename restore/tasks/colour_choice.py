@@ -18,10 +18,17 @@ MISSED, SPREAD = 13.0, 1.0
 
 
 def chosen_ab(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """The a*b* of least expected cost: (K,h,w), logits of `centres_of` K cells -> (2,h,w), in units of CIELAB.
+    """The a*b* of least expected cost.
 
     The mean of a distribution is brown, and its mode noisy: here each cell is weighed by what it would cost if the
-    others were true, and cells that cost about the least are averaged. temperature: of the distribution.
+    others were true, and cells that cost about the least are averaged.
+
+    Args:
+        logits: (K,h,w) of the cells of `centres_of`.
+        temperature: of the distribution.
+
+    Returns:
+        (2,h,w), in units of CIELAB.
     """
     count, height, width = logits.shape
     centres = torch.from_numpy(centres_of(count)).to(logits.device)

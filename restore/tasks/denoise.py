@@ -40,7 +40,11 @@ DRIFT = 2 / 255  # by which a network changes an area of one value without meani
 
 @dataclass(frozen=True)
 class NoiseLevel(Analysis):
-    """sigma: the level on the 0-255 scale that the network is told; None where it is not."""
+    """The noise level that the network is given.
+
+    Args:
+        sigma: on the 0-255 scale; None: the network judges for itself.
+    """
 
     sigma: float | None = None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from restore.errors import UsageError
 from restore.tasks.options import Options, option
 
 NOISES = ("white", "camera", "grain", "jpeg", "photo")
@@ -12,10 +11,7 @@ NOISES = ("white", "camera", "grain", "jpeg", "photo")
 
 @dataclass(frozen=True)
 class DenoiseOptions(Options):
-    """What a person knows of the noise.
-
-    Raises UsageError for a level below 0 or above 255.
-    """
+    """What a person knows of the noise."""
 
     sigma: float | None = option(
         None,
@@ -24,11 +20,6 @@ class DenoiseOptions(Options):
         min=0.0,
         max=255.0,
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sigma is not None and not 0 <= self.sigma <= 255:
-            raise UsageError(f"sigma goes from 0 to 255; got {self.sigma}")
 
 
 @dataclass(frozen=True)

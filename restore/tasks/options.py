@@ -22,13 +22,22 @@ def option(default: Any, help: str, **flag: Any) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """What a person may ask of a task when restoring; subclasses add fields made by `option`."""
+    """What a person may ask of a task when restoring; subclasses add fields made by `option`.
+
+    Raises:
+        UsageError: a value is not among the choices of its field, or out of its range.
+    """
 
     def __post_init__(self) -> None:
         for known in fields(self):
-            value, choices = getattr(self, known.name), known.metadata.get("choices")
+            value = getattr(self, known.name)
+            choices, least, most = (known.metadata.get(name) for name in ("choices", "min", "max"))
             if choices and value not in choices:
                 raise UsageError(f"{known.name} must be one of {', '.join(map(str, choices))}; got {value}")
+            # Negated, since NaN compares as neither.
+            if value is not None and not ((least is None or value >= least) and (most is None or value <= most)):
+                limits = f"starts at {least:g}" if most is None else f"goes from {least:g} to {most:g}"
+                raise UsageError(f"{known.name} {limits}; got {value}")
 
     @property
     def chosen(self) -> dict[str, Any]:

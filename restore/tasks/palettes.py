@@ -44,9 +44,18 @@ def is_tinted(picture: Picture) -> bool:
 
 
 def palette_of(path: str, count: int) -> torch.Tensor:
-    """How often each of `count` cells of a*b* occurs in a picture file: (count,), adding up to 1.
+    """How often each cell of a*b* occurs in a picture file.
 
-    Raises ImageError for a file that cannot be read, UsageError for a picture without colours.
+    Args:
+        path: the file.
+        count: of cells.
+
+    Returns:
+        (count,), adding up to 1.
+
+    Raises:
+        ImageError: the file cannot be read.
+        UsageError: the picture has no colours.
     """
     file = Path(path)
     return _palette(file, count, file.stat().st_mtime_ns if file.exists() else 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from restore.errors import UsageError, unknown_name
+from restore.errors import unknown_name
 from restore.tasks.noise_options import DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
 from restore.tasks.options import NoOptions, Options, option
 
@@ -67,11 +67,6 @@ class ReencodedTraining(Options):
 
 
 @dataclass(frozen=True)
-class InpaintOptions(MaskOptions):
-    """How holes are taken."""
-
-
-@dataclass(frozen=True)
 class OcclusionOptions(Options):
     """What covers a picture."""
 
@@ -83,11 +78,6 @@ class OcclusionOptions(Options):
 @dataclass(frozen=True)
 class OcclusionTraining(ReencodedTraining, OcclusionOptions):
     """What an inpainter is trained against."""
-
-
-@dataclass(frozen=True)
-class DewatermarkOptions(MaskOptions):
-    """How marks are taken off."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +101,7 @@ class WatermarkTraining(ReencodedTraining, WatermarkOptions):
 
 @dataclass(frozen=True)
 class ColorizeOptions(Options):
-    """Which pictures are coloured, and how strongly.
-
-    Raises UsageError for a saturation outside 0 to 2, and a temperature outside 0.05 to 2.
-    """
+    """Which pictures are coloured, and how strongly."""
 
     force: bool = option(False, "Colour pictures anew that have colours already.")
     saturation: float = option(1.0, "Multiplies the strength of the colours; 0 leaves them gray.", min=0.0, max=2.0)
@@ -124,13 +111,6 @@ class ColorizeOptions(Options):
     temperature: float = option(
         1.0, "Of the colours that are likely: lower, and only the likeliest count.", min=0.05, max=2.0
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.saturation <= 2:
-            raise UsageError(f"saturation goes from 0 to 2; got {self.saturation}")
-        if not 0.05 <= self.temperature <= 2:
-            raise UsageError(f"temperature goes from 0.05 to 2; got {self.temperature}")
 
 
 @dataclass(frozen=True)
@@ -155,14 +135,19 @@ class ColorizeTraining(Options):
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One task: a corruption paired with its matching head, under one name.
+    """A task as the command line knows it, before anything heavy is imported.
 
-    suffix: what is put into the names of restored files; may name options in braces.
-    options: flags of restoring; measured: those that `restore evaluate` takes too (None: all of them).
-    damage: flags of the corruption in `restore corrupt`. training, trial: the same and more, for
-    `restore train` and `restore evaluate` (None: just the same).
-    module: where the task itself lives, imported when it is needed.
-    masks: whether it looks for the damage, or takes a mask of it. hints: whether a person can tell it colours.
+    Args:
+        name: of the command.
+        help: of the command.
+        suffix: for the names of restored files; may name options in braces.
+        module: of the task itself, imported when it is needed.
+        options: flags of restoring.
+        measured: those of them that `restore evaluate` takes; None: all.
+        damage: flags of the corruption in `restore corrupt`.
+        training, trial: the same and more, for `restore train` and `restore evaluate`; None: the same.
+        masks: whether it detects the damage, or takes a mask of it.
+        hints: whether it takes hints of colours.
     """
 
     name: str
@@ -227,7 +212,7 @@ TASKS: dict[str, TaskSpec] = {
             suffix="inpainted",
             module="restore.tasks.inpaint.task",
             masks=True,
-            options=InpaintOptions,
+            options=MaskOptions,
             damage=OcclusionOptions,
             training=OcclusionTraining,
         ),
@@ -237,7 +222,7 @@ TASKS: dict[str, TaskSpec] = {
             suffix="dewatermarked",
             module="restore.tasks.dewatermark.task",
             masks=True,
-            options=DewatermarkOptions,
+            options=MaskOptions,
             damage=WatermarkOptions,
             training=WatermarkTraining,
         ),
@@ -256,7 +241,11 @@ TASKS: dict[str, TaskSpec] = {
 
 
 def task_spec(name: str) -> TaskSpec:
-    """The spec called `name`. Raises UsageError, listing the names there are, for any other."""
+    """The spec of a task.
+
+    Raises:
+        UsageError: unknown name; the message lists the known ones.
+    """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
     return TASKS[name]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from restore.errors import ImageError, TrainingError, UsageError
 from restore.images import find_images, image_size, read_image
 from restore.pixels import to_dtype, to_float
 from restore.training.objective import Objective
+from restore.training.processes import Processes
 
 SHRINK = 4.0  # pictures are shrunk by up to this factor: shrunk photographs are clean and sharp
 KEEP_SIDE = 480  # but not below this short side: small pictures have been shrunk already
@@ -61,7 +63,8 @@ def fingerprint(paths: Sequence[Path]) -> str:
 class Pictures:
     """Clean pictures as uint8 RGB (H,W,3) by number; alpha is dropped, deeper pictures are rounded to 8 bits.
 
-    A picture that cannot be read is left out and reported, also when that shows only later.
+    A picture that cannot be read is left out and reported, also when that shows only later. Processes on one machine
+    decode a part each, into memory that they share.
 
     Args:
         paths: The files.
@@ -70,6 +73,7 @@ class Pictures:
         report: Takes lines for people.
         corrupted: Of some paths the picture that a camera or a scanner made of the same scene, aligned. Such a pair is
             one array (H,W,6), the clean picture first.
+        processes: Those that train on these pictures together; None: this one alone.
 
     Raises:
         TrainingError: None can be read.
@@ -81,30 +85,53 @@ class Pictures:
         budget: float | None = None,
         report: Report = print,
         corrupted: Mapping[Path, Path] | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self._report, self._corrupted = report, dict(corrupted or {})
         self._lock = threading.Lock()
-        budget = CACHED * free_memory(torch.device("cpu")) if budget is None else budget
-        entries: list[tuple[Path, tuple[int, ...], np.ndarray | None]] = []
-        plan: list[tuple[Path, tuple[int, int], bool]] = []
-        for path, size in zip(paths, self._each(self._size, paths), strict=True):
-            if size is not None:
-                need = size[0] * size[1] * (6 if path in self._corrupted else 3)
-                plan.append((path, size, need <= budget))
-                budget -= need if need <= budget else 0
-        decoded = self._each(lambda entry: self._decode(entry[0]) if entry[2] else None, plan)
-        for (path, size, kept), pixels in zip(plan, decoded, strict=True):
-            if pixels is not None:
-                entries.append((path, pixels.shape[:2], pixels))
-            elif not kept:
-                entries.append((path, size, None))
+        self._here, self._index = (processes.here, processes.index_here) if processes else (1, 0)
+        self._gather: Callable[[Any], list[Any]] = processes.gather_here if processes else lambda value: [value]
+        budget = min(self._gather(CACHED * free_memory(torch.device("cpu")) if budget is None else budget))
+        readable: list[tuple[Path, tuple[int, int]]] = []
+        kept: list[Path] = []
+        places: list[tuple[int, int, int]] = []  # of each that is kept: process, first byte, bytes
+        taken = [0] * self._here
+        for path, size in zip(paths, self._each(image_size, paths), strict=True):
+            if size is None:
+                continue
+            readable.append((path, size))
+            need = size[0] * size[1] * (6 if path in self._corrupted else 3)
+            if need <= budget:
+                budget -= need
+                process = len(kept) % self._here
+                kept.append(path)
+                places.append((process, taken[process], need))
+                taken[process] += need
+        mine = taken[self._index]
+        buffers = processes.shared_buffers(mine) if processes else [np.empty(mine, np.uint8)]
+
+        def fill(number: int) -> tuple[int, ...] | None:
+            process, start, need = places[number]
+            pixels = self._decode(kept[number])
+            if pixels.size != need:
+                raise ImageError(f"{kept[number]}: is not of the size that its header gives; get a whole copy")
+            buffers[process][start : start + need] = pixels.reshape(-1)
+            return pixels.shape
+
+        shapes = dict(zip(kept, self._each(fill, range(len(kept))), strict=True))
+        cached = {
+            path: buffers[process][start : start + need].reshape(shapes[path])
+            for path, (process, start, need) in zip(kept, places, strict=True)
+            if shapes[path] is not None
+        }
+        entries = [(path, size) for path, size in readable if path in cached or path not in shapes]
         if not entries:
             raise TrainingError("none of the training pictures can be read")
-        self.paths = [path for path, _, _ in entries]
-        self.sizes = [size for _, size, _ in entries]
+        self.paths = [path for path, _ in entries]
+        self.sizes = [cached[path].shape[:2] if path in cached else size for path, size in entries]
         self.paired = [path in self._corrupted for path in self.paths]
-        self._pixels = [pixels for _, _, pixels in entries]
-        uncached = sum(pixels is None for pixels in self._pixels)
+        self._pixels = [cached.get(path) for path in self.paths]
+        uncached = len(entries) - len(cached)
         if uncached:
             report(f"{uncached} of {len(entries)} pictures do not fit into memory and are decoded as needed")
 
@@ -114,7 +141,14 @@ class Pictures:
     def __getitem__(self, number: int) -> np.ndarray | None:
         """Picture `number`, or None if it turns out not to be readable."""
         kept = self._pixels[number]
-        return self._decode(self.paths[number]) if kept is None else kept
+        if kept is not None:
+            return kept
+        try:
+            return self._decode(self.paths[number])
+        except ImageError as error:
+            with self._lock:
+                self._report(f"skipped: {error}")
+            return None
 
     def without(self, numbers: Collection[int]) -> Pictures:
         """The same pictures but for those with these numbers."""
@@ -127,30 +161,32 @@ class Pictures:
         return rest
 
     def _each(self, function: Callable, items: Sequence) -> list:
-        """`function` of all items in threads: codecs release the interpreter's lock."""
+        """`function` of all items, or None where it raises ImageError, which is reported.
+
+        In threads, since codecs release the interpreter's lock, and a part of the items in each process.
+        """
+
+        def attempt(item: Any) -> Any:
+            try:
+                return function(item)
+            except ImageError as error:
+                return error
+
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(function, items))
+            done = list(pool.map(attempt, items[self._index :: self._here]))
+        results: list[Any] = [None] * len(items)
+        for index, part in enumerate(self._gather(done)):
+            results[index :: self._here] = part
+        for result in results:
+            if isinstance(result, ImageError):
+                self._report(f"skipped: {result}")
+        return [None if isinstance(result, ImageError) else result for result in results]
 
-    def _size(self, path: Path) -> tuple[int, int] | None:
-        try:
-            return image_size(path)
-        except ImageError as error:
-            self._skip(error)
-            return None
-
-    def _decode(self, path: Path) -> np.ndarray | None:
-        try:
-            pixels = _rgb(read_image(path).pixels)
-            if path not in self._corrupted:
-                return pixels
-            return np.concatenate([pixels, _rgb(read_image(self._corrupted[path]).pixels)], axis=-1)
-        except ImageError as error:
-            self._skip(error)
-            return None
-
-    def _skip(self, error: ImageError) -> None:
-        with self._lock:
-            self._report(f"skipped: {error}")
+    def _decode(self, path: Path) -> np.ndarray:
+        pixels = _rgb(read_image(path).pixels)
+        if path not in self._corrupted:
+            return pixels
+        return np.concatenate([pixels, _rgb(read_image(self._corrupted[path]).pixels)], axis=-1)
 
 
 @dataclass(frozen=True)

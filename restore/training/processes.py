@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from torch import nn
@@ -27,6 +29,7 @@ class Processes:
         index: Number of this process; 0 is the one that speaks and writes.
         count: How many there are.
         here: How many of them share this machine.
+        index_here: Number of this process among those.
         device: Where this one computes.
     """
 
@@ -44,7 +47,13 @@ class Processes:
         self.index, self.count = state.process_index, state.num_processes
         if self.count > 1 and named:
             raise UsageError(f"--device {device}: under torchrun each process takes a GPU of its own; use cuda")
-        self.here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.count > 1 else 1
+        # What torchrun tells each process of its machine.
+        self._machine, self.here, self.index_here = (
+            int(os.environ.get(name, other)) if self.count > 1 else int(other)
+            for name, other in (("GROUP_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+        )
+        if not hasattr(os, "memfd_create"):  # not Linux: each process keeps its own pictures
+            self._machine, self.here, self.index_here = self.index, 1, 0
         self.device = state.device if self.count > 1 else device
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
@@ -70,6 +79,31 @@ class Processes:
         if self.count > 1:
             torch.distributed.all_gather_object(found, value, group=self._group)
         return found
+
+    def gather_here(self, value: Value) -> list[Value]:
+        """What every process on this machine has, in the order of `index_here`."""
+        return [found for machine, found in self.gather((self._machine, value)) if machine == self._machine]
+
+    def shared_buffers(self, size: int) -> list[np.ndarray]:
+        """Memory that all processes on this machine can read: a part from each, in the order of `index_here`.
+
+        Args:
+            size: Bytes of the part of this process, the only one to write it.
+
+        Returns:
+            Arrays of uint8.
+        """
+        if self.here == 1:
+            return [np.empty(size, np.uint8)]
+        file = os.memfd_create("restore-pictures")  # goes when the last process ends; no limit as /dev/shm has
+        os.truncate(file, max(1, size))
+        parts = []
+        for path in self.gather_here(f"/proc/{os.getpid()}/fd/{file}"):
+            with open(path, "r+b") as opened:
+                parts.append(np.frombuffer(mmap.mmap(opened.fileno(), 0), np.uint8))
+        self.gather_here(None)  # all have opened it
+        os.close(file)
+        return parts
 
     def once(self, function: Callable[[], Value]) -> Value:
         """The result of `function` in the first process, for all; or its RestoreError, raised in all."""

@@ -82,11 +82,6 @@ class Settings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for known in fields(self):
-            value, least, most = getattr(self, known.name), known.metadata.get("min"), known.metadata.get("max")
-            if value is not None and ((least is not None and value < least) or (most is not None and value > most)):
-                limits = f"at least {least}" if most is None else f"from {least} to {most}"
-                raise UsageError(f"{flag(known.name)} must be {limits}; got {value}")
         if self.steps is not None and self.minutes is not None:
             raise UsageError("--steps and --minutes are two ways to say one thing; give one")
         for name in ("minutes", "stop_after", "lr"):

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from restore import weights
-from restore.devices import PRECISIONS, describe, free_memory, pick_device, pick_precision
+from restore.devices import PRECISIONS, describe, pick_device, pick_precision
 from restore.errors import TrainingError, UsageError
 from restore.images import SUFFIXES
 from restore.models import build
 from restore.training import checkpoint
 from restore.training.checkpoint import checkpoint_folder
-from restore.training.data import CACHED, Pictures, can_fork, fingerprint, list_pairs, list_pictures
+from restore.training.data import Pictures, can_fork, fingerprint, list_pairs, list_pictures
 from restore.training.loop import Result, Run
 from restore.training.objective import Objective
 from restore.training.processes import Processes
@@ -71,7 +71,7 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
     asked = _asked(objective, settings)
     if past is not None:
         settings = _resumed(settings, asked, past)
-    pictures, validation = _pictures(settings, processes.here, report)
+    pictures, validation = _pictures(settings, processes, report)
     _fit_patch(objective, pictures, report)
     cv2.setNumThreads(0)  # OpenCV's threads and torch's would fight for the same cores
     if settings.steps is None:
@@ -185,26 +185,24 @@ def _shown(value: Any) -> str:
     return "not given" if value is None else str(value)
 
 
-def _pictures(settings: Settings, sharing: int, report: Report) -> tuple[Pictures, list[np.ndarray]]:
+def _pictures(settings: Settings, processes: Processes, report: Report) -> tuple[Pictures, list[np.ndarray]]:
     """Pictures to learn from and to choose by; without --val every twentieth is held out.
 
     Args:
         settings: Where they are.
-        sharing: Processes that share the memory of this machine.
+        processes: Those that share the run; on one machine they decode a part each.
         report: Takes lines for people.
     """
     chosen = _spread(list_pictures(settings.val), MAX_VALIDATION) if settings.val else []
     budget = None if settings.cache is None else settings.cache * 1e9
-    if sharing > 1:
-        budget = (CACHED * free_memory(torch.device("cpu")) if budget is None else budget) / sharing
     listed = list_pictures(settings.folders)
     both = list(dict.fromkeys([*listed, *chosen]))
     pairs = list_pairs(both, settings.corrupted) if settings.corrupted else {}
     if pairs:
         report(f"{len(pairs)} pairs; the other {len(both) - len(pairs)} pictures are damaged on the fly")
-    pictures = Pictures(listed, budget, report, pairs)
+    pictures = Pictures(listed, budget, report, pairs, processes)
     if chosen:
-        return pictures, _all(Pictures(chosen, math.inf, report, pairs))
+        return pictures, _all(Pictures(chosen, math.inf, report, pairs, processes))
     if len(pictures) == 1:
         report("a single picture: the weights are chosen by the picture they learn from")
         return pictures, _all(pictures)

@@ -44,7 +44,7 @@ from restore.tasks.mask_detection import (
     mask_loss,
     masked_mean,
 )
-from restore.tasks.spec import TASKS, DewatermarkOptions, WatermarkOptions, WatermarkTraining
+from restore.tasks.spec import TASKS, MaskOptions, WatermarkOptions, WatermarkTraining
 
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of marks follow from it
 FIRST_PASS = HysteresisThreshold(low=-1.0, high=4.5, min_pixels=40, min_share=5e-4)
@@ -77,11 +77,11 @@ class Marks(Analysis):
         return cls(mask, blend=blend, mask_plane=torch.from_numpy(mask).to(device)[None])
 
 
-class DewatermarkHead(MaskHead[DewatermarkOptions, Marks]):
+class DewatermarkHead(MaskHead[MaskOptions, Marks]):
     """Detects the marks, unless their mask is given, and restores the pixels inside."""
 
     def analyse(
-        self, picture: Picture, options: DewatermarkOptions, predict: Predictor, mask: np.ndarray | None = None
+        self, picture: Picture, options: MaskOptions, predict: Predictor, mask: np.ndarray | None = None
     ) -> Marks:
         if mask is not None:
             return Marks.at(dilate(mask, options.grow), estimate_alpha(picture.rgb, mask), picture.device)
@@ -254,7 +254,7 @@ class Dewatermark:
     )
     patch = 128
 
-    def head(self, options: DewatermarkOptions) -> DewatermarkHead:
+    def head(self, options: MaskOptions) -> DewatermarkHead:
         return DewatermarkHead()
 
     def operator(self, damage: WatermarkOptions) -> WatermarkOverlay:

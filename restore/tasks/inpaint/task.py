@@ -38,7 +38,7 @@ from restore.tasks.mask_detection import (
     mask_loss,
     masked_mean,
 )
-from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
+from restore.tasks.spec import TASKS, MaskOptions, OcclusionOptions, OcclusionTraining
 
 # For shapes of constant colour, which completes the mask.
 EXACT_THRESHOLD = HysteresisThreshold(low=-1.0, high=6.0)
@@ -68,11 +68,11 @@ class Holes(Analysis):
     mask_plane: torch.Tensor | None = field(default=None, repr=False)
 
 
-class InpaintHead(MaskHead[InpaintOptions, Holes]):
+class InpaintHead(MaskHead[MaskOptions, Holes]):
     """Detects the mask, unless it is given, and inpaints the pixels inside."""
 
     def analyse(
-        self, picture: Picture, options: InpaintOptions, predict: Predictor, mask: np.ndarray | None = None
+        self, picture: Picture, options: MaskOptions, predict: Predictor, mask: np.ndarray | None = None
     ) -> Holes:
         """Detects the mask and fills it roughly; arguments as in `Head.analyse`.
 
@@ -193,7 +193,7 @@ class Inpaint:
     )
     patch = 128
 
-    def head(self, options: InpaintOptions) -> InpaintHead:
+    def head(self, options: MaskOptions) -> InpaintHead:
         return InpaintHead()
 
     def operator(self, damage: OcclusionOptions) -> OcclusionBars:
