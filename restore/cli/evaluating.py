@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.flags import argument, command
+from restore.cli.flags import add_command, argument, group
 from restore.cli.reporting import say
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EvaluateFlags:
     """Flags of every `restore evaluate TASK`."""
+
+    PANEL = "Measuring"
 
     folder: Path = argument("A folder of clean pictures, searched through and through, or one picture.", "FOLDER")
     corrupted: Path | None = option(
@@ -72,13 +74,23 @@ class CompareFlags:
 def add(app: typer.Typer) -> None:
     """Adds `evaluate`, with a command for every task, and `compare`."""
     about = "Measure weights on your own pictures, beside what else you could use."
-    group = typer.Typer(help=about, no_args_is_help=True)
+    evaluating = group(about)
     for spec in TASKS.values():
         body = _body(spec)
         body.__doc__ = f"Damage clean pictures, restore them with {spec.name} and its rivals, and score the results."
-        group.command(spec.name)(command(body, EvaluateFlags, spec.trial_options, spec.measured_options))
-    app.add_typer(group, name="evaluate")
-    app.command("compare")(command(_compare, CompareFlags))
+        examples = (
+            f"restore evaluate {spec.name} my-pictures/ --report report.html",
+            f"restore evaluate {spec.name} my-pictures/ -m default -m mine.safetensors --limit 20 --csv scores.csv",
+        )
+        kinds, panels = (EvaluateFlags, spec.trial_options, spec.measured_options), {spec.measured_options: "Effect"}
+        panels[spec.trial_options] = "Damage"
+        add_command(evaluating, spec.name, body, *kinds, examples=examples, panels=panels)
+    app.add_typer(evaluating, name="evaluate")
+    examples = (
+        "restore compare photo.jpg photo.denoised.jpg -o both.html",
+        "restore compare scans/ scans.denoised/ -o all.html --labels before,after",
+    )
+    add_command(app, "compare", _compare, CompareFlags, examples=examples)
 
 
 def _body(spec: TaskSpec) -> Any:

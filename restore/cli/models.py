@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import typer
 
-from restore.cli.flags import command
+from restore.cli.flags import add_command
 from restore.tasks.spec import option
 
 
@@ -23,7 +23,8 @@ class ModelsFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `restore models` to `app`."""
-    app.command("models")(command(models, ModelsFlags))
+    examples = ("restore models", "restore models -m mine.safetensors --json")
+    add_command(app, "models", models, ModelsFlags, examples=examples)
 
 
 def models(flags: ModelsFlags) -> None:

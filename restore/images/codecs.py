@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 from PIL import AvifImagePlugin, BmpImagePlugin, Jpeg2KImagePlugin, PpmImagePlugin, WebPImagePlugin
 
-from restore.errors import ImageError
+from restore.errors import ImageError, install_hint
 from restore.images.image import Array, Image, SizeCheck
 from restore.images.metadata import exif_block, stored_orientation, without_orientation
 from restore.images.pixels import check_claim, divide, picture_of, split, spread, unlimited
@@ -109,7 +109,7 @@ def read_heic(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
-        raise ImageError("is a HEIC file; to read those: pip install 'restore-toolkit[heic]'") from None
+        raise ImageError(f"is a HEIC file; to read those: {install_hint('heic')}") from None
     picture = HeifImageFile(BytesIO(data))
     _check(picture, check_size)
     bits = picture.info.get("bit_depth", 8)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from restore.errors import ImageError
+from restore.pixels import to_dtype, to_float
 
 Array = np.ndarray
 SizeCheck = Callable[[int, int], None]  # (width, height); raises ImageError for too many pixels
 
+NOTEBOOK_SIDE = 1600  # pixels
 MOST_METADATA = 8 << 20  # bytes of each of EXIF, XMP, ICC, IPTC and texts; what is larger is left out
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
@@ -91,6 +96,18 @@ class Image:
         if self.alpha is None:
             return self.pixels
         return np.concatenate([self.pixels, self.alpha[..., None]], axis=2)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """`np.asarray(image)` is `array`."""
+        return np.array(self.array, dtype, copy=True) if copy or dtype else self.array
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: 8 bit, every n-th pixel where a side is over `NOTEBOOK_SIDE`."""
+        step = -(-max(self.size) // NOTEBOOK_SIDE)
+        array = to_dtype(to_float(self.array[::step, ::step]), np.uint8)
+        out = BytesIO()
+        PIL.Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(out, "PNG", icc_profile=self.icc)
+        return out.getvalue()
 
     def with_array(self, array: Array) -> Image:
         """The same metadata around new pixels, of any size and depth.

@@ -15,11 +15,12 @@ from restore.devices import pick_device, pick_precision, single_thread_after_for
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.engine import Engine, PixelModel
+from restore.inference.inputs import InputAdapter
 from restore.inference.restored import Restored
 from restore.inference.tiling import Item, TilePlanner, is_out_of_memory
 from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
-from restore.pixels import is_gray, to_float, white
+from restore.pixels import is_gray, to_float
 from restore.tasks import Options, task_spec
 from restore.tasks.base import Analysis, Head, Picture, Window, load_task
 from restore.tasks.functional import as_tensor, to_pixels, to_planes
@@ -127,7 +128,7 @@ def load(
     )
 
 
-class Restorer:
+class Restorer(InputAdapter):
     """Restores images; made by `load`. One thread at a time may call it; `Pending.result` any.
 
     On a CPU equal inputs give equal bytes; on a GPU a picture may change by one level with the other pictures in its
@@ -170,54 +171,13 @@ class Restorer:
         head.check(network)
         self.head, self.options, self.device, self.dtype, self.header = head, options, device, dtype, header
         self.network, self.tile, self.strength, self.tta = network, tile, strength, tta
+        self.hinted = head.hinted
         self.overlap = min(network.radius, MAX_OVERLAP) if overlap is None else overlap
         self._engine = Engine(PixelModel(head, network, min(strength, 1.0), tta), dtype, compile=compile)
         self._planner = TilePlanner(network, head.scale, dtype, device, tile, self.overlap)
         self._transfer = transfer_for(device)
         single_thread_after_fork()
         self._lock = threading.RLock()  # tiles that overflow are repeated by the thread that waits for the result
-
-    def __call__(
-        self, image: np.ndarray, mask: np.ndarray | None = None, *, hints: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Restores an array.
-
-        Args:
-            image: uint8, uint16 or float (white at 1, values outside [0, 1] accepted), of shape (H,W), (H,W,1) gray,
-                (H,W,2) gray and alpha, (H,W,3) RGB or (H,W,4) RGB and alpha.
-            mask: (H,W) bool, the damaged pixels, for tasks that detect damage; None: they are detected.
-            hints: (H,W,4) RGB and alpha, the colours that are known where alpha is opaque, for tasks that give colours.
-
-        Returns:
-            The same dtype and channels, sides `scale` times as long. Alpha is kept, or enlarged like the picture. Gray
-            pictures stay gray, except in colorize, where 1 channel becomes 3, and 2 become 4.
-
-        Raises:
-            UsageError: any other shape or dtype, an empty image, NaN, or a mask or hints that do not fit.
-            MemoryError: the smallest tiles do not fit into main memory.
-        """
-        white(image.dtype)  # refuses other dtypes
-        channels = 1 if image.ndim == 2 else image.shape[-1] if image.ndim == 3 else 0
-        if channels not in (1, 2, 3, 4) or 0 in image.shape:
-            raise UsageError(f"an image has shape (H,W), or (H,W,C) with C from 1 to 4; got {image.shape}")
-        if image.ndim == 2:
-            restored = self(image[..., None], mask, hints=hints)
-            return restored[..., 0] if restored.shape[-1] == 1 else restored
-        colours = channels - (channels % 2 == 0)
-        made = 3 if self.head.colours else colours
-        height, width = image.shape[:2]
-        out = np.empty((height * self.head.scale, width * self.head.scale, made + channels - colours), image.dtype)
-        with self._lock:
-            work = self._begin(image[..., :colours], mask if hints is None else hints, out[..., :made])
-            if colours < channels:
-                self._enlarge(image[..., colours:], out[..., made:])
-            self._compute([work])
-            self._collect(work)()
-        return out
-
-    def restore(self, image: Image, mask: np.ndarray | None = None) -> Restored:
-        """Restores a decoded file; its metadata and format are kept. `mask` as in `__call__`."""
-        return self.enqueue([(image, mask)])[0].result()
 
     def batch_size(self, image: Image) -> int:
         """How many pictures of this size to give to `enqueue` at once; 1 where more are not faster."""
@@ -247,20 +207,8 @@ class Restorer:
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Analyses a picture as `restore` does, without restoring it."""
         with self._lock:
-            analysis = self.find(image.pixels, mask)
-        return Restored(image, analysis.mask, analysis.nothing, analysis.note)
-
-    def find(self, image: np.ndarray, mask: np.ndarray | None = None) -> Analysis:
-        """Runs the analysis of the head.
-
-        Args:
-            image: (H,W,1 or 3), any supported dtype.
-            mask: as in `__call__`.
-
-        Raises:
-            UsageError: a mask of another size.
-        """
-        return self._analysed(image, self._transfer.upload(image), mask)
+            analysis = self._analysed(image.pixels, self._transfer.upload(image.pixels), mask)
+        return Restored(image, analysis.mask, analysis.nothing, analysis.note, confidence=analysis.confidence)
 
     def _attempt(self, image: Image, mask: np.ndarray | None) -> _Work | Exception:
         try:
@@ -286,14 +234,14 @@ class Restorer:
             analysis, change = work.analysis, _change(image.pixels, work.out)
             note = analysis.note or ("" if change is None else self.head.describe_change(change))
             restored = replace(image, pixels=work.out, alpha=alpha)
-            return Restored(restored, analysis.mask, analysis.nothing, note, change)
+            return Restored(restored, analysis.mask, analysis.nothing, note, change, analysis.confidence)
 
         return Pending(finish)
 
     def _begin(self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray) -> _Work:
         """Uploads and analyses (H,W,1 or 3). out: array for the result."""
         if not _is_finite(image):
-            raise UsageError("the image holds NaN or infinite values")
+            raise UsageError("the image holds NaN or infinite values; np.nan_to_num(x) replaces them")
         source = self._transfer.upload(image)
         analysis = self._analysed(image, source, mask)
         work = _Work(
@@ -317,6 +265,8 @@ class Restorer:
 
     def _check_given(self, given: np.ndarray, size: tuple[int, ...]) -> None:
         """Raises UsageError for a mask, or hints, that do not belong to this task and a picture of `size`."""
+        if not (self.head.hinted or self.head.masked):
+            raise UsageError("this task takes no mask: it restores every pixel")
         kind, shape = ("hints", (*size, 4)) if self.head.hinted else ("a mask", size)
         if given.ndim != len(shape) or given.shape[2:] != shape[2:]:
             raise UsageError(f"{kind} for this picture has shape {shape} in this task; got {given.shape}")
