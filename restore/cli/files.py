@@ -155,9 +155,7 @@ def inputs_and_output(files: FileFlags) -> tuple[list[str], str | None]:
         output = paths.pop()
         if files.overwrite and os.path.isfile(output):  # a shell may have expanded `*.png` to two paths
             first = paths[0] if paths else inputs[0]
-            raise UsageError(
-                f"{output} exists, and may be another input; to replace it, name it with -o: {first} -o {output}"
-            )
+            raise UsageError(f"{output} exists (another input?); to replace it, name it with -o: {first} -o {output}")
     elif output is None and len(paths) > (0 if inputs else 1):
         raise UsageError("several inputs need -o FOLDER (or quote the glob)")
     if not (inputs := inputs + paths):

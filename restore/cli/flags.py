@@ -26,7 +26,8 @@ class GroupedCommand(TyperCommand):
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
                 kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
-                panels.setdefault(getattr(parameter, "rich_help_panel", None) or kind, []).append(record)
+                name = record[0].partition(" <")[0] if kind == "Arguments" else record[0]  # without its type
+                panels.setdefault(getattr(parameter, "rich_help_panel", None) or kind, []).append((name, record[1]))
         panels["Options"] = panels.pop("Options")  # last: what every command has, such as --help
         for name, records in panels.items():
             if records:

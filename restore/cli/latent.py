@@ -438,8 +438,8 @@ def find_duplicates(folder: FolderFlags, flags: DuplicatesFlags, model: WeightsF
     latent = load_latent(model.model, model.device)
     pictures = latent.read(folder.folder, say)
     groups = duplicates(latent.encode(pictures.pixels), flags.threshold)
-    for group in groups:
-        print("\t".join(str(pictures.paths[number]) for number in group))
+    for alike in groups:
+        print("\t".join(str(pictures.paths[number]) for number in alike))
     say(f"{len(groups)} groups among {len(pictures)} pictures")
     if output is not None and groups:
         import numpy as np
