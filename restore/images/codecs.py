@@ -28,7 +28,7 @@ def _check(picture: PIL.Image.Image, check_size: SizeCheck) -> None:
     check_size(*picture.size)
     frames = getattr(picture, "n_frames", 1)
     if frames > 1:
-        raise ImageError(f"holds {frames} pictures or frames; extract the one you want first")
+        raise ImageError(f"is an animated {picture.format} of {frames} frames; extract the one you want first")
 
 
 def _wrapped(picture: PIL.Image.Image, kind: str, parts: Parts, lossless: bool, notes: tuple[str, ...] = ()) -> Image:

@@ -49,6 +49,7 @@ class Image:
     dpi: pixels per inch, across and down. iptc: an IPTC-IIM block. comment: of a JPEG.
     png_chunks: raw PNG chunks, of colour (what the values mean) and of text.
     notes: what of the file is not in this picture, sentences for the user.
+    pages: how many the file has, of which this is one.
 
     Raises ImageError for pixels of another shape or dtype.
     """
@@ -67,6 +68,7 @@ class Image:
     comment: bytes | None = None
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
     notes: tuple[str, ...] = ()
+    pages: int = 1
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
