@@ -12,7 +12,7 @@ from restore.tasks.spec import option
 
 ABOUT = """\
 Scores are PSNR in dB on validation pictures, against the picture before it was damaged: higher is nearer to it, 1 dB
-more is a fifth less squared error, and noise that can just be seen is at about 40. They compare weights of one task on
+more is a fifth less squared error, and at 40 the two can hardly be told apart. They compare weights of one task on
 one damage, not tasks with each other; `restore evaluate` measures on your own pictures. Luma only in super-resolve;
 inside the damage only in inpaint and dewatermark (given: told where it is; blind: left to find it; re-encoded: blind,
 after resizing and JPEG); "10 hints": told ten colours; sigma: white noise of that standard deviation, of 255.
@@ -31,7 +31,7 @@ class ModelsFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `restore models` to `app`."""
-    examples = ("restore models", "restore models -m mine.safetensors --json")
+    examples = ("restore models --json", "restore models -m mine.safetensors --json")
     add_command(app, "models", models, ModelsFlags, examples=examples)
 
 

@@ -149,7 +149,7 @@ def evaluate(
     damage: Options,
     methods: Sequence[Method],
     seed: int = 0,
-    begun: Callable[[str, str], None] = lambda case, method: None,
+    begun: Callable[[str, str], None] | None = None,
 ) -> Iterator[Scored]:
     """Scores methods on every picture.
 
@@ -184,10 +184,13 @@ def _reason(entry: Entry, error: Exception) -> str:
     return text if text.startswith(f"{entry.name}:") else f"{entry.name}: {text}"
 
 
-def _rows(entry: Entry, trial: Trial, methods: Sequence[Method], begun: Callable[[str, str], None]) -> Iterator[Row]:
+def _rows(
+    entry: Entry, trial: Trial, methods: Sequence[Method], begun: Callable[[str, str], None] | None
+) -> Iterator[Row]:
     description = protocol(trial)
     for method in methods:
-        begun(trial.case.label, method.name)
+        if begun:
+            begun(trial.case.label, method.name)
         start = time.perf_counter()
         prediction = method.restore(trial)
         seconds = time.perf_counter() - start
