@@ -93,10 +93,22 @@ class Image:
     def array(self) -> Array:
         """Pixels with alpha joined: (H,W,C) with C = 1 gray, 2 gray+alpha, 3 RGB, 4 RGBA.
 
-        Without alpha this is `pixels` itself, not a copy.
+        Without alpha this is `pixels` itself, not a copy; nor is it where both are parts of one array.
         """
         if self.alpha is None:
             return self.pixels
+        whole = self.pixels.base
+        if (
+            whole is not None
+            and whole is self.alpha.base
+            and whole.shape == (*self.alpha.shape, self.pixels.shape[2] + 1)
+        ):
+            parts = whole[..., :-1], whole[..., -1]
+            if all(
+                mine.ctypes.data == part.ctypes.data
+                for mine, part in zip((self.pixels, self.alpha), parts, strict=True)
+            ):
+                return whole
         return np.concatenate([self.pixels, self.alpha[..., None]], axis=2)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:

@@ -122,7 +122,9 @@ class InputAdapter:
         """Restores one picture, and tells what was done.
 
         Args:
-            image, mask, hints: as in `__call__`, one picture.
+            image: as in `__call__`, one picture.
+            mask: as in `__call__`.
+            hints: as in `__call__`.
 
         Returns:
             The picture as an `Image` (a file's metadata and format are kept), the mask of what may have changed,

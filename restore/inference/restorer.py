@@ -55,6 +55,7 @@ class _Work:
         analysis: of the head.
         gray: the restored picture must be gray.
         out: the array on the host that the result is downloaded into.
+        whole: that array with the alpha of the picture after it, if it has any.
         mask: (H,W) bool, on the device of `source`, the pixels that may change; None: all.
         flags: for each tile, on the device, whether it is finite.
     """
@@ -64,6 +65,7 @@ class _Work:
     analysis: Analysis
     gray: bool
     out: np.ndarray
+    whole: np.ndarray
     mask: torch.Tensor | None = None
     flags: list[tuple[torch.Tensor, Item[_Work]]] = field(default_factory=list)
 
@@ -140,7 +142,7 @@ class Restorer(InputAdapter):
         options: of the task.
         device: where to compute.
         dtype: of the convolutions; tiles that overflow in half precision are repeated in float32.
-        tile, overlap, strength, tta, compile: as in `load`.
+        tile: this and `overlap`, `strength`, `tta` and `compile` are as in `load`.
         header: of the weights, if they are from a file.
 
     Raises:
@@ -214,19 +216,17 @@ class Restorer(InputAdapter):
         try:
             channels = 3 if self.head.colours else image.pixels.shape[-1]
             height, width = (side * self.head.scale for side in image.pixels.shape[:2])
-            return self._begin(image.pixels, mask, np.empty((height, width, channels), image.pixels.dtype))
+            whole = np.empty((height, width, channels + (image.alpha is not None)), image.pixels.dtype)
+            if image.alpha is not None:  # beside the pixels, so that nobody has to join the two
+                self._enlarge(image.alpha[..., None], whole[..., channels:])
+            return self._begin(image.pixels, mask, whole[..., :channels], whole)
         except Exception as error:  # must not affect the other pictures
             return error
 
     def _pending(self, image: Image, work: _Work | Exception) -> Pending:
         if isinstance(work, Exception):
             return Pending(lambda: _raise(work))
-        alpha = image.alpha
-        if alpha is not None and self.head.scale > 1:
-            height, width = (side * self.head.scale for side in alpha.shape)
-            enlarged = np.empty((height, width, 1), alpha.dtype)
-            self._enlarge(alpha[..., None], enlarged)
-            alpha = enlarged[..., 0]
+        alpha = None if image.alpha is None else work.whole[..., -1]
         collect = self._collect(work)
 
         def finish() -> Restored:
@@ -238,8 +238,8 @@ class Restorer(InputAdapter):
 
         return Pending(finish)
 
-    def _begin(self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray) -> _Work:
-        """Uploads and analyses (H,W,1 or 3). out: array for the result."""
+    def _begin(self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray, whole: np.ndarray) -> _Work:
+        """Uploads and analyses (H,W,1 or 3). out, whole: arrays for the result, as in `_Work`."""
         if not _is_finite(image):
             raise UsageError("the image holds NaN or infinite values; np.nan_to_num(x) replaces them")
         source = self._transfer.upload(image)
@@ -250,6 +250,7 @@ class Restorer(InputAdapter):
             analysis,
             gray=not self.head.colours and _is_gray(image),
             out=out,
+            whole=whole,
         )
         if analysis.mask is not None:
             work.mask = torch.from_numpy(analysis.mask).to(source.device)
