@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from restore.cli.files import FileFlags, plan_files
-from restore.cli.flags import command
+from restore.cli.flags import add_command
 from restore.cli.reporting import run_jobs, say
+from restore.cli.video import RawFlags, check_raw, restore_frames
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ModelFlags:
     """Flags of the network and the device."""
+
+    PANEL = "Network"
 
     model: str | None = option(
         None, "A shipped variant, or a weights file [default: the task's].", flags=("-m",), metavar="VARIANT|FILE"
@@ -41,15 +44,19 @@ class ModelFlags:
         None, "Overlap of tiles in pixels [default: by the radius of the network].", min=0
     )
     strength: float = option(
-        1.0, "How much of the effect, from 0 (none) to 1; denoise takes up to 2.", min=0.0, max=2.0
+        1.0, "How much of the effect, from 0 (none) to 1; denoise takes up to 2.", min=0.0, max=2.0, panel="Effect"
     )
     compile: bool = option(False, "Compile the network first (slow start, for many pictures of one size).")
-    tta: bool = option(False, "Average over the eight symmetries: a little better, eight times slower.", flags=("-x",))
+    tta: bool = option(
+        False, "Average over the eight symmetries: a little better, eight times slower.", flags=("-x",), panel="Effect"
+    )
 
 
 @dataclass(frozen=True)
 class MaskFlags:
     """Flags of tasks that detect the damage, or take a mask of it."""
+
+    PANEL = "Mask"
 
     mask: Path | None = option(
         None,
@@ -64,6 +71,8 @@ class MaskFlags:
 class HintFlags:
     """Flags of tasks that a person can tell colours."""
 
+    PANEL = "Colour hints"
+
     hints: Path | None = option(
         None,
         "Dots or strokes of colours, on transparent or white, as large as the picture; or a folder of them by name.",
@@ -77,15 +86,32 @@ def add(app: typer.Typer) -> None:
         body = _body(spec)
         body.__doc__ = spec.help
         more = [MaskFlags] if spec.masks else [HintFlags] if spec.hints else []
-        app.command(spec.name)(command(body, FileFlags, ModelFlags, spec.options, *more))
+        kinds = (FileFlags, ModelFlags, spec.options, RawFlags, *more)
+        add_command(app, spec.name, body, *kinds, examples=spec.examples, panels={spec.options: "Effect"})
 
 
 def _body(spec: TaskSpec) -> Any:
-    def body(files: FileFlags, model: ModelFlags, options: Options, given: MaskFlags | HintFlags = MaskFlags()) -> None:
+    def body(
+        files: FileFlags,
+        model: ModelFlags,
+        options: Options,
+        raw: RawFlags,
+        given: MaskFlags | HintFlags = MaskFlags(),
+    ) -> None:
         devices = model.device.split(",")
         if not all(devices):
             raise UsageError(f"--device {model.device}: write a list without empty entries, such as cuda:0,cuda:1")
         masks = given if isinstance(given, MaskFlags) else MaskFlags(mask=given.hints)
+        if raw.raw is not None:
+            check_raw(raw, files, still=masks.dry_run or masks.save_mask is not None or len(devices) > 1)
+            from restore.inference.inputs import InputAdapter
+
+            prepared = prepare(spec.name, model, options, False, devices[0], 1)
+            if files.verbose:
+                say(f"{spec.name} on {prepared.description}")
+            assert isinstance(prepared.processor, InputAdapter)
+            restore_frames(prepared.processor, raw, masks.mask, verbose=files.verbose)
+            return
         # Errors in the call are reported before torch is loaded, which takes seconds.
         request = plan_files(files, spec.file_suffix(options), **asdict(masks), hints=spec.hints)
         prepare_on = partial(prepare, spec.name, model, options, masks.dry_run)

@@ -12,11 +12,12 @@ from itertools import product
 from pathlib import Path
 from string import Formatter
 
-from restore.images import SUFFIXES
+from restore.images import FORMATS, SUFFIXES
 from restore.tasks.spec import TASKS
 
 # Suffixes that are read but not written -> what is written instead. An MPO file is a JPEG with further pictures.
-_READ_ONLY = {".heic": ".jpg", ".heif": ".jpg", ".mpo": ".jpg"}
+_READ_ONLY = {suffix: FORMATS[kind].instead for suffix, kind in SUFFIXES.items() if not FORMATS[kind].dtypes}
+_READ_ONLY[".mpo"] = ".jpg"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class Restored:
         nothing: there was nothing to restore, and every pixel is the input's.
         note: what a person should know, such as why nothing was restored, or how much noise was removed.
         change: root mean square difference to the input, on the 0-255 scale; None for a picture of another size.
+        confidence: how likely what was detected is damage, 0 to 1; None where nothing was detected or a mask given.
     """
 
     image: Image
@@ -26,3 +27,4 @@ class Restored:
     nothing: bool = False
     note: str = ""
     change: float | None = None
+    confidence: float | None = None
