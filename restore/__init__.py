@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from restore.images import Image as Image
+    from restore.inference.loading import load as load
+    from restore.inference.pipeline import Pipeline as Pipeline
     from restore.inference.restorer import Restorer as Restorer
-    from restore.inference.restorer import load as load
     from restore.tasks import TASKS as TASKS
 
 __version__ = "0.1.0"
-__all__ = ["TASKS", "Image", "Restorer", "__version__", "load"]
+__all__ = ["TASKS", "Image", "Pipeline", "Restorer", "__version__", "load"]
 
 _WHERE = {
     "Image": "restore.images",
+    "Pipeline": "restore.inference.pipeline",
     "Restorer": "restore.inference.restorer",
     "TASKS": "restore.tasks",
-    "load": "restore.inference.restorer",
+    "load": "restore.inference.loading",
 }
 
 

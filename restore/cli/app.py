@@ -8,7 +8,18 @@ import threading
 
 import typer
 
-from restore.cli import benchmarking, corrupting, evaluating, exporting, latent, models, restoring, serving, training
+from restore.cli import (
+    benchmarking,
+    corrupting,
+    evaluating,
+    exporting,
+    latent,
+    models,
+    pipelines,
+    restoring,
+    serving,
+    training,
+)
 from restore.cli.reporting import say
 from restore.errors import RestoreError
 
@@ -22,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 restoring.add(app)
+pipelines.add(app)
 training.add(app)
 corrupting.add(app)
 evaluating.add(app)
