@@ -3,8 +3,8 @@
     RESTORE_DATA=... python benchmarks/auto.py [--limit N] [--only WORD]
 
 The first table counts, for each frozen set, the pictures in which each task found something; a picture is recognised
-if the task of its set did, and a clean one if none did. The second one is of pictures of CBSD68 with two damages of our own
-operators: PSNR of RGB against the clean picture, by each step alone, by both in a row, and by `restore auto`.
+if the task of its set did, and a clean one if none did. The second table is of pictures of CBSD68 with two damages of
+our own operators: PSNR of RGB against the clean picture, by each step alone, by both in a row, and by `restore auto`.
 Exit code 0: nine of ten damaged pictures and 19 of 20 clean ones are recognised; 1: not; 2: nothing could be measured.
 """
 
