@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import cv2
@@ -12,11 +13,14 @@ import pytest
 
 import restore as package
 from restore.cli.app import run
+from restore.cli.files import FileFlags
+from restore.cli.pipelines import AutoFlags
+from restore.cli.restoring import DeviceFlags, HintFlags, MaskFlags
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.automatic import measure_noise
 from restore.inference.loading import load
-from restore.tasks.steps import options_by_task, parse_steps
+from restore.tasks.steps import AutoOptions, StepOptions, options_by_task, parse_steps
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -195,6 +199,18 @@ def test_wrong_runs_get_one_line(arguments, reason, picture, capsys, tmp_path, m
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
+def test_every_flag_is_documented(capsys):
+    for name, kinds in (
+        ("run", (FileFlags, DeviceFlags, StepOptions, MaskFlags, HintFlags)),
+        ("auto", (FileFlags, DeviceFlags, AutoOptions, AutoFlags)),
+    ):
+        call(name, "--help")
+        text = " ".join(capsys.readouterr().out.split())
+        flags = [known for kind in kinds for known in fields(kind) if "argument" not in known.metadata]
+        missing = [known.name for known in flags if f"--{known.name.replace('_', '-')}" not in text]
+        assert not missing and all(known.metadata["help"] in text for known in flags)
+
+
 # --- restore auto ----------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +250,17 @@ def test_auto_colours_and_enlarges_only_when_asked(mixed, tmp_path):
     cv2.imwrite(str(small), read(mixed / "gray.png")[:96, :96])
     call("auto", small, "-q", "--colorize", "--enlarge", 2)
     assert read(tmp_path / "small.restored.png").shape == (192, 192, 3)
+
+
+def test_auto_loads_what_is_asked_for():
+    steps = load("auto", device="cpu", aggressive=True, colorize=True, enlarge=3).steps
+    assert [step.header.task for step in steps] == ["denoise", "dewatermark", "inpaint", "colorize", "super-resolve"]
+    assert steps[1].options.aggressive and steps[2].options.aggressive and steps[4].head.scale == 3
+    assert len(load("auto", device="cpu").steps) == 3
+    with pytest.raises(UsageError, match="enlarge must be one of 1, 2, 3, 4"):
+        load("auto", enlarge=7)
+    with pytest.raises(UsageError, match="unexpected keyword argument 'sigma'"):
+        load("auto", sigma=3)
 
 
 def test_noise_and_blocks_are_told_from_drawings(photo):

@@ -102,7 +102,7 @@ class Pipeline:
 
     def judged(self, spec: TaskSpec, before: Image, after: Restored) -> Restored:
         """What becomes of the result `after` of a step for the picture `before`: here it is kept."""
-        return after
+        return replace(after, note=after.note.replace("--aggressive", f"--{spec.name}-aggressive"))
 
 
 @dataclass(eq=False)
