@@ -14,18 +14,20 @@ if TYPE_CHECKING:
     from restore.images import Image as Image
     from restore.images import read_image as read_image
     from restore.images import write_image as write_image
+    from restore.inference.loading import load as load
+    from restore.inference.pipeline import Pipeline as Pipeline
     from restore.inference.restorer import Restorer as Restorer
-    from restore.inference.restorer import load as load
     from restore.tasks import TASKS as TASKS
 
 __version__ = "0.1.0"
-__all__ = ["TASKS", "Image", "Restorer", "__version__", "load", "read_image", "write_image"]
+__all__ = ["TASKS", "Image", "Pipeline", "Restorer", "__version__", "load", "read_image", "write_image"]
 
 _WHERE = {
     "Image": "restore.images",
+    "Pipeline": "restore.inference.pipeline",
     "Restorer": "restore.inference.restorer",
     "TASKS": "restore.tasks",
-    "load": "restore.inference.restorer",
+    "load": "restore.inference.loading",
     "read_image": "restore.images",
     "write_image": "restore.images",
 }

@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from restore import __version__
-from restore.cli import benchmarking, corrupting, evaluating, exporting, latent, models, restoring, serving, training
+from restore.cli import (
+    benchmarking,
+    corrupting,
+    evaluating,
+    exporting,
+    latent,
+    models,
+    pipelines,
+    restoring,
+    serving,
+    training,
+)
 from restore.cli.reporting import say
 from restore.errors import RestoreError
 
@@ -36,6 +47,7 @@ def top(
 
 
 restoring.add(app)
+pipelines.add(app)
 training.add(app)
 corrupting.add(app)
 evaluating.add(app)

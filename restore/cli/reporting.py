@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -215,4 +216,9 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "note": "; ".join(filter(None, (outcome.message, outcome.note))) or None,
         "mask_share": None if outcome.mask_share is None else round(outcome.mask_share, 6),
         "change": None if outcome.change is None else round(outcome.change, 3),
+        **({"steps": [_rounded(asdict(step)) for step in outcome.steps]} if outcome.steps else {}),
     }
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}

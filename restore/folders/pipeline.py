@@ -25,7 +25,7 @@ from restore.folders.plan import Job
 from restore.images import FORMATS, SUFFIXES, Image, encode_image, read_image, writable_suffix
 from restore.images.failures import printable, reason
 from restore.images.tiff import append_page
-from restore.inference.restored import Restored
+from restore.inference.restored import Restored, StepResult, percent
 from restore.utils.atomic_write import discard_unfinished, write_atomic
 
 logger = logging.getLogger("restore")
@@ -79,6 +79,7 @@ class Outcome:
         note: how the file differs from what was asked for.
         mask_share: part of the pixels that is restored, 0 to 1; None where there is no mask.
         change: root mean square difference to the input, 0-255 scale; None for pictures of another size.
+        steps: what each of several tasks did.
     """
 
     job: Job
@@ -91,6 +92,7 @@ class Outcome:
     note: str | None = None
     mask_share: float | None = None
     change: float | None = None
+    steps: tuple[StepResult, ...] = ()
 
     @staticmethod
     def failed(job: Job, error: str) -> Outcome:
@@ -273,6 +275,7 @@ class Pipeline(Runner):
             note=None if options.dry_run else note,
             mask_share=None if job.hints else _mask_share(restored),
             change=restored.change,
+            steps=restored.steps,
         )
 
     def _further_pages(self, source: bytes, pages: int, data: bytes, status: Status) -> tuple[bytes, bool, float]:
@@ -389,13 +392,17 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _message(restored: Restored, status: Status) -> str | None:
+    if restored.nothing and restored.steps and status == "examined":
+        return f"would be copied: {restored.note}"
     if restored.nothing:
         return f"{restored.note or 'nothing found'}{', copied' if status == 'copied' else ''}"
     if status != "examined":
         return restored.note or None
+    if restored.steps:
+        return f"would be restored: {restored.note}"
     share = _mask_share(restored)
-    percent = "all" if share is None else "less than 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
-    return f"{percent} of it would be restored{f'; {restored.note}' if restored.note else ''}"
+    part = "all" if share is None else percent(share)
+    return f"{part} of it would be restored{f'; {restored.note}' if restored.note else ''}"
 
 
 def _mask_share(restored: Restored) -> float | None:

@@ -50,8 +50,6 @@ class Pending(Protocol):
 class InputAdapter:
     """Calls of what restores pictures, as `Restorer` does: a subclass brings `batch_size`, `enqueue` and `examine`."""
 
-    hinted = False  # whether it takes hints in place of a mask
-
     def batch_size(self, image: Image) -> int:
         """How many pictures of this size to give to `enqueue` at once; 1 where more are not faster."""
         raise NotImplementedError
@@ -104,16 +102,17 @@ class InputAdapter:
         """
         if mask is not None and hints is not None:
             raise UsageError("a mask and hints are for different tasks; give one of them")
-        given = mask if hints is None else hints
+        given, of_hints = (mask, False) if hints is None else (hints, True)
         tensors = isinstance(image, torch.Tensor) and image.ndim == 4
         if not tensors and isinstance(image, (np.ndarray, PIL.Image.Image, torch.Tensor, str, os.PathLike, Image)):
-            return next(self._stream([image], [given], clip))
+            return next(self._stream([image], [_given(given, of_hints)], clip))
         if not isinstance(image, Iterable):
             raise UsageError(_no_picture(image))
         one = given is None or isinstance(given, (np.ndarray, PIL.Image.Image, str, os.PathLike, Image))
         if isinstance(given, torch.Tensor):
             one = given.ndim < 4
-        stream = self._stream(image, repeat(self._given(given)) if one else given, clip)
+        masks = repeat(_given(given, of_hints)) if one else (_given(each, of_hints) for each in given)
+        stream = self._stream(image, masks, clip)
         if tensors:
             return torch.stack(list(stream))
         return list(stream) if isinstance(image, Sequence) else stream
@@ -131,7 +130,7 @@ class InputAdapter:
             whether there was nothing to restore, and a note.
         """
         adapted, _ = adapt(image)
-        given = self._given(mask if hints is None else hints)
+        given = _given(mask, False) if hints is None else _given(hints, True)
         return self.enqueue([(adapted, given)])[0].result()
 
     def find(self, image: Any, mask: Any = None) -> Found:
@@ -141,7 +140,7 @@ class InputAdapter:
             image: as in `__call__`, one picture.
             mask: the damaged pixels, if they are known: what would be restored of them.
         """
-        examined = self.examine(adapt(image)[0], self._given(mask))
+        examined = self.examine(adapt(image)[0], _given(mask, False))
         return Found(examined.mask, examined.confidence)
 
     def frames(self, frames: Iterable[Any], mask: Any = None, *, clip: bool = True) -> Iterator[Any]:
@@ -161,9 +160,9 @@ class InputAdapter:
         Raises:
             UsageError: a frame has another shape or dtype than the first.
         """
-        return self._stream(_alike(frames), repeat(self._given(mask)), clip)
+        return self._stream(_alike(frames), repeat(_given(mask, False)), clip)
 
-    def _stream(self, images: Iterable[Any], given: Iterable[Any], clip: bool) -> Iterator[Any]:
+    def _stream(self, images: Iterable[Any], given: Iterable[np.ndarray | None], clip: bool) -> Iterator[Any]:
         group: list[tuple[Image, np.ndarray | None]] = []
         back: list[Callable[[Image], Any]] = []
         masks = iter(given)
@@ -178,7 +177,7 @@ class InputAdapter:
         for one in images:
             image, convert = adapt(one)
             try:
-                mask = self._given(next(masks))
+                mask = next(masks)
             except StopIteration:
                 raise UsageError("there are fewer masks than pictures; give one for each, None where none") from None
             if group and _form(image) != _form(group[0][0]):
@@ -188,18 +187,6 @@ class InputAdapter:
             if len(group) >= self.batch_size(image):
                 yield from restored()
         yield from restored()
-
-    def _given(self, given: Any) -> np.ndarray | None:
-        """A mask (H,W) bool, or hints (H,W,4), from all that they may be given as."""
-        if given is None:
-            return None
-        if isinstance(given, torch.Tensor):
-            planes = given.detach().cpu()
-            given = (planes.permute(1, 2, 0) if planes.ndim == 3 else planes).numpy()
-        if isinstance(given, np.ndarray):
-            return given if self.hinted else mask_from(given)
-        image, _ = adapt(given)
-        return hints_from(image) if self.hinted else mask_from(image.pixels)
 
 
 def adapt(picture: Any) -> Adapted:
@@ -303,6 +290,19 @@ def _adapt_pillow(picture: PIL.Image.Image) -> Adapted:
         return result
 
     return image, back
+
+
+def _given(given: Any, of_hints: bool) -> np.ndarray | None:
+    """A mask (H,W) bool, or hints (H,W,4), from all that they may be given as."""
+    if given is None:
+        return None
+    if isinstance(given, torch.Tensor):
+        planes = given.detach().cpu()
+        given = (planes.permute(1, 2, 0) if planes.ndim == 3 else planes).numpy()
+    if isinstance(given, np.ndarray):
+        return given if of_hints else mask_from(given)
+    image, _ = adapt(given)
+    return hints_from(image) if of_hints else mask_from(image.pixels)
 
 
 def _form(image: Image) -> tuple[tuple[int, ...], np.dtype]:

@@ -22,7 +22,7 @@ from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
 from restore.pixels import bleed, is_gray, to_float
 from restore.tasks import Options, task_spec
-from restore.tasks.base import Analysis, Head, Picture, Window, load_task
+from restore.tasks.base import Analysis, Head, OptionsT, Picture, Window, load_task
 
 # Overlap of tiles in pixels. With the radius of the network tiles are exact, but distant pixels hardly matter.
 # Denoising gradients and photographs with sigma 0 to 50 in tiles of 256, in fp32, differs from the whole picture by at
@@ -106,7 +106,7 @@ def load(
             not fit.
     """
     spec = task_spec(task)
-    chosen = _options(spec.options, options)
+    chosen = make_options(spec.options, options)
     where = pick_device(device)
     dtype = pick_precision(precision, where)
     header, network = weights.load(weights.find(task, model), task)
@@ -172,7 +172,6 @@ class Restorer(InputAdapter):
         head.check(network)
         self.head, self.options, self.device, self.dtype, self.header = head, options, device, dtype, header
         self.network, self.tile, self.strength, self.tta = network, tile, strength, tta
-        self.hinted = head.hinted
         self.overlap = min(network.radius, MAX_OVERLAP) if overlap is None else overlap
         self._engine = Engine(PixelModel(head, network, min(strength, 1.0), tta), dtype, compile=compile)
         self._planner = TilePlanner(network, head.scale, dtype, device, tile, self.overlap)
@@ -231,7 +230,7 @@ class Restorer(InputAdapter):
 
         def finish() -> Restored:
             collect()
-            analysis, change = work.analysis, _change(image.pixels, work.out)
+            analysis, change = work.analysis, root_mean_square_change(image.pixels, work.out)
             note = analysis.note or ("" if change is None else self.head.describe_change(change))
             restored = replace(image, pixels=work.out, alpha=alpha)
             return Restored(restored, analysis.mask, analysis.nothing, note, change, analysis.confidence)
@@ -414,7 +413,7 @@ def _bands(image: np.ndarray) -> Iterator[np.ndarray]:
     return (image[top : top + rows] for top in range(0, image.shape[0], rows))
 
 
-def _change(before: np.ndarray, after: np.ndarray) -> float | None:
+def root_mean_square_change(before: np.ndarray, after: np.ndarray) -> float | None:
     """Root mean square difference on the 0-255 scale, on a regular grid of large pictures; None for other shapes."""
     if before.shape != after.shape:
         return None
@@ -427,7 +426,8 @@ def _raise(error: Exception) -> Restored:
     raise error
 
 
-def _options(kind: type[Options], values: dict[str, Any]) -> Options:
+def make_options(kind: type[OptionsT], values: dict[str, Any]) -> OptionsT:
+    """An instance of `kind` with `values`. Raises UsageError for unknown ones, and as `kind` does."""
     try:
         return kind(**values)
     except TypeError as error:
