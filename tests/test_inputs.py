@@ -13,8 +13,6 @@ import restore as package
 from restore.errors import UsageError
 from restore.images import Image, read_image, write_image
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def denoise(tiny):

@@ -23,7 +23,6 @@ from restore.inference.loading import load
 from restore.tasks.steps import AutoOptions, StepOptions, options_by_task, parse_steps
 
 SAMPLES = Path(__file__).parents[1] / "samples"
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def read(path: Path) -> np.ndarray:
