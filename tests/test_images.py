@@ -36,6 +36,7 @@ from restore.images import (
 )
 from restore.images.metadata import photoshop_segment
 from restore.images.profiles import colour_space, true_profile
+from restore.utils import atomic_write
 from restore.utils.atomic_write import TEMPORARY_SUFFIX
 
 PHOTO = samples.astronaut()[20:117, 150:281]  # 131 x 97: odd, and no side a multiple of a JPEG block
@@ -916,7 +917,9 @@ def test_libraries_write_nothing_to_the_log(capfd):
 # --- files ----------------------------------------------------------------------
 
 
-def test_write_never_replaces_without_being_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize("by_handle", [True, False])  # of the folder; Windows has no such calls
+def test_write_never_replaces_without_being_told(by_handle, tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic_write, "_BY_HANDLE", by_handle and atomic_write._BY_HANDLE)
     image, path = Image(PHOTO), tmp_path / "a.png"
     assert write_image(image, path) == path
     before = path.read_bytes()
@@ -926,9 +929,9 @@ def test_write_never_replaces_without_being_told(tmp_path, monkeypatch):
     assert np.array_equal(read_image(path).pixels, 255 - PHOTO)
     late, link = tmp_path / "late.png", os.link
 
-    def someone_was_faster(source, target):
+    def someone_was_faster(source, target, **folders):
         late.write_bytes(b"theirs")
-        link(source, target)
+        link(source, target, **folders)
 
     monkeypatch.setattr(os, "link", someone_was_faster)
     one_line_error(lambda: write_image(image, late), "late.png", "exists already")
@@ -936,7 +939,7 @@ def test_write_never_replaces_without_being_told(tmp_path, monkeypatch):
 
 
 def test_write_without_hard_links(tmp_path, monkeypatch):
-    def no_links(source, target):
+    def no_links(source, target, **folders):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
@@ -956,7 +959,7 @@ def test_write_without_hard_links(tmp_path, monkeypatch):
 def test_no_leftovers_on_failure(tmp_path, monkeypatch, step, failure):
     seen = []
 
-    def fail(*args):
+    def fail(*args, **folders):
         seen.extend(os.listdir(tmp_path))
         raise failure
 

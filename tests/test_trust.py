@@ -81,6 +81,21 @@ def test_an_output_that_became_the_input_is_not_written(folder, tmp_path):
     assert contents(folder) == before
 
 
+def test_a_folder_that_is_swapped_while_a_file_is_written(tmp_path, monkeypatch):
+    """The rename happens in the folder that was opened, not in what its name leads to by then."""
+    for name in ("in", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(name.encode())
+
+    def swap(_):
+        (tmp_path / "out").rename(tmp_path / "moved")
+        (tmp_path / "out").symlink_to(tmp_path / "in")
+
+    monkeypatch.setattr(os, "fsync", swap)
+    write_atomic(b"restored", tmp_path / "out" / "a.png", overwrite=True)
+    assert contents(tmp_path / "in") == {"a.png": b"in"} and contents(tmp_path / "moved") == {"a.png": b"restored"}
+
+
 def test_an_error_names_the_file_and_not_its_temporary(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         write_atomic(b"data", tmp_path / "none" / "a.png", overwrite=True)

@@ -296,16 +296,15 @@ class Pipeline:
         try:
             # With --skip-existing an empty file is what a power cut left, not a picture.
             found = _lstat(path) if skip else None
-            if overwrite and job.input is not None and _is_same(path, job.input):  # by a link made meanwhile
-                raise ImageError(f"{printable(path)}: has become the input; nothing is written over an input")
-            write_atomic(data, path, overwrite=overwrite or (found is not None and _is_empty(found)))
+            replace = overwrite or (found is not None and _is_empty(found))
+            sources = [source for source in (job.input, job.mask) if source is not None]
+            write_atomic(data, path, overwrite=replace, sources=sources)
         except FileExistsError:
             if skip:  # another run was faster
                 return False
             raise
         except OSError as error:
             self._disk.write_failed(error, job.input, len(data))
-            error.filename, error.filename2 = str(path), None  # not the temporary file
             raise
         return True
 
@@ -346,13 +345,6 @@ def _target(job: Job, image: Image, options: WriteOptions) -> tuple[Path | None,
     note = "; ".join(filter(None, (note, *image.notes))) or None
     output = job.output if job.output is None or suffix == wanted else job.output_as(suffix)
     return output, SUFFIXES[suffix.lower()], note
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
 
 
 def _message(restored: Restored, status: Status) -> str | None:
