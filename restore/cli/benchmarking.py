@@ -40,7 +40,7 @@ class BenchmarkFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `restore benchmark` to `app`."""
-    app.command("benchmark")(command(benchmark, BenchmarkFlags))
+    app.command("benchmark")(command(benchmark, BenchmarkFlags, pictures=False))
 
 
 def benchmark(flags: BenchmarkFlags) -> None:

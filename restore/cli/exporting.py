@@ -29,7 +29,7 @@ class ExportFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `export`."""
-    app.command("export")(command(export, ExportFlags))
+    app.command("export")(command(export, ExportFlags, pictures=False))
 
 
 def export(flags: ExportFlags) -> None:

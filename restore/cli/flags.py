@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import typer
 
 from restore.errors import UsageError
+from restore.tasks.spec import option
+
+
+@dataclass(frozen=True)
+class LimitFlags:
+    """Flags of every command that reads pictures."""
+
+    max_pixels: float | None = option(
+        None, "Pixels that a picture may have, such as 3e9; larger ones are refused [default: 5e8].", min=1
+    )
 
 
 def argument(help: str, metavar: str, *, default: Any = MISSING) -> Any:
@@ -23,21 +34,24 @@ def argument(help: str, metavar: str, *, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"help": help, "metavar": metavar, "argument": True})
 
 
-def command(body: Callable[..., None], *kinds: type) -> Callable[..., None]:
+def command(body: Callable[..., None], *kinds: type, pictures: bool = True) -> Callable[..., None]:
     """Makes a command for Typer, which derives the flags from its signature.
 
     Args:
         body: takes an instance of each of `kinds`; its docstring is the help.
         kinds: dataclasses whose fields become the flags.
+        pictures: whether it reads pictures, and has `LimitFlags` too.
 
     Returns:
         A function that has all fields as keyword parameters. It raises UsageError for values that a dataclass refuses.
     """
-    parameters = [parameter for kind in kinds for parameter in _parameters(kind)]
+    parameters = [parameter for kind in (*kinds, *[LimitFlags] * pictures) for parameter in _parameters(kind)]
     aliases = {f"{known.name}_alias": known for kind in kinds for known in fields(kind) if "alias" in known.metadata}
     parameters += [_alias(name, known.metadata["alias"]) for name, known in aliases.items()]
 
     def call(**values: Any) -> None:
+        if limit := values.pop("max_pixels", None):
+            os.environ["RESTORE_MAX_PIXELS"] = str(limit)  # `images.image.MAX_PIXELS`, whose import takes long
         for name, known in aliases.items():
             values[known.name] |= values.pop(name)
         body(*(kind(**{known.name: values[known.name] for known in fields(kind)}) for kind in kinds))

@@ -160,7 +160,7 @@ def add(app: typer.Typer) -> None:
     group.command("reconstruct")(command(reconstruct, FolderFlags, WeightsFlags, ReconstructFlags))
     group.command("map")(command(map_codes, FolderFlags, WeightsFlags, MapFlags))
     group.command("walk")(command(walk, WalkFlags, WeightsFlags, OutputFlags))
-    group.command("sample")(command(sample, SampleFlags, WeightsFlags, OutputFlags))
+    group.command("sample")(command(sample, SampleFlags, WeightsFlags, OutputFlags, pictures=False))
     group.command("features")(command(features, FolderFlags, FeaturesFlags, WeightsFlags, OutputFlags))
     group.command("index")(command(index, FolderFlags, WeightsFlags, IndexFlags))
     group.command("search")(command(search, SearchFlags, WeightsFlags, OutputFlags))

@@ -23,7 +23,7 @@ class ModelsFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `restore models` to `app`."""
-    app.command("models")(command(models, ModelsFlags))
+    app.command("models")(command(models, ModelsFlags, pictures=False))
 
 
 def models(flags: ModelsFlags) -> None:

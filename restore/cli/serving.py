@@ -55,7 +55,7 @@ class ServeFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `serve`."""
-    app.command("serve")(command(serve, ServeFlags))
+    app.command("serve")(command(serve, ServeFlags, pictures=False))
 
 
 def serve(flags: ServeFlags) -> None:

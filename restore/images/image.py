@@ -12,6 +12,7 @@ from restore.errors import ImageError
 Array = np.ndarray
 SizeCheck = Callable[[int, int], None]  # (width, height); raises ImageError for too many pixels
 
+MAX_PIXELS = "RESTORE_MAX_PIXELS"  # an environment variable, which the processes of devices and of training inherit
 MOST_METADATA = 8 << 20  # bytes of each of EXIF, XMP, ICC, IPTC and texts; what is larger is left out
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))

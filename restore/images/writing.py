@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from restore.images.jpeg import encode_jpeg
 from restore.images.metadata import upright_exif, upright_xmp
 from restore.images.png import encode_png
 from restore.images.profiles import true_profile
-from restore.images.tiff import encode_tiff
+from restore.images.tiff import TiffMetadata, encode_tiff, write_bands
 from restore.utils.atomic_write import write_atomic
 
 
@@ -123,8 +125,7 @@ def _encoded(image: Image, kind: str, quality: int | None, metadata: bool) -> by
             chunks = image.png_chunks
             return encode_png(array, exif=exif, icc=icc, xmp=xmp, dpi=dpi, chunks=chunks, texts=metadata)
         case "tiff":
-            iptc = image.iptc if metadata else None
-            return encode_tiff(array, exif=exif, icc=icc, xmp=xmp, iptc=iptc, dpi=dpi)
+            return encode_tiff(array, _of_tiff(image, width, height, metadata))
         case "jpeg":
             return encode_jpeg(array, image, quality, exif=exif, icc=icc, xmp=xmp, dpi=dpi, texts=metadata)
         case "bmp":
@@ -141,6 +142,31 @@ def _encoded(image: Image, kind: str, quality: int | None, metadata: bool) -> by
     icc = icc if kind == "avif" and array.shape[2] == 1 else true_profile(icc, 3)
     found = {name: value for name, value in (("exif", exif), ("xmp", xmp), ("icc_profile", icc)) if value}
     return (codecs.encode_webp if kind == "webp" else codecs.encode_avif)(array, image, quality, found)
+
+
+def _of_tiff(image: Image, width: int, height: int, metadata: bool) -> TiffMetadata:
+    """What is written of `image` with pixels of another size."""
+    icc = true_profile(image.icc, image.pixels.shape[2])
+    if not metadata:
+        return TiffMetadata(None, icc, None, None, None)
+    exif, xmp = upright_exif(image.exif, width, height), upright_xmp(image.xmp, width, height)
+    return TiffMetadata(exif, icc, xmp, image.iptc, image.dpi)
+
+
+def write_rows(
+    image: Image, parts: Iterator[np.ndarray], height: int, file: BinaryIO, *, metadata: bool = True
+) -> None:
+    """Writes a TIFF that is too large for memory.
+
+    Args:
+        image: the first rows of the picture, and what else its file held.
+        parts: (h,W,1..4) in the dtype and with the channels of `image`; from above, together the picture.
+        height: of the picture.
+        file: to write and read.
+        metadata: as in `encode_image`.
+    """
+    shape = height, *image.array.shape[1:]
+    write_bands(file, parts, shape, image.pixels.dtype, _of_tiff(image, image.size[0], height, metadata))
 
 
 def write_image(
