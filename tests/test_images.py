@@ -281,30 +281,32 @@ def test_orientation_of_deep_tiff_and_png():
         assert np.array_equal(read_image(data).pixels[..., 0] >> 8, turned)
 
 
-def test_gray_avif_of_limited_range():
+@pytest.mark.parametrize("bits", [10, 12])
+def test_gray_avif_of_limited_range(bits):
     """Most cameras store luma in 64 to 940 of 1023; black and white become black and white."""
-    ramp = np.tile(np.linspace(64, 940, 128).astype(np.uint16), (64, 1))
-    data = bytearray(imagecodecs.avif_encode(ramp, level=100, pixelformat="400", bitspersample=10))
+    ramp = np.tile(np.linspace(64, 940, 128).astype(np.uint16), (64, 1)) << (bits - 10)
+    data = bytearray(imagecodecs.avif_encode(ramp, level=100, pixelformat="400", bitspersample=bits))
     data[data.index(b"colrnclx") + 14] &= 0x7F  # the flag of full range
     pixels = read_image(bytes(data)).pixels[..., 0].astype(float)
-    assert np.abs(pixels - (ramp - 64.0) / 876 * 65535).max() < 200
+    assert np.abs(pixels - ((ramp >> (bits - 10)) - 64.0) / 876 * 65535).max() < 200
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_orientation_that_stands_in_xmp_only(kind, orientation):
-    """The picture is turned as Pillow turns it, and only then the tag is 1. EXIF, where it has the tag, comes first."""
+    """The picture is turned, and only then the tag is 1. EXIF (or TIFF), where it has the tag, comes first."""
     xmp = XMP.replace(b'Orientation="6"', b'Orientation="%d"' % orientation)
     packet = PngImagePlugin.PngInfo()
     packet.add_itxt("XML:com.adobe.xmp", xmp.decode())
-    options = {"pnginfo": packet} if kind == "PNG" else {"xmp": xmp}
+    options = {"PNG": {"pnginfo": packet}, "TIFF": {"tiffinfo": {700: xmp}}}.get(kind, {"xmp": xmp})
     data = saved(PICTURE, kind, **options)
-    image = read_image(data)
-    assert np.array_equal(image.pixels, np.asarray(ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(data)))))
+    image, stored = read_image(data), np.asarray(PIL.Image.open(io.BytesIO(data)))
+    assert np.array_equal(image.pixels, np.rot90(stored, 2 if orientation == 3 else -1))
     assert image.size == ((97, 131) if orientation == 6 else (131, 97)) and b'tiff:Orientation="1"' in image.xmp
     exif = PIL.Image.Exif()
     exif[0x0112] = 1
-    assert read_image(saved(PICTURE, kind, exif=exif, **options)).size == (131, 97)
+    options = {"tiffinfo": {700: xmp, 0x0112: 1}} if kind == "TIFF" else {"exif": exif, **options}
+    assert read_image(saved(PICTURE, kind, **options)).size == (131, 97)
 
 
 # --- refusals ----------------------------------------------------------------------

@@ -232,6 +232,22 @@ def test_a_closed_stdin_is_told(tiny, tmp_path):
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("is closed; open it, or give a file")
 
 
+def test_a_closed_stdout_is_told(folder, tiny, tmp_path):
+    done = shell(f"denoise - - -m {tiny('denoise')} --device cpu < in/a.png >&-", tmp_path)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("is closed; open it, or give a file")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
+def test_too_little_address_space_for_torch_is_one_line(folder, tmp_path):
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -v 1000000; {sys.executable} -m restore denoise in out"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "free some memory" in done.stderr
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize(("stream", "flags", "code"), [("stderr", [], 0), ("stdout", ["--json"], 1)])
 def test_a_run_goes_on_where_the_disk_of_its_messages_is_full(

@@ -25,7 +25,7 @@ from restore.folders.compute_queue import ComputeQueue, Processor, Streaming
 from restore.folders.limits import DiskSpace, MemoryLimiter, default_memory_limit, estimate_memory
 from restore.folders.masks import encode_hints, encode_mask, read_hints, read_mask
 from restore.folders.plan import Job
-from restore.images import SUFFIXES, Image, encode_image, open_tiff, read_image, writable_suffix, write_rows
+from restore.images import SUFFIXES, Image, encode_image, open_tiff, read_image, rows_note, writable_suffix, write_rows
 from restore.images.failures import printable, reason
 from restore.images.reading import one_line
 from restore.images.tiff import TiffReader
@@ -334,7 +334,7 @@ class Pipeline:
             size=(width, height),
             seconds=time.perf_counter() - start,
             message=stream.describe(change) or None,
-            note="; ".join(first.notes) or None,
+            note="; ".join(filter(None, (rows_note(first, height), *first.notes))) or None,
             change=change,
         )
 

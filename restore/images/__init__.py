@@ -13,7 +13,7 @@ from restore.images.formats import FORMATS, SUFFIXES, WRITABLE
 from restore.images.image import Image, JpegCoding
 from restore.images.reading import open_tiff, read_image
 from restore.images.sizes import image_size
-from restore.images.writing import encode_image, writable_suffix, write_image, write_rows
+from restore.images.writing import encode_image, rows_note, writable_suffix, write_image, write_rows
 
 __all__ = [
     "FORMATS",
@@ -26,6 +26,7 @@ __all__ = [
     "image_size",
     "open_tiff",
     "read_image",
+    "rows_note",
     "writable_suffix",
     "write_image",
     "write_rows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from restore.images.directories import (
     read_directory,
 )
 from restore.images.image import MOST_METADATA, Array, Image, SizeCheck
-from restore.images.metadata import exif_of_tiff
+from restore.images.metadata import exif_of_tiff, stored_orientation
 from restore.images.pixels import check_claim, divide, spread
 from restore.images.profiles import rgb_from_cmyk
 from restore.pixels import white
@@ -70,9 +71,10 @@ class TiffReader:
         self._dtype = _check_kind(page)
         _check_directory(data, page, big=self._file.is_bigtiff)
         _check_segments(page, len(data))
-        self._icc = _raw(page.tags.valueof(34675))
+        self._icc, self._xmp = _raw(page.tags.valueof(34675)), _raw(page.tags.valueof(700))
         stored = page.tags.valueof(274)
-        self.orientation = stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
+        known = isinstance(stored, int) and 1 <= stored <= 8
+        self.orientation = stored if known else stored_orientation(None, self._xmp)
         self.notes: list[str] = []
 
     def __enter__(self) -> TiffReader:
@@ -109,7 +111,7 @@ class TiffReader:
             "tiff",
             exif=exif_of_tiff(self._data, self._page.offset),
             icc=self._icc,
-            xmp=_raw(tags.valueof(700)),
+            xmp=self._xmp,
             dpi=_dpi(self._page),
             iptc=_raw(tags.valueof(33723)),
             notes=tuple(self.notes),
@@ -308,20 +310,25 @@ _EFFORT = 4  # of 9; 6 takes two to four times as long and saves 0 to 5 % (measu
 # fmt: off
 _STRUCTURE = frozenset({
     254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 301, 317, 320, 322, 323, 324, 325,
-    330, 338, 339, 347, 513, 514, 529, 530, 531, 532, 700, 33723, 34675,
+    330, 338, 339, 347, 513, 514, 529, 530, 531, 532,
 })
 # fmt: on
 
 
 def encode_tiff(array: Array, metadata: TiffMetadata) -> bytes:
     """A TIFF of (H,W,1..4) uint8, uint16 or float32 with `metadata`. Raises ImageError beyond 4 GB."""
-    if array.nbytes > _CLASSIC:
+    if is_big(array.shape, array.dtype):
         raise ImageError("TIFF holds at most 4 GB; write PNG or 8 bit instead")
     width = array.shape[1] * array.shape[2] * array.itemsize
     rows = min(array.shape[0], max(1, _STRIP // width))
     out = BytesIO()
     _write(out, array[..., 0] if array.shape[2] == 1 else array, array.shape, array.dtype, metadata, rows=rows)
     return out.getvalue()
+
+
+def is_big(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether a picture is written as a BigTIFF: one that takes more than classic TIFF's 4 GB, were it not packed."""
+    return math.prod(shape) * dtype.itemsize > _CLASSIC
 
 
 def write_bands(
@@ -383,9 +390,9 @@ def _write(
     """
     exif, dpi, channels = metadata.exif, metadata.dpi, shape[2]
     order = byte_order(exif or b"II*\0")
-    big = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > _CLASSIC
+    big = is_big(shape, dtype)
     described = read_directory(exif, first_directory(exif))[0] if exif else []
-    described = [entry for entry in described if entry.tag not in _STRUCTURE]
+    described = [entry for entry in described if entry.tag not in _STRUCTURE | {700, 33723, 34675}]
     for tag, kind, value in (
         (700, BYTE, metadata.xmp),
         (33723, UNDEFINED, metadata.iptc),

@@ -19,7 +19,7 @@ from restore.images.jpeg import encode_jpeg
 from restore.images.metadata import upright_exif, upright_xmp
 from restore.images.png import encode_png
 from restore.images.profiles import true_profile
-from restore.images.tiff import TiffMetadata, encode_tiff, write_bands
+from restore.images.tiff import TiffMetadata, encode_tiff, is_big, write_bands
 from restore.utils.atomic_write import write_atomic
 
 
@@ -151,6 +151,12 @@ def _of_tiff(image: Image, width: int, height: int, metadata: bool) -> TiffMetad
         return TiffMetadata(None, icc, None, None, None)
     exif, xmp = upright_exif(image.exif, width, height), upright_xmp(image.xmp, width, height)
     return TiffMetadata(exif, icc, xmp, image.iptc, image.dpi)
+
+
+def rows_note(image: Image, height: int) -> str | None:
+    """A sentence for the user where `write_rows` does not keep all that `image` holds."""
+    lost = image.exif and is_big((height, *image.array.shape[1:]), image.pixels.dtype)
+    return "BigTIFF is written without EXIF, but for its title, dates and the like" if lost else None
 
 
 def write_rows(
