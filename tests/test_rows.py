@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,15 @@ import pytest
 import tifffile
 from skimage import data as samples
 
-from restore.errors import ImageError
+from restore.errors import ImageError, UsageError
 from restore.folders import pipeline
+from restore.folders.compute_queue import PerPicture
+from restore.folders.plan import Job
 from restore.images import open_tiff, read_image, tiff
-from restore.images.image import MAX_PIXELS
-from restore.images.tiff import TiffMetadata, encode_tiff
+from restore.images.image import MAX_PIXELS, Metadata
+from restore.images.tiff import encode_tiff
+from restore.inference.restored import Change, Restored, Stream
+from restore.utils.atomic_write import TEMPORARY_SUFFIX
 
 PHOTO = samples.astronaut()[20:151, 150:297]  # 131 x 147: no side a multiple of a tile
 DEEP = PHOTO.astype(np.uint16) * 257
@@ -83,7 +89,7 @@ EXIF = PIL.Image.Exif()
 EXIF[0x010E] = "a long description"
 EXIF.get_ifd(0x8769)[0x9003] = "2026:11:21 10:00:00"
 IPTC = b"\x1c\x02\x05\0\6a town"
-METADATA = TiffMetadata(EXIF.tobytes()[6:], None, b'<x tiff:Orientation="1"/>', IPTC, (300.0, 300.0))
+METADATA = Metadata(None, EXIF.tobytes()[6:], b'<x tiff:Orientation="1"/>', IPTC, (300.0, 300.0))
 
 
 @pytest.mark.parametrize("flags", [[], ["--strength", "0.5"], ["--strip-metadata"]])
@@ -140,6 +146,30 @@ def test_damage_found_on_the_way_leaves_nothing(denoise, by_rows, tmp_path, caps
     assert os.listdir(tmp_path) == ["a.tif"]
 
 
+def test_stopping_leaves_no_temporary(by_rows, tmp_path, monkeypatch):
+    path, goes_on = written(tmp_path / "a.tif", "tiles"), threading.Event()
+    monkeypatch.setattr(pipeline, "COMMIT_TIMEOUT", 0.2)
+    by_rows()
+
+    class Endless(PerPicture):
+        def stream(self, size, read):
+            def parts():
+                yield read(0, 64)
+                assert any(TEMPORARY_SUFFIX in name for name in os.listdir(tmp_path))
+                signal.raise_signal(signal.SIGINT)
+                goes_on.wait(20)
+                yield read(64, size[0])
+
+            return Stream(parts(), Change(*size), str)
+
+    with pytest.raises(KeyboardInterrupt), pipeline.Pipeline(Endless(Restored), pipeline.WriteOptions()) as running:
+        list(running.run([Job(path, tmp_path / "b.tif")]))
+    assert os.listdir(tmp_path) == ["a.tif"]
+    goes_on.set()
+    time.sleep(0.2)
+    assert os.listdir(tmp_path) == ["a.tif"]
+
+
 def test_the_limit_of_pixels_is_raised_on_purpose(denoise, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv(MAX_PIXELS, "5e8")  # and put back afterwards
     path = written(tmp_path / "a.tif", "strips")
@@ -148,4 +178,7 @@ def test_the_limit_of_pixels_is_raised_on_purpose(denoise, tmp_path, capsys, mon
     denoise(path, tmp_path / "b.tif", "--max-pixels", "2e4")
     monkeypatch.setenv(MAX_PIXELS, "100")
     with pytest.raises(ImageError, match="more than the 0.0001 allowed"):
-        read_image(io.BytesIO(path.read_bytes()).getvalue())
+        read_image(path)
+    monkeypatch.setenv(MAX_PIXELS, "many")
+    with pytest.raises(UsageError, match="RESTORE_MAX_PIXELS=many: is no number"):
+        read_image(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from restore.errors import ImageError
+from restore.errors import ImageError, UsageError
 from restore.images import codecs
 from restore.images.failures import CODEC_ERRORS, is_own, printable, reason
 from restore.images.formats import FORMATS, detect, is_tiff
@@ -129,7 +129,11 @@ def size_check(max_megapixels: float | None = None) -> SizeCheck:
 
 def default_limit() -> float:
     """Million pixels that a picture may have: 500, or what the environment variable `MAX_PIXELS` says (in pixels)."""
-    return float(os.environ.get(MAX_PIXELS, 5e8)) / 1e6
+    text = os.environ.get(MAX_PIXELS, "5e8")
+    try:
+        return float(text) / 1e6
+    except ValueError:
+        raise UsageError(f"{MAX_PIXELS}={printable(text)}: is no number of pixels, such as 3e9") from None
 
 
 def _upright(image: Image, orientation: int) -> Image:

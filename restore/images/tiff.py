@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain, islice
 from mmap import ACCESS_READ, mmap
@@ -26,7 +25,7 @@ from restore.images.directories import (
     pack_directory,
     read_directory,
 )
-from restore.images.image import MOST_METADATA, Array, Image, SizeCheck
+from restore.images.image import MOST_METADATA, Array, Image, Metadata, SizeCheck
 from restore.images.metadata import exif_of_tiff, stored_orientation
 from restore.images.pixels import check_claim, divide, spread
 from restore.images.profiles import rgb_from_cmyk
@@ -315,7 +314,7 @@ _STRUCTURE = frozenset({
 # fmt: on
 
 
-def encode_tiff(array: Array, metadata: TiffMetadata) -> bytes:
+def encode_tiff(array: Array, metadata: Metadata) -> bytes:
     """A TIFF of (H,W,1..4) uint8, uint16 or float32 with `metadata`. Raises ImageError beyond 4 GB."""
     if is_big(array.shape, array.dtype):
         raise ImageError("TIFF holds at most 4 GB; write PNG or 8 bit instead")
@@ -336,7 +335,7 @@ def write_bands(
     bands: Iterator[Array],
     shape: tuple[int, ...],
     dtype: np.dtype,
-    metadata: TiffMetadata,
+    metadata: Metadata,
 ) -> None:
     """Writes a TIFF in tiles; beyond 4 GB a BigTIFF, which keeps of EXIF the texts and dates of its first directory.
 
@@ -362,23 +361,12 @@ def _tiles(bands: Iterator[Array]) -> Iterator[Array]:
         band = np.concatenate([band[whole:], following])
 
 
-@dataclass(frozen=True)
-class TiffMetadata:
-    """What a TIFF holds beside pixels; as in `Image`."""
-
-    exif: bytes | None
-    icc: bytes | None
-    xmp: bytes | None
-    iptc: bytes | None
-    dpi: tuple[float, float] | None
-
-
 def _write(
     file: BinaryIO,
     pixels: Array | Iterator[Array],
     shape: tuple[int, ...],
     dtype: np.dtype,
-    metadata: TiffMetadata,
+    metadata: Metadata,
     *,
     tile: tuple[int, int] | None = None,
     rows: int | None = None,

@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import atheris
@@ -24,6 +25,8 @@ with atheris.instrument_imports(
     from restore import weights
     from restore.errors import ImageError, WeightsError
     from restore.images import encode_image, read_image
+    from restore.images.reading import one_line, size_check
+    from restore.images.tiff import TiffReader
     from restore.models import autoencoder, build, masking, nafnet, pretrained_unet  # noqa: F401
 
 NETWORKS: dict[str, dict[str, object]] = {
@@ -38,6 +41,9 @@ def images(data: bytes) -> None:
     try:
         image = read_image(data, max_megapixels=4)
         encode_image(image, "png" if image.pixels.dtype != "float32" else "tiff")
+        if image.format == "tiff":
+            with one_line("rows", "tiff"), TiffReader(BytesIO(data), data, size_check(4)) as reader:
+                reader.pixels(reader.size[0] // 3, reader.size[0])
     except ImageError as error:
         assert "\n" not in str(error)
 
