@@ -58,22 +58,16 @@ _BEGINNINGS = (
     *((b"P%d%c" % (n, space), "pnm") for n in range(1, 7) for space in b" \t\r\n#"),
 )
 _CONVERT, _DEVELOP = "convert it to PNG, JPEG or TIFF first", "develop it to TIFF or PNG first"
+_RAW = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
 _NOT_READ = (
     (b"GIF8", "a GIF file", f"it holds 256 colours; {_CONVERT}"),
-    (b"8BPS", "a Photoshop file", f"flatten it and {_CONVERT.replace('convert', 'save')}"),
-    (b"8BPB", "a Photoshop file", f"flatten it and {_CONVERT.replace('convert', 'save')}"),
+    (b"8BP", "a Photoshop file", f"flatten it and {_CONVERT.replace('convert', 'save')}"),
     (b"%PDF", "a PDF file", "export its pages as PNG first"),
     (b"%!PS", "a PostScript file", "export its pages as PNG first"),
     (b"<svg", "an SVG drawing", "export it as PNG first"),
     (b"\x76\x2f\x31\x01", "an OpenEXR file", "convert it to floating point TIFF first"),
     (b"#?RADIANCE", "a Radiance HDR file", "convert it to floating point TIFF first"),
-    (b"FUJIFILMCCD-RAW", "a camera raw file", _DEVELOP),
-    (b"IIRO", "a camera raw file", _DEVELOP),
-    (b"IIRS", "a camera raw file", _DEVELOP),
-    (b"MMOR", "a camera raw file", _DEVELOP),
-    (b"IIU\0", "a camera raw file", _DEVELOP),
-    (b"FOVb", "a camera raw file", _DEVELOP),
-    (b"\0MRM", "a camera raw file", _DEVELOP),
+    *((start, "a camera raw file", _DEVELOP) for start in _RAW),
 )
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
