@@ -36,6 +36,7 @@ from restore.images import (
 )
 from restore.images.metadata import photoshop_segment
 from restore.images.profiles import colour_space, true_profile
+from restore.utils import atomic_write
 from restore.utils.atomic_write import TEMPORARY_SUFFIX
 
 PHOTO = samples.astronaut()[20:117, 150:281]  # 131 x 97: odd, and no side a multiple of a JPEG block
@@ -280,30 +281,32 @@ def test_orientation_of_deep_tiff_and_png():
         assert np.array_equal(read_image(data).pixels[..., 0] >> 8, turned)
 
 
-def test_gray_avif_of_limited_range():
+@pytest.mark.parametrize("bits", [10, 12])
+def test_gray_avif_of_limited_range(bits):
     """Most cameras store luma in 64 to 940 of 1023; black and white become black and white."""
-    ramp = np.tile(np.linspace(64, 940, 128).astype(np.uint16), (64, 1))
-    data = bytearray(imagecodecs.avif_encode(ramp, level=100, pixelformat="400", bitspersample=10))
+    ramp = np.tile(np.linspace(64, 940, 128).astype(np.uint16), (64, 1)) << (bits - 10)
+    data = bytearray(imagecodecs.avif_encode(ramp, level=100, pixelformat="400", bitspersample=bits))
     data[data.index(b"colrnclx") + 14] &= 0x7F  # the flag of full range
     pixels = read_image(bytes(data)).pixels[..., 0].astype(float)
-    assert np.abs(pixels - (ramp - 64.0) / 876 * 65535).max() < 200
+    assert np.abs(pixels - ((ramp >> (bits - 10)) - 64.0) / 876 * 65535).max() < 200
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_orientation_that_stands_in_xmp_only(kind, orientation):
-    """The picture is turned as Pillow turns it, and only then the tag is 1. EXIF, where it has the tag, comes first."""
+    """The picture is turned, and only then the tag is 1. EXIF (or TIFF), where it has the tag, comes first."""
     xmp = XMP.replace(b'Orientation="6"', b'Orientation="%d"' % orientation)
     packet = PngImagePlugin.PngInfo()
     packet.add_itxt("XML:com.adobe.xmp", xmp.decode())
-    options = {"pnginfo": packet} if kind == "PNG" else {"xmp": xmp}
+    options = {"PNG": {"pnginfo": packet}, "TIFF": {"tiffinfo": {700: xmp}}}.get(kind, {"xmp": xmp})
     data = saved(PICTURE, kind, **options)
-    image = read_image(data)
-    assert np.array_equal(image.pixels, np.asarray(ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(data)))))
+    image, stored = read_image(data), np.asarray(PIL.Image.open(io.BytesIO(data)))
+    assert np.array_equal(image.pixels, np.rot90(stored, 2 if orientation == 3 else -1))
     assert image.size == ((97, 131) if orientation == 6 else (131, 97)) and b'tiff:Orientation="1"' in image.xmp
     exif = PIL.Image.Exif()
     exif[0x0112] = 1
-    assert read_image(saved(PICTURE, kind, exif=exif, **options)).size == (131, 97)
+    options = {"tiffinfo": {700: xmp, 0x0112: 1}} if kind == "TIFF" else {"exif": exif, **options}
+    assert read_image(saved(PICTURE, kind, **options)).size == (131, 97)
 
 
 # --- refusals ----------------------------------------------------------------------
@@ -916,7 +919,9 @@ def test_libraries_write_nothing_to_the_log(capfd):
 # --- files ----------------------------------------------------------------------
 
 
-def test_write_never_replaces_without_being_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize("by_handle", [True, False])  # of the folder; Windows has no such calls
+def test_write_never_replaces_without_being_told(by_handle, tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic_write, "_BY_HANDLE", by_handle and atomic_write._BY_HANDLE)
     image, path = Image(PHOTO), tmp_path / "a.png"
     assert write_image(image, path) == path
     before = path.read_bytes()
@@ -926,9 +931,9 @@ def test_write_never_replaces_without_being_told(tmp_path, monkeypatch):
     assert np.array_equal(read_image(path).pixels, 255 - PHOTO)
     late, link = tmp_path / "late.png", os.link
 
-    def someone_was_faster(source, target):
+    def someone_was_faster(source, target, **folders):
         late.write_bytes(b"theirs")
-        link(source, target)
+        link(source, target, **folders)
 
     monkeypatch.setattr(os, "link", someone_was_faster)
     one_line_error(lambda: write_image(image, late), "late.png", "exists already")
@@ -936,7 +941,7 @@ def test_write_never_replaces_without_being_told(tmp_path, monkeypatch):
 
 
 def test_write_without_hard_links(tmp_path, monkeypatch):
-    def no_links(source, target):
+    def no_links(source, target, **folders):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
@@ -956,7 +961,7 @@ def test_write_without_hard_links(tmp_path, monkeypatch):
 def test_no_leftovers_on_failure(tmp_path, monkeypatch, step, failure):
     seen = []
 
-    def fail(*args):
+    def fail(*args, **folders):
         seen.extend(os.listdir(tmp_path))
         raise failure
 

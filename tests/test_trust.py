@@ -81,6 +81,21 @@ def test_an_output_that_became_the_input_is_not_written(folder, tmp_path):
     assert contents(folder) == before
 
 
+def test_a_folder_that_is_swapped_while_a_file_is_written(tmp_path, monkeypatch):
+    """The rename happens in the folder that was opened, not in what its name leads to by then."""
+    for name in ("in", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(name.encode())
+
+    def swap(_):
+        (tmp_path / "out").rename(tmp_path / "moved")
+        (tmp_path / "out").symlink_to(tmp_path / "in")
+
+    monkeypatch.setattr(os, "fsync", swap)
+    write_atomic(b"restored", tmp_path / "out" / "a.png", overwrite=True)
+    assert contents(tmp_path / "in") == {"a.png": b"in"} and contents(tmp_path / "moved") == {"a.png": b"restored"}
+
+
 def test_an_error_names_the_file_and_not_its_temporary(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         write_atomic(b"data", tmp_path / "none" / "a.png", overwrite=True)
@@ -215,6 +230,22 @@ def test_a_run_goes_on_with_stderr_closed(folder, tiny, tmp_path):
 def test_a_closed_stdin_is_told(tiny, tmp_path):
     done = shell(f"denoise - - -m {tiny('denoise')} --device cpu <&-", tmp_path)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("is closed; open it, or give a file")
+
+
+def test_a_closed_stdout_is_told(folder, tiny, tmp_path):
+    done = shell(f"denoise - - -m {tiny('denoise')} --device cpu < in/a.png >&-", tmp_path)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith("is closed; open it, or give a file")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
+def test_too_little_address_space_for_torch_is_one_line(folder, tmp_path):
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -v 1000000; {sys.executable} -m restore denoise in out"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "free some memory" in done.stderr
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -85,7 +85,7 @@ def test_a_file_is_whole_or_not_there(tiny, tmp_path, monkeypatch):
     header, network = weights.load(tiny("denoise"))
     path = tmp_path / "new.safetensors"
 
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **folders: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)

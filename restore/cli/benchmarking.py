@@ -44,7 +44,7 @@ def add(app: typer.Typer) -> None:
         "restore benchmark denoise --size 4000x3000",
         "restore benchmark super-resolve --folder my-pictures/ --device cuda",
     )
-    add_command(app, "benchmark", benchmark, BenchmarkFlags, examples=examples)
+    add_command(app, "benchmark", benchmark, BenchmarkFlags, examples=examples, pictures=False)
 
 
 def benchmark(flags: BenchmarkFlags) -> None:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from restore.errors import UsageError
+from restore.tasks.spec import option
+
+
+@dataclass(frozen=True)
+class LimitFlags:
+    """Flags of every command that reads pictures."""
+
+    PANEL = "Files"
+
+    max_pixels: float | None = option(
+        None, "Pixels that a picture may have, such as 3e9; larger ones are refused [default: 5e8].", min=1
+    )
+
 
 # The groups of flags in `--help`, in this order; others follow as they come.
 PANELS = ("Effect", "Damage", "Mask", "Colour hints", "Files", "Measuring", "Training", "Learning", "Network")
@@ -61,17 +75,18 @@ def add_command(
     *kinds: type,
     examples: Sequence[str],
     panels: Mapping[type, str] | None = None,
+    pictures: bool = True,
 ) -> None:
     """Adds a command to `app`.
 
     Args:
         app: the command line, or a group of it.
         name: of the command.
-        body, kinds, panels: as in `command`.
+        body, kinds, panels, pictures: as in `command`.
         examples: what people may type, shown in the help.
     """
     adding = app.command(name, cls=GroupedCommand, epilog="\n".join(examples))
-    adding(command(body, *kinds, panels=panels))
+    adding(command(body, *kinds, panels=panels, pictures=pictures))
 
 
 def argument(help: str, metavar: str, *, default: Any = MISSING) -> Any:
@@ -85,23 +100,29 @@ def argument(help: str, metavar: str, *, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"help": help, "metavar": metavar, "argument": True})
 
 
-def command(body: Callable[..., None], *kinds: type, panels: Mapping[type, str] | None = None) -> Callable[..., None]:
+def command(
+    body: Callable[..., None], *kinds: type, panels: Mapping[type, str] | None = None, pictures: bool = True
+) -> Callable[..., None]:
     """Makes a command for Typer, which derives the flags from its signature.
 
     Args:
         body: takes an instance of each of `kinds`; its docstring is the help.
         kinds: dataclasses whose fields become the flags.
         panels: the group of the flags of a dataclass in the help, where it is not the `PANEL` of that.
+        pictures: whether it reads pictures, and has `LimitFlags` too.
 
     Returns:
         A function that has all fields as keyword parameters. It raises UsageError for values that a dataclass refuses.
     """
-    named = {kind: getattr(kind, "PANEL", None) for kind in kinds} | dict(panels or {})
-    parameters = [parameter for kind in kinds for parameter in _parameters(kind, named[kind])]
+    kinds_shown = (*kinds, *[LimitFlags] * pictures)
+    named = {kind: getattr(kind, "PANEL", None) for kind in kinds_shown} | dict(panels or {})
+    parameters = [parameter for kind in kinds_shown for parameter in _parameters(kind, named[kind])]
     aliases = {f"{known.name}_alias": known for kind in kinds for known in fields(kind) if "alias" in known.metadata}
     parameters += [_alias(name, known.metadata["alias"]) for name, known in aliases.items()]
 
     def call(**values: Any) -> None:
+        if limit := values.pop("max_pixels", None):
+            os.environ["RESTORE_MAX_PIXELS"] = str(limit)  # `images.image.MAX_PIXELS`, whose import takes long
         for name, known in aliases.items():
             values[known.name] |= values.pop(name)
         body(*(kind(**{known.name: values[known.name] for known in fields(kind)}) for kind in kinds))

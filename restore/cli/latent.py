@@ -158,9 +158,11 @@ def add(app: typer.Typer) -> None:
     about = "Autoencoders of your own folder: map, search, generate, compress, find what is odd."
     latent = group(about)
 
-    def one(name: str, body: Callable[..., None], *kinds: type, examples: tuple[str, str]) -> None:
+    def one(
+        name: str, body: Callable[..., None], *kinds: type, examples: tuple[str, str], pictures: bool = True
+    ) -> None:
         lines = [f"restore latent {name} {example}" for example in examples]
-        add_command(latent, name, body, *kinds, examples=lines)
+        add_command(latent, name, body, *kinds, examples=lines, pictures=pictures)
 
     one(
         "train",
@@ -187,7 +189,15 @@ def add(app: typer.Typer) -> None:
         examples=("my-pictures/", "my-pictures/ --method tsne -o map.html"),
     )
     one("walk", walk, WalkFlags, WeightsFlags, OutputFlags, examples=("a.jpg b.jpg", "a.jpg b.jpg -o walk.png"))
-    one("sample", sample, SampleFlags, WeightsFlags, OutputFlags, examples=("-o sampled.png", "-n 64 -o sampled.html"))
+    one(
+        "sample",
+        sample,
+        SampleFlags,
+        WeightsFlags,
+        OutputFlags,
+        examples=("-o sampled.png", "-n 64 -o sampled.html"),
+        pictures=False,
+    )
     one(
         "features",
         features,

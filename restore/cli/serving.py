@@ -59,7 +59,7 @@ def add(app: typer.Typer) -> None:
         "restore serve --open                                      # the page, on this machine",
         "restore serve --host 0.0.0.0 --token 0123456789abcdef     # for others who know the token",
     )
-    add_command(app, "serve", serve, ServeFlags, examples=examples)
+    add_command(app, "serve", serve, ServeFlags, examples=examples, pictures=False)
 
 
 def serve(flags: ServeFlags) -> None:

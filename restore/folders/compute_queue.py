@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock, Semaphore
-from typing import Protocol
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from restore.images import Image
-from restore.inference.restored import Restored
+from restore.inference.restored import Restored, Stream
 
 BATCHES_IN_FLIGHT = 3  # one on its way to the GPU, one that is computed, one on its way back
 
+ResultT = TypeVar("ResultT")
 # A picture and its mask, (H,W) bool, or hints, (H,W,4), if the user gave them.
 Picture = tuple[Image, "np.ndarray | None"]
 
@@ -39,6 +40,20 @@ class Processor(Protocol):
         """Begins with pictures of one shape and dtype; returns one result each without waiting for a GPU.
 
         Called in one thread only.
+        """
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A `Processor` that can also restore pictures which are too large for memory, as `Restorer` does."""
+
+    def stream(self, size: tuple[int, int], read: Callable[[int, int], np.ndarray]) -> Stream | None:
+        """Restores a picture of (height, width) a few rows at a time; None where it has to see the whole.
+
+        Args:
+            size: of the picture.
+            read: gives the rows from a first to before a last one, (h,W,1 or 3).
         """
         ...
 
@@ -131,6 +146,14 @@ class ComputeQueue:
                     batch.finished = True
                     self._slots.release()
         return (time.perf_counter() - batch.start) / batch.size, restored
+
+    def run(self, function: Callable[[], ResultT]) -> ResultT:
+        """The result of a function that is called in the computing thread. Raises CancelledError after `stop`."""
+        with self._lock:
+            if self._stopped:
+                raise CancelledError
+            future = self._thread.submit(function)
+        return future.result()
 
     def stop(self) -> None:
         """Cancels, now and later, what has not begun; does not wait for what has."""

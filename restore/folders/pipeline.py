@@ -7,29 +7,45 @@ import os
 import stat
 import sys
 import threading
+import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
+
+import numpy as np
 
 from restore.errors import ImageError, RestoreError
-from restore.folders.compute_queue import ComputeQueue, Processor
+from restore.folders.compute_queue import ComputeQueue, Processor, Streaming
 from restore.folders.limits import DiskSpace, MemoryLimiter, default_memory_limit, estimate_memory
 from restore.folders.masks import encode_hints, encode_mask, read_hints, read_mask
 from restore.folders.plan import Job
-from restore.images import FORMATS, SUFFIXES, Image, encode_image, read_image, writable_suffix
+from restore.images import (
+    FORMATS,
+    SUFFIXES,
+    Image,
+    encode_image,
+    open_tiff,
+    read_image,
+    rows_note,
+    writable_suffix,
+    write_rows,
+)
 from restore.images.failures import printable, reason
-from restore.images.tiff import append_page
-from restore.inference.restored import Restored, StepResult, percent
-from restore.utils.atomic_write import discard_unfinished, write_atomic
+from restore.images.reading import one_line
+from restore.images.tiff import TiffReader, append_page
+from restore.inference.restored import Restored, StepResult, Stream, percent
+from restore.utils.atomic_write import atomic_file, discard_unfinished
 
 logger = logging.getLogger("restore")
 
+STREAMED_PIXELS = 100_000_000  # from which on a TIFF is restored a few rows at a time
 COMMIT_TIMEOUT = 1.5  # seconds that a stopped run waits for files that are being written
 
 Status = Literal["restored", "copied", "examined", "skipped", "failed", "not taken"]
@@ -137,7 +153,7 @@ class Pipeline(Runner):
         scale: int = 1,
         memory: MemoryLimiter | None = None,
     ) -> None:
-        self._options, self._scale = options, scale
+        self._processor, self._options, self._scale = processor, options, scale
         self._width = max(1, workers) + 1
         self._threads = ThreadPoolExecutor(self._width, thread_name_prefix="files")
         self._queue = ComputeQueue(processor)
@@ -221,6 +237,9 @@ class Pipeline(Runner):
 
     def _restore(self, job: Job, overwrite: bool) -> Outcome | None:
         options, before = self._options, _file_state(job.input)
+        with self._opened(job) as (reader, stream):
+            if job.input is not None and reader is not None and stream is not None:
+                return self._restore_rows(job, job.input, reader, stream, overwrite)
         # stdin and pipes can be read only once.
         source = job.input if job.input is not None and before is not None else _read_all(job.input)
         image = read_image(source, name=printable(job.input or "stdin"), page=0, salvage=options.salvage)
@@ -255,8 +274,7 @@ class Pipeline(Runner):
         with self._gate.committing() as allowed:
             if not allowed:
                 return None
-            if _file_state(job.input) != before:
-                raise ImageError("changed or vanished while it was being restored; run again with --skip-existing")
+            _refuse_changed(job.input, before)
             if job.save_mask is not None:  # first: an output says that its job is complete
                 self._write(job, mask_data, job.save_mask, overwrite)
             if not options.dry_run:
@@ -294,6 +312,69 @@ class Pipeline(Runner):
                 append_page(out, restored.image, metadata=self._options.metadata)
         return out.getvalue(), changed, seconds
 
+    @contextmanager
+    def _opened(self, job: Job) -> Iterator[tuple[TiffReader | None, Stream | None]]:
+        """The input for reading by rows and its restored rows, where it is a TIFF too large to be held as a whole."""
+        if (
+            (source := job.input) is None
+            or _file_state(source) is None  # a pipe can be read only once
+            or job.output is None
+            or SUFFIXES[job.output.suffix.lower()] != "tiff"
+            or job.mask is not None
+            or job.save_mask is not None
+            or self._options.dry_run
+            or not isinstance(self._processor, Streaming)
+        ):
+            yield None, None
+            return
+        with ExitStack() as files:
+            try:
+                reader = files.enter_context(open_tiff(source))
+            except OSError:  # reading it as a whole will report the reason
+                reader = None
+            if reader is None or not reader.fits_rows(STREAMED_PIXELS):
+                yield None, None
+            else:
+                yield reader, self._processor.stream(reader.size, partial(_rows, source, reader))
+
+    def _restore_rows(
+        self, job: Job, source: Path, reader: TiffReader, stream: Stream, overwrite: bool
+    ) -> Outcome | None:
+        """Restores a picture a few rows at a time, from file to file."""
+        assert job.output is not None
+        (height, width), before, start = reader.size, _file_state(source), time.perf_counter()
+        first = reader.image(*reader.pixels(0, 1))
+
+        def parts() -> Iterator[np.ndarray]:
+            top = 0
+            for part in stream.parts:
+                if self._stopped:
+                    raise CancelledError
+                rows = top, top + len(part)
+                top += len(part)
+                if first.alpha is not None:
+                    part = np.concatenate([part, _rows(source, reader, *rows, alpha=True)[..., None]], axis=2)
+                yield part
+            _refuse_changed(source, before)
+
+        write = partial(write_rows, first, parts(), height, metadata=self._options.metadata)
+        _make_folder(job.output.parent)
+        with self._gate.committing() as allowed:
+            if not allowed:
+                return None
+            if not self._queue.run(partial(self._write, job, write, job.output, overwrite)):
+                return Outcome(job, "skipped", job.output)
+        change = stream.change.value()
+        return Outcome(
+            job,
+            output=job.output,
+            size=(width, height),
+            seconds=time.perf_counter() - start,
+            message=stream.describe(change) or None,
+            note="; ".join(filter(None, (rows_note(first, height), *first.notes))) or None,
+            change=change,
+        )
+
     def _done_before(self, job: Job, output: Path | None, overwrite: bool) -> Outcome | None:
         """The outcome of a job that need not be begun: what it writes exists, or will not fit on the disk.
 
@@ -318,22 +399,25 @@ class Pipeline(Runner):
             return None if _is_empty(found) else Outcome(job, "skipped", path)
         return Outcome.failed(job, f"{printable(path)}: exists already; --skip-existing leaves it")
 
-    def _write(self, job: Job, data: bytes, path: Path, overwrite: bool) -> bool:
-        """Writes a file; False if it exists and is left. Raises OSError that names `path`."""
+    def _write(self, job: Job, data: bytes | Callable[[BinaryIO], None], path: Path, overwrite: bool) -> bool:
+        """Writes a file, or lets `data` write it; False if it exists and is left. Raises OSError that names `path`."""
         skip = self._options.skip_existing
         try:
             # With --skip-existing an empty file is what a power cut left, not a picture.
             found = _lstat(path) if skip else None
-            if overwrite and job.input is not None and _is_same(path, job.input):  # by a link made meanwhile
-                raise ImageError(f"{printable(path)}: has become the input; nothing is written over an input")
-            write_atomic(data, path, overwrite=overwrite or (found is not None and _is_empty(found)))
+            replace = overwrite or (found is not None and _is_empty(found))
+            sources = [source for source in (job.input, job.mask) if source is not None]
+            with atomic_file(path, overwrite=replace, sources=sources) as file:
+                if isinstance(data, bytes):
+                    file.write(data)
+                else:
+                    data(file)
         except FileExistsError:
             if skip:  # another run was faster
                 return False
             raise
         except OSError as error:
-            self._disk.write_failed(error, job.input, len(data))
-            error.filename, error.filename2 = str(path), None  # not the temporary file
+            self._disk.write_failed(error, job.input, len(data) if isinstance(data, bytes) else 0)
             raise
         return True
 
@@ -389,6 +473,20 @@ def _is_same(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return False
+
+
+def _rows(path: Path, reader: TiffReader, top: int, bottom: int, *, alpha: bool = False) -> np.ndarray:
+    """Rows of a picture, (h,W,1 or 3), or of its alpha, (h,W). Raises ImageError."""
+    with one_line(printable(path), "tiff"):
+        found = reader.pixels(top, bottom)[alpha]
+        assert found is not None
+        return found
+
+
+def _refuse_changed(path: Path | None, before: tuple[int, ...] | None) -> None:
+    """Raises ImageError where a file is not what `_file_state` said of it before."""
+    if _file_state(path) != before:
+        raise ImageError("changed or vanished while it was being restored; run again with --skip-existing")
 
 
 def _message(restored: Restored, status: Status) -> str | None:

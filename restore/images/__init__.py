@@ -11,9 +11,9 @@ picture; what a picture does not keep of its file is in its `notes`.
 from restore.images.finding import find_images
 from restore.images.formats import FORMATS, SUFFIXES, WRITABLE
 from restore.images.image import Image, JpegCoding
-from restore.images.reading import read_image
+from restore.images.reading import open_tiff, read_image
 from restore.images.sizes import image_size
-from restore.images.writing import encode_image, writable_suffix, write_image
+from restore.images.writing import encode_image, rows_note, writable_suffix, write_image, write_rows
 
 __all__ = [
     "FORMATS",
@@ -24,7 +24,10 @@ __all__ = [
     "encode_image",
     "find_images",
     "image_size",
+    "open_tiff",
     "read_image",
+    "rows_note",
     "writable_suffix",
     "write_image",
+    "write_rows",
 ]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from mmap import mmap
+from typing import Literal
 
 from restore.images.image import MOST_METADATA
 
@@ -17,7 +19,9 @@ EXIF_POINTER, GPS_POINTER, INTEROP_POINTER = 0x8769, 0x8825, 0xA005
 # Where other directories hang: those in the first one, then those in the EXIF directory.
 _POINTERS = ((EXIF_POINTER, GPS_POINTER), (INTEROP_POINTER,), ())
 
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_BIG_ONLY = (16, 17, 18)  # kinds of BigTIFF
+Buffer = bytes | bytearray | memoryview | mmap
 BYTE, SHORT, LONG, UNDEFINED = 1, 3, 4, 7
 
 
@@ -32,26 +36,26 @@ class Entry:
     position: int = 0
 
 
-def byte_order(block: bytes) -> str:
-    """'<' or '>', as struct writes it. Raises ValueError where `block` starts no classic TIFF structure."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[:4]))
-    if order is None:
+def byte_order(block: Buffer) -> Literal["<", ">"]:
+    """As struct writes it. Raises ValueError where `block` starts no TIFF structure."""
+    orders: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
+    if (order := orders.get(bytes(block[:4]))) is None:
         raise ValueError("not a TIFF structure")
     return order
 
 
 def integer(entry: Entry, order: str) -> int:
-    """The first value of a SHORT or LONG entry."""
-    return int(struct.unpack_from(order + ("H" if entry.kind == SHORT else "I"), entry.data)[0])
+    """The first value of an entry of whole numbers."""
+    return int(struct.unpack_from(order + {2: "H", 8: "Q"}.get(_SIZES[entry.kind], "I"), entry.data)[0])
 
 
-def first_directory(block: bytes) -> int:
-    """Where the first directory starts."""
+def first_directory(block: Buffer) -> int:
+    """Where the first directory of a classic TIFF structure starts."""
     return int(struct.unpack_from(byte_order(block) + "I", block, 4)[0])
 
 
 def read_directory(
-    block: bytes, offset: int, wanted: Callable[[int], bool] = lambda _: True
+    block: Buffer, offset: int, wanted: Callable[[int], bool] = lambda _: True
 ) -> tuple[list[Entry], int]:
     """The wanted entries of the directory at `offset`, and where its link to the next directory lies.
 
@@ -63,20 +67,23 @@ def read_directory(
         struct.error: likewise.
     """
     order = byte_order(block)
-    (count,) = struct.unpack_from(order + "H", block, offset)
-    link = offset + 2 + 12 * count
-    if offset < 8 or link + 4 > len(block):
+    number, pointer = ("Q", "Q") if block[2] == 43 or block[3] == 43 else ("H", "I")  # BigTIFF, or classic
+    start, row, room = offset + struct.calcsize(number), 4 + 2 * struct.calcsize(pointer), struct.calcsize(pointer)
+    (count,) = struct.unpack_from(order + number, block, offset)
+    link = start + row * count
+    if offset < 8 or link + room > len(block):
         raise ValueError("a TIFF directory lies outside its block")
     entries, total = [], 0
-    for position in range(offset + 2, link, 12):
-        tag, kind, number = struct.unpack_from(order + "HHI", block, position)
-        size = _SIZES.get(kind, 0) * number
-        start = position + 8 if size <= 4 else struct.unpack_from(order + "I", block, position + 8)[0]
-        if size and start + size <= len(block) and wanted(tag):
+    for position in range(start, link, row):
+        tag, kind, count = struct.unpack_from(f"{order}HH{pointer}", block, position)
+        size, at = _SIZES.get(kind, 0) * count, position + row - room
+        if size > room:
+            (at,) = struct.unpack_from(order + pointer, block, at)
+        if size and at + size <= len(block) and wanted(tag):
             total += size
             if total > MOST_METADATA:
                 raise ValueError("the values of a TIFF directory are too large")
-            entries.append(Entry(tag, kind, number, bytes(block[start : start + size]), position))
+            entries.append(Entry(tag, kind, count, bytes(block[at : at + size]), position))
     return entries, link
 
 
@@ -97,7 +104,7 @@ def pack_directory(entries: Iterable[Entry], position: int, order: str) -> bytes
 
 
 def compact(
-    block: bytes,
+    block: Buffer,
     *,
     first: int | None = None,
     keep: Callable[[int], bool] = lambda _: True,
@@ -108,7 +115,7 @@ def compact(
     What no entry refers to (thumbnails, gaps) is left out.
 
     Args:
-        block: a TIFF structure, such as a whole file.
+        block: a TIFF structure, such as a whole file; with `first` also a BigTIFF.
         first: offset of the directory to begin with.
         keep: whether a tag of the first directory is kept.
         drop: tags that are left out everywhere.
@@ -118,7 +125,7 @@ def compact(
         struct.error: the block is broken.
     """
     order = byte_order(block)
-    out = bytearray(block[:4] + b"\0\0\0\0")
+    out = bytearray((b"II*\0" if order == "<" else b"MM\0*") + b"\0\0\0\0")
 
     def add(offset: int, level: int) -> int:
         def wanted(tag: int) -> bool:
@@ -131,7 +138,8 @@ def compact(
             if entry.tag in _POINTERS[level]:
                 child = struct.pack(order + "I", add(integer(entry, order), level + 1))
                 entry = Entry(entry.tag, LONG, 1, child)
-            entries[entry.tag] = entry
+            if entry.kind not in _BIG_ONLY:
+                entries[entry.tag] = entry
         out.extend(b"\0" * (len(out) % 2))
         position = len(out)
         out.extend(pack_directory(entries.values(), position, order))

@@ -65,10 +65,11 @@ UNREAD_SUFFIXES = frozenset(
 ) - set(SUFFIXES)
 
 _KNOWN = ", ".join(one.title for one in FORMATS.values())
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BEGINNINGS = (
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"\xff\xd8\xff", "jpeg"),
-    *((start, "tiff") for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    *((start, "tiff") for start in _TIFF),
     *((start, "jp2") for start in (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
     *((start, "jxl") for start in (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")),
     (b"qoif", "qoi"),
@@ -78,8 +79,7 @@ _BEGINNINGS = (
 _CONVERT = "convert it to PNG, JPEG or TIFF first"
 _NOT_READ = (
     (b"GIF8", "a GIF file, of one picture or an animation", f"extract the frames you want, and {_CONVERT}"),
-    (b"8BPS", "a Photoshop file", f"flatten it and {_CONVERT.replace('convert', 'save')}"),
-    (b"8BPB", "a Photoshop file", f"flatten it and {_CONVERT.replace('convert', 'save')}"),
+    (b"8BP", "a Photoshop file", f"flatten it and {_CONVERT.replace('convert', 'save')}"),
     (b"%PDF", "a PDF file", "export its pages as PNG first"),
     (b"%!PS", "a PostScript file", "export its pages as PNG first"),
     (b"<svg", "an SVG drawing", "export it as PNG first"),
@@ -88,6 +88,11 @@ _NOT_READ = (
 )
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+
+
+def is_tiff(data: bytes) -> bool:
+    """Whether a file that begins so is a TIFF or a BigTIFF."""
+    return data.startswith(_TIFF)
 
 
 def detect(data: bytes) -> str:

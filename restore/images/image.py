@@ -17,6 +17,7 @@ Array = np.ndarray
 SizeCheck = Callable[[int, int], None]  # (width, height); raises ImageError for too many pixels
 
 NOTEBOOK_SIDE = 1600  # pixels
+MAX_PIXELS = "RESTORE_MAX_PIXELS"  # an environment variable, which the processes of devices and of training inherit
 MOST_METADATA = 8 << 20  # bytes of each of EXIF, XMP, ICC, IPTC and texts; what is larger is left out
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
@@ -33,6 +34,19 @@ class JpegCoding:
     tables: tuple[tuple[int, ...], ...]
     subsampling: int
     progressive: bool
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is written beside pixels and is true of them; as in `Image`."""
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    comment: bytes | None = None
+    png_chunks: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

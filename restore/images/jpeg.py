@@ -12,7 +12,7 @@ import PIL.Image
 from PIL import JpegImagePlugin
 
 from restore.errors import ImageError
-from restore.images.image import MOST_METADATA, Array, Image, JpegCoding, SizeCheck
+from restore.images.image import MOST_METADATA, Array, Image, JpegCoding, Metadata, SizeCheck
 from restore.images.metadata import (
     exif_block,
     fitting_exif,
@@ -20,7 +20,7 @@ from restore.images.metadata import (
     stored_orientation,
     without_second_picture,
 )
-from restore.images.pixels import array_of, check_claim, picture_of, split
+from restore.images.pixels import array_of, check_claim, picture_of, saved, split
 
 # T.81, table K.1: the luma table of quality 50 in libjpeg's scale.
 # fmt: off
@@ -182,23 +182,12 @@ def _tail_is_missing(data: bytes, picture: PIL.Image.Image, frame: _Frame) -> bo
     return not np.array_equal(array_of(again), array_of(picture))
 
 
-def encode_jpeg(
-    array: Array,
-    image: Image,
-    quality: int | None,
-    *,
-    exif: bytes | None,
-    icc: bytes | None,
-    xmp: bytes | None,
-    dpi: tuple[float, float] | None,
-    texts: bool,
-) -> bytes:
+def encode_jpeg(array: Array, image: Image, quality: int | None, metadata: Metadata) -> bytes:
     """A JPEG of (H,W,1) or (H,W,3) uint8.
 
     Without `quality`: by the tables, subsampling and scans of the JPEG `image` came from, else at 95 in
     4:4:4. With it: the standard tables, the subsampling of the input, or 4:4:4 from 90 on and 4:2:0 below.
-    Metadata that does not fit a JPEG segment (64 KB) is shortened or left out. texts: whether IPTC and the comment
-    of `image` are written.
+    Metadata that does not fit a JPEG segment (64 KB) is shortened or left out.
     """
     options: dict[str, object] = {"quality": quality or DEFAULT_QUALITY, "subsampling": 0}
     coding = image.jpeg
@@ -212,7 +201,8 @@ def encode_jpeg(
         options["quality"] = image.quality  # a gray or CMYK JPEG that has become colour
     elif quality is not None and quality < 90:
         options["subsampling"] = 2
-    if exif := fitting_exif(exif, _EXIF_ROOM):
+    icc, xmp, iptc, dpi = metadata.icc, metadata.xmp, metadata.iptc, metadata.dpi
+    if exif := fitting_exif(metadata.exif, _EXIF_ROOM):
         options["exif"] = b"Exif\0\0" + exif
     if icc and len(icc) < 255 * (_SEGMENT_ROOM - 14):
         options["icc_profile"] = icc
@@ -220,20 +210,14 @@ def encode_jpeg(
         options["xmp"] = xmp
     if dpi and max(dpi) < 65535:
         options["dpi"] = dpi
-    if texts and image.iptc and len(image.iptc) < _SEGMENT_ROOM - 64:
-        options["extra"] = photoshop_segment(image.iptc)
-    if texts and image.comment and len(image.comment) < _SEGMENT_ROOM:
-        options["comment"] = image.comment
+    if iptc and len(iptc) < _SEGMENT_ROOM - 64:
+        options["extra"] = photoshop_segment(iptc)
+    if metadata.comment and len(metadata.comment) < _SEGMENT_ROOM:
+        options["comment"] = metadata.comment
     picture = picture_of(array)
     try:
-        return _saved(picture, options)
+        return saved(picture, "JPEG", options)
     except OSError:
         if not options.pop("progressive", False):
             raise
-        return _saved(picture, options)  # Pillow's buffer is too small for very detailed progressive pictures
-
-
-def _saved(picture: PIL.Image.Image, options: dict[str, object]) -> bytes:
-    out = BytesIO()
-    picture.save(out, "JPEG", **options)
-    return out.getvalue()
+        return saved(picture, "JPEG", options)  # Pillow's buffer is too small for very detailed progressive pictures

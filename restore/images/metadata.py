@@ -13,6 +13,7 @@ from restore.images.directories import (
     EXIF_POINTER,
     LONG,
     SHORT,
+    Buffer,
     Entry,
     byte_order,
     compact,
@@ -138,8 +139,8 @@ def fitting_exif(exif: bytes | None, limit: int) -> bytes | None:
 _DESCRIPTIVE = {269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
 
 
-def exif_of_tiff(data: bytes, directory: int) -> bytes | None:
-    """The EXIF block of a classic TIFF file's directory, or None where it has nothing to say."""
+def exif_of_tiff(data: Buffer, directory: int) -> bytes | None:
+    """The EXIF block of a TIFF file's directory, or None where it has nothing to say."""
     try:
         block = compact(data, first=directory, keep=lambda tag: tag in _DESCRIPTIVE)
         return block if read_directory(block, first_directory(block))[0] else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import TypeVar
 
 import numpy as np
@@ -119,3 +120,10 @@ def spread(array: Array, bits: int) -> Array:
 def picture_of(array: Array) -> PIL.Image.Image:
     """(H,W,1..4) uint8 as a Pillow picture of mode L, LA, RGB or RGBA."""
     return PIL.Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
+
+
+def saved(picture: PIL.Image.Image, kind: str, options: dict[str, object]) -> bytes:
+    """A file of one of Pillow's formats."""
+    out = BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()

@@ -14,15 +14,15 @@ import imagecodecs
 import numpy as np
 
 from restore.errors import ImageError
-from restore.images.image import MOST_METADATA, Array, Image, SizeCheck
+from restore.images.image import MOST_METADATA, Array, Image, Metadata, SizeCheck
 from restore.images.metadata import exif_block, stored_orientation
 from restore.images.pixels import check_claim, divide
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP = b"XML:com.adobe.xmp"
-_COLOUR = (b"cHRM", b"gAMA", b"sRGB", b"cICP")
+COLOUR_CHUNKS = (b"cHRM", b"gAMA", b"sRGB", b"cICP")
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
-_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"eXIf", b"iCCP", b"pHYs", *_COLOUR, *_TEXT}
+_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"eXIf", b"iCCP", b"pHYs", *COLOUR_CHUNKS, *_TEXT}
 _GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _MOST_CHUNKS = 5000
 _DEFLATE = 1032  # the most that a byte of it can become
@@ -107,7 +107,7 @@ def read_png(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
         icc=_profile(first.get(b"iCCP")),
         xmp=xmp,
         dpi=_dpi(first.get(b"pHYs")),
-        png_chunks=(*(chunk for chunk in chunks if chunk[0] in _COLOUR), *texts),
+        png_chunks=(*(chunk for chunk in chunks if chunk[0] in COLOUR_CHUNKS), *texts),
         notes=tuple(notes),
     )
     return image, stored_orientation(exif, xmp)
@@ -155,30 +155,19 @@ def _packed(chunks: Iterable[Chunk]) -> bytes:
     )
 
 
-def encode_png(
-    array: Array,
-    *,
-    exif: bytes | None,
-    icc: bytes | None,
-    xmp: bytes | None,
-    dpi: tuple[float, float] | None,
-    chunks: tuple[Chunk, ...],
-    texts: bool,
-) -> bytes:
-    """A PNG of (H,W,1..4) uint8 or uint16 with the metadata in eXIf, iCCP and iTXt chunks.
-
-    chunks: of colour and text, carried as they are; texts: whether those of text are.
-    """
-    extra = [chunk for chunk in chunks if chunk[0] in _COLOUR and not (icc and chunk[0] == b"sRGB")]  # section 11.3.2.3
+def encode_png(array: Array, metadata: Metadata) -> bytes:
+    """A PNG of (H,W,1..4) uint8 or uint16 with its metadata in chunks."""
+    kept, icc = metadata.png_chunks, metadata.icc
+    extra = [chunk for chunk in kept if chunk[0] in COLOUR_CHUNKS and not (icc and chunk[0] == b"sRGB")]  # 11.3.2.3
     if icc:
         extra.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
-    if dpi:
-        extra.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1)))
-    if exif:
-        extra.append((b"eXIf", exif))
-    if xmp:
-        extra.append((b"iTXt", _XMP + b"\0\0\0\0\0" + xmp))
-    extra += [chunk for chunk in chunks if chunk[0] in _TEXT and texts]
+    if metadata.dpi:
+        extra.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)))
+    if metadata.exif:
+        extra.append((b"eXIf", metadata.exif))
+    if metadata.xmp:
+        extra.append((b"iTXt", _XMP + b"\0\0\0\0\0" + metadata.xmp))
+    extra += [chunk for chunk in kept if chunk[0] in _TEXT]
     # 4, FILTERED, all filters: as small as Pillow's default in half its time, on photographs, text and a scan.
     data = memoryview(imagecodecs.png_encode(squeezed(array), level=4, strategy=1, filter=0xF8))
     after_header = len(SIGNATURE) + 25

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
 
-from restore.errors import ImageError
+from restore.errors import ImageError, UsageError
 from restore.images import codecs
 from restore.images.failures import CODEC_ERRORS, is_own, printable, reason
-from restore.images.formats import FORMATS, detect
-from restore.images.image import MOST_METADATA, Array, Image, SizeCheck
+from restore.images.formats import FORMATS, detect, is_tiff
+from restore.images.image import MAX_PIXELS, MOST_METADATA, Array, Image, SizeCheck
 from restore.images.jpeg import read_jpeg, salvaged_jpeg
 from restore.images.metadata import upright_exif, upright_xmp
 from restore.images.png import read_png
 from restore.images.profiles import true_profile
 from restore.images.raw import read_raw
-from restore.images.tiff import CameraRawError, read_tiff
+from restore.images.tiff import CameraRawError, TiffReader, read_tiff
 
 _LARGE = 1 << 12  # bytes of metadata from which on their loss is worth a note
 
@@ -41,7 +44,7 @@ def read_image(
     source: Path | str | bytes,
     *,
     name: str | None = None,
-    max_megapixels: float = 500,
+    max_megapixels: float | None = None,
     page: int | None = None,
     salvage: bool = False,
 ) -> Image:
@@ -58,7 +61,7 @@ def read_image(
     Args:
         source: a path, or the bytes of a file. The format is taken from the content, not from the suffix.
         name: what errors call it.
-        max_megapixels: a picture of more million pixels is refused before it is decoded.
+        max_megapixels: a picture of more million pixels is refused before it is decoded; None: `default_limit`.
         page: which page of a TIFF file to read, from 0; None: a file of several pages is refused.
         salvage: take what can be decoded of a JPEG whose end is missing; how much that is stands in `notes`.
 
@@ -76,14 +79,21 @@ def read_image(
 
 def decoded(data: bytes, shown: str, check_size: SizeCheck, page: int | None = None, salvage: bool = False) -> Image:
     """The picture in `data`, which errors call `shown`. Raises ImageError, and what `check_size` raises."""
-    kind = ""
-    try:
+    with one_line(shown):
         kind = detect(data)
+    with one_line(shown, kind):
         if kind == "tiff":
             return _upright(*_tiff_or_raw(data, check_size, page))
         if kind == "jpeg" and salvage:
             return _upright(*salvaged_jpeg(data, check_size))
         return _upright(*_READERS[kind](data, check_size))
+
+
+@contextmanager
+def one_line(shown: str, kind: str = "") -> Iterator[None]:
+    """Makes an ImageError of one line of what is raised while a file of a format is read. shown: its name in errors."""
+    try:
+        yield
     except ImageError as error:
         raise ImageError(f"{shown}: {error}") from None
     except MemoryError as error:
@@ -107,19 +117,47 @@ def _tiff_or_raw(data: bytes, check_size: SizeCheck, page: int | None) -> tuple[
         return read_raw(data, check_size)
 
 
-def size_check(max_megapixels: float) -> SizeCheck:
-    """A function of width and height that raises ImageError for more pixels than are allowed."""
+@contextmanager
+def open_tiff(path: Path, check_size: SizeCheck | None = None) -> Iterator[TiffReader | None]:
+    """A TIFF file for reading a few rows at a time; None where it is another kind of file.
+
+    Raises ImageError and OSError, and what `check_size` raises; None: `size_check()`.
+    """
+    with open(path, "rb") as file:
+        if not is_tiff(file.read(4)):
+            yield None
+            return
+        file.seek(0)  # where tifffile takes the start to be
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            with one_line(printable(path), "tiff"):
+                reader = TiffReader(file, data, check_size or size_check(), 0)
+            with reader:
+                yield reader
+
+
+def size_check(max_megapixels: float | None = None) -> SizeCheck:
+    """A function of width and height that raises ImageError for more pixels than are allowed; None: `default_limit`."""
+    limit = default_limit() if max_megapixels is None else max_megapixels
 
     def check(width: int, height: int) -> None:
         if width < 1 or height < 1:
             raise ValueError(f"a size of {width} x {height}")
-        if width * height > max_megapixels * 1e6:
+        if width * height > limit * 1e6:
             raise ImageError(
                 f"{width} x {height} is {width * height / 1e6:.0f} megapixels, more than the"
-                f" {max_megapixels:g} allowed; scale it down or raise the limit"
+                f" {limit:g} allowed; scale it down, or raise the limit with --max-pixels"
             )
 
     return check
+
+
+def default_limit() -> float:
+    """Million pixels that a picture may have: 500, or what the environment variable `MAX_PIXELS` says (in pixels)."""
+    text = os.environ.get(MAX_PIXELS, "5e8")
+    try:
+        return float(text) / 1e6
+    except ValueError:
+        raise UsageError(f"{MAX_PIXELS}={printable(text)}: is no number of pixels, such as 3e9") from None
 
 
 def _upright(image: Image, orientation: int) -> Image:

@@ -9,7 +9,7 @@ import PIL.Image
 from restore.errors import ImageError
 from restore.images.failures import CODEC_ERRORS, printable, reason
 from restore.images.pixels import without_limit
-from restore.images.reading import decoded
+from restore.images.reading import decoded, open_tiff
 
 _PIXELS_A_BYTE = 1 << 18  # more than JPEG 2000 and AVIF reach for a picture of one colour
 
@@ -45,7 +45,9 @@ def _stated(path: Path) -> tuple[int, int]:
         raise _SizeFoundError(width, height)
 
     try:
-        decoded(path.read_bytes(), printable(path), found)
+        with open_tiff(path, found) as reader:
+            if reader is None:
+                decoded(path.read_bytes(), printable(path), found)
     except _SizeFoundError as size:
         return size.args[0], size.args[1]
     except (OSError, ValueError, MemoryError) as error:

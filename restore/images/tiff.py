@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Iterator
 from io import BytesIO
-from itertools import islice
+from itertools import chain, islice
+from mmap import ACCESS_READ, mmap
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL.Image
@@ -14,14 +18,15 @@ from restore.errors import ImageError
 from restore.images.directories import (
     BYTE,
     UNDEFINED,
+    Buffer,
     Entry,
     byte_order,
     first_directory,
     pack_directory,
     read_directory,
 )
-from restore.images.image import MOST_METADATA, Array, Image, SizeCheck
-from restore.images.metadata import exif_of_tiff
+from restore.images.image import MOST_METADATA, Array, Image, Metadata, SizeCheck
+from restore.images.metadata import exif_of_tiff, stored_orientation
 from restore.images.pixels import check_claim, divide, spread
 from restore.images.profiles import rgb_from_cmyk, true_profile
 from restore.pixels import white
@@ -48,37 +53,114 @@ def read_tiff(data: bytes, check_size: SizeCheck, number: int | None = None) -> 
     as they are. number: of the page, from 0; None for the only page of a file. Raises ImageError for several pages
     where `number` is None, and for kinds of pixels without a place here, and what the codecs raise for damage.
     """
-    with tifffile.TiffFile(BytesIO(data)) as file:
-        pages = _pages(file)
+    with TiffReader(BytesIO(data), data, check_size, number) as reader:
+        return reader.image(*reader.pixels()), reader.orientation
+
+
+class TiffReader:
+    """A picture of a TIFF file, which can be read by rows.
+
+    Args:
+        file: the file.
+        data: its bytes, or a map of them.
+        check_size: as for `read_tiff`, and so are the errors.
+        number: of the page, as for `read_tiff`.
+    """
+
+    def __init__(self, file: BinaryIO, data: Buffer, check_size: SizeCheck, number: int | None = None) -> None:
+        self._data, self._file = data, tifffile.TiffFile(file)
+        pages = _pages(self._file)
+        self.page_count = len(pages)
         if len(pages) > 1 and number is None:
             raise ImageError(f"has {len(pages)} pages; read_image(..., page=0) reads one of them")
         if number is not None and not 0 <= number < len(pages):
             raise ImageError(f"has {len(pages)} pages, and none of number {number}")
-        page = pages[number or 0]
+        self._page = page = pages[number or 0]
         _check_numbers(page)
         check_size(page.imagewidth, page.imagelength)
-        _check_directory(data, page, big=file.is_bigtiff)
+        self._dtype = _check_kind(page)
+        _check_directory(data, page, big=self._file.is_bigtiff)
         _check_segments(page, len(data))
-        tags = page.tags
-        stored = tags.valueof(274)
-        icc = _raw(tags.valueof(34675))
-        notes: list[str] = []
-        pixels, alpha = _pixels(page, icc, notes)
-        if file.is_bigtiff and 34665 in tags:
-            notes.append("EXIF of BigTIFF is left out")
-        image = Image(
+        self._icc, self._xmp = _raw(page.tags.valueof(34675)), _raw(page.tags.valueof(700))
+        stored = page.tags.valueof(274)
+        known = isinstance(stored, int) and 1 <= stored <= 8
+        self.orientation = stored if known else stored_orientation(None, self._xmp)
+        self.notes: list[str] = []
+
+    def __enter__(self) -> TiffReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) as stored."""
+        return self._page.imagelength, self._page.imagewidth
+
+    def fits_rows(self, pixels: int) -> bool:
+        """Whether it is upright, the only page, has so many pixels, and rows can be had without unpacking much more."""
+        page, (height, width) = self._page, self.size
+        rows = 1 if self._is_plain else page.tilelength if page.is_tiled else min(page.rowsperstrip or height, height)
+        unpacked = rows * width * page.samplesperpixel * self._dtype.itemsize
+        return (
+            self.page_count == 1 and self.orientation == 1 and height * width >= pixels and unpacked <= _MOST_UNPACKED
+        )
+
+    def pixels(self, top: int = 0, bottom: int | None = None) -> tuple[Array, Array | None]:
+        """The rows from `top` to before `bottom` (None: all) as (H,W,1 or 3), and their alpha."""
+        self.notes.clear()
+        if bottom is None:
+            return _pixels(self._page, np.asarray(self._page.asarray(maxworkers=1)), self._icc, self.notes)
+        return _pixels(self._page, self._rows(top, bottom), self._icc, self.notes)
+
+    def image(self, pixels: Array, alpha: Array | None) -> Image:
+        """`pixels` with what else the file holds."""
+        tags = self._page.tags
+        return Image(
             pixels,
             alpha,
             "tiff",
-            exif=None if file.is_bigtiff else exif_of_tiff(data, page.offset),
-            icc=icc,
-            xmp=_raw(tags.valueof(700)),
-            dpi=_dpi(page),
+            exif=exif_of_tiff(self._data, self._page.offset),
+            icc=self._icc,
+            xmp=self._xmp,
+            dpi=_dpi(self._page),
             iptc=_raw(tags.valueof(33723)),
-            notes=tuple(notes),
-            pages=len(pages),
+            notes=tuple(self.notes),
+            pages=self.page_count,
         )
-    return image, stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the rows lie one behind the other as they are."""
+        page = self._page
+        return page.is_contiguous and page.predictor == 1 and page.fillorder == 1
+
+    def _rows(self, top: int, bottom: int) -> Array:
+        """Samples as stored: (planes,rows,W,samples of a plane)."""
+        page, file, (height, width) = self._page, self._page.parent.filehandle, self.size
+        planes = page.samplesperpixel if page.planarconfig == 2 else 1
+        rows = np.empty((planes, bottom - top, width, page.samplesperpixel // planes), self._dtype)
+        if self._is_plain:
+            stored, row = self._dtype.newbyteorder(page.parent.byteorder), rows[0, 0].nbytes
+            for plane in range(planes):
+                file.seek(page.dataoffsets[0] + (plane * height + top) * row)
+                rows[plane] = np.frombuffer(file.read(rows[0].nbytes), stored).reshape(rows[0].shape)
+            return rows
+        high = page.tilelength if page.is_tiled else min(page.rowsperstrip, height)
+        across, down = -(-width // page.tilewidth) if page.is_tiled else 1, -(-height // high)
+        for plane in range(planes):
+            for index in range((plane * down + top // high) * across, (plane * down - (-bottom // high)) * across):
+                file.seek(page.dataoffsets[index])
+                packed = file.read(page.databytecounts[index])
+                part, (_, _, y, x, _), _ = page.decode(
+                    packed, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
+                )
+                assert part is not None  # its bytes are there
+                first = max(y, top)
+                part = part[0, first - y : bottom - y, : width - x]
+                rows[plane, first - top : first - top + len(part), x : x + part.shape[1]] = part
+        return rows
 
 
 def _pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
@@ -119,7 +201,21 @@ def _check_numbers(page: tifffile.TiffPage) -> None:
             raise ValueError(f"several values for its {name}")
 
 
-def _check_directory(data: bytes, page: tifffile.TiffPage, *, big: bool) -> None:
+def _check_kind(page: tifffile.TiffPage) -> np.dtype:
+    """The dtype. Raises ImageError for pixels that have no place here, and ValueError where channels are missing."""
+    kind, dtype, bits = int(page.photometric), page.dtype, page.bitspersample
+    if dtype is None or (dtype.kind != "f" and dtype not in (np.bool_, np.uint8, np.uint16)):
+        raise ImageError(f"pixels of {bits} bits ({dtype}) are not supported; convert it to unsigned 8 or 16 bit first")
+    if kind not in _COLOURS or (kind in (_PALETTE, _YCBCR) and dtype.itemsize > 1):
+        raise ImageError(f"has {bits}-bit pixels that are neither gray nor RGB; convert it to RGB first")
+    if kind == _CMYK and dtype.kind == "f":
+        raise ImageError("has floating point CMYK pixels, which are not supported; convert it to RGB first")
+    if page.samplesperpixel < _COLOURS[kind]:
+        raise ValueError(f"{page.samplesperpixel} samples for a picture of {_COLOURS[kind]} channels")
+    return dtype
+
+
+def _check_directory(data: Buffer, page: tifffile.TiffPage, *, big: bool) -> None:
     """Raises ValueError where a tag that says how the pixels are stored is cut off; tifffile reads on without it."""
     order = page.parent.byteorder
     (count,), row = struct.unpack_from(order + ("Q" if big else "H"), data, page.offset), 20 if big else 12
@@ -169,25 +265,18 @@ def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
         return None
 
 
-def _pixels(page: tifffile.TiffPage, icc: bytes | None, notes: list[str]) -> tuple[Array, Array | None]:
-    """The pixels as (H,W,1 or 3), and alpha."""
-    kind, dtype, bits = int(page.photometric), page.dtype, page.bitspersample
-    if dtype is None or (dtype.kind != "f" and dtype not in (np.bool_, np.uint8, np.uint16)):
-        raise ImageError(f"pixels of {bits} bits ({dtype}) are not supported; convert it to unsigned 8 or 16 bit first")
-    if kind not in _COLOURS or (kind in (_PALETTE, _YCBCR) and dtype.itemsize > 1):
-        raise ImageError(f"has {bits}-bit pixels that are neither gray nor RGB; convert it to RGB first")
+def _pixels(page: tifffile.TiffPage, array: Array, icc: bytes | None, notes: list[str]) -> tuple[Array, Array | None]:
+    """The samples of some rows, in any of tifffile's shapes, as (H,W,1 or 3), and alpha."""
+    kind, dtype = int(page.photometric), array.dtype.newbyteorder("=")
     samples, colours = page.samplesperpixel, _COLOURS[kind]
-    if samples < colours:
-        raise ValueError(f"{samples} samples for a picture of {colours} channels")
-    array = np.asarray(page.asarray(maxworkers=1))
     if page.planarconfig == 2 and samples > 1 and array.shape[0] == samples:
         array = np.moveaxis(array, 0, -1)
-    array = array.reshape(page.imagelength, page.imagewidth, samples)
+    array = array.reshape(-1, page.imagewidth, samples)
     if dtype.kind == "f":
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
             array = array.astype(np.float32, copy=False)
     elif kind != _PALETTE:
-        array = spread(array.astype(np.uint8 if dtype == np.bool_ else dtype, copy=False), bits)
+        array = spread(array.astype(np.uint8 if dtype == np.bool_ else dtype, copy=False), page.bitspersample)
     # Without a word about what it is, one sample more is alpha; declared unspecified, it is something else.
     extra = int(page.extrasamples[0]) if page.extrasamples else _UNASSOCIATED
     has_alpha = samples > colours and extra in (_ASSOCIATED, _UNASSOCIATED)
@@ -200,8 +289,6 @@ def _pixels(page: tifffile.TiffPage, icc: bytes | None, notes: list[str]) -> tup
     elif kind == _PALETTE:
         pixels = _unfolded(page, pixels[..., 0])
     elif kind == _CMYK:
-        if dtype.kind == "f":
-            raise ImageError("has floating point CMYK pixels, which are not supported; convert it to RGB first")
         pixels = rgb_from_cmyk(pixels, icc)
         notes.append("its CMYK colours are written as RGB")
     elif kind == _YCBCR and int(page.compression) in _RAW_YCBCR:
@@ -229,54 +316,111 @@ def _unassociated(pixels: Array, alpha: Array) -> Array:
     return divided.astype(pixels.dtype)
 
 
-_STRIP = 1 << 20  # bytes
+_MOST_UNPACKED = 256 << 20  # bytes, for a row
+_STRIP, _TILE = 1 << 20, 512  # bytes; pixels a side
+_CLASSIC = 0xF0000000  # bytes of pixels up to which a TIFF is no BigTIFF
 _EFFORT = 4  # of 9; 6 takes two to four times as long and saves 0 to 5 % (measured on 8, 16 bit and float)
 # Tags that say how pixels are stored; those of an EXIF block are another picture's.
 # fmt: off
 _STRUCTURE = frozenset({
     254, 255, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 301, 317, 320, 322, 323, 324, 325,
-    330, 338, 339, 347, 513, 514, 529, 530, 531, 532, 700, 33723, 34675,
+    330, 338, 339, 347, 513, 514, 529, 530, 531, 532,
 })
 # fmt: on
 
 
-def encode_tiff(
-    array: Array,
+def encode_tiff(array: Array, metadata: Metadata) -> bytes:
+    """A TIFF of (H,W,1..4) uint8, uint16 or float32 with `metadata`. Raises ImageError beyond 4 GB."""
+    if is_big(array.shape, array.dtype):
+        raise ImageError("TIFF holds at most 4 GB; write PNG or 8 bit instead")
+    out = BytesIO()
+    pixels = array[..., 0] if array.shape[2] == 1 else array
+    _write(out, pixels, array.shape, array.dtype, metadata, rows=_rows_of_strip(array))
+    return out.getvalue()
+
+
+def is_big(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether a picture is written as a BigTIFF: one that takes more than classic TIFF's 4 GB, were it not packed."""
+    return math.prod(shape) * dtype.itemsize > _CLASSIC
+
+
+def write_bands(
+    file: BinaryIO,
+    bands: Iterator[Array],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    metadata: Metadata,
+) -> None:
+    """Writes a TIFF in tiles; beyond 4 GB a BigTIFF, which keeps of EXIF the texts and dates of its first directory.
+
+    Args:
+        file: to write and read.
+        bands: (h,W,1..4), from above; together they are the picture.
+        shape: (H,W,1..4) of the picture.
+        dtype: uint8, uint16 or float32.
+        metadata: what else to write.
+    """
+    _write(file, _tiles(bands), shape, dtype, metadata, tile=(_TILE, _TILE))
+
+
+def _tiles(bands: Iterator[Array]) -> Iterator[Array]:
+    """The tiles of a picture in their order; those at the right and the bottom are smaller."""
+    band = next(bands)
+    for following in chain(bands, [band[:0]]):
+        last = len(following) == 0
+        whole = len(band) if last else len(band) // _TILE * _TILE
+        for top in range(0, whole, _TILE):
+            for left in range(0, band.shape[1], _TILE):
+                yield band[top : min(top + _TILE, whole), left : left + _TILE]
+        band = np.concatenate([band[whole:], following])
+
+
+def _write(
+    file: BinaryIO,
+    pixels: Array | Iterator[Array],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    metadata: Metadata,
     *,
-    exif: bytes | None,
-    icc: bytes | None,
-    xmp: bytes | None,
-    iptc: bytes | None,
-    dpi: tuple[float, float] | None,
-) -> bytes:
-    """A TIFF of (H,W,1..4) uint8, uint16 or float32, deflated, with ICC, XMP, IPTC, EXIF and GPS.
+    tile: tuple[int, int] | None = None,
+    rows: int | None = None,
+) -> None:
+    """Writes a deflated TIFF with ICC, XMP, IPTC, EXIF and GPS.
 
     An EXIF block is a TIFF file without pixels: it becomes the start of the file, so that every offset in it stays
     right, tifffile appends the pixels, and one directory is made of the two; tifffile itself writes no EXIF.
-    Raises ImageError beyond 4 GB, where classic TIFF ends.
     """
-    if array.nbytes > 0xF0000000:
-        raise ImageError("TIFF holds at most 4 GB; write PNG or 8 bit instead")
-    out = BytesIO(exif or b"")
-    with tifffile.TiffWriter(out, append=bool(exif)) as writer:
-        _write_pixels(writer, array, dpi)
-    file = bytearray(out.getvalue())
-    order = byte_order(bytes(file[:4]))
-    described: list[Entry] = []
-    at = first_directory(bytes(file[:8]))
-    if exif:
-        described, link = read_directory(exif, at)
-        described = [entry for entry in described if entry.tag not in _STRUCTURE]
-        (at,) = struct.unpack_from(order + "I", file, link)
-    known = {entry.tag for entry in described} | (set() if dpi else {282, 283, 296})
-    structure, _ = read_directory(memoryview(file), at)  # type: ignore[arg-type]
-    entries = described + [entry for entry in structure if entry.tag not in known]
-    for tag, kind, value in ((700, BYTE, xmp), (33723, UNDEFINED, iptc), (34675, UNDEFINED, icc)):
+    exif, order, big = metadata.exif, byte_order(metadata.exif or b"II*\0"), is_big(shape, dtype)
+    described = read_directory(exif, first_directory(exif))[0] if exif else []
+    described = [entry for entry in described if entry.tag not in _STRUCTURE | {700, 33723, 34675}]
+    for tag, kind, value in (
+        (700, BYTE, metadata.xmp),
+        (33723, UNDEFINED, metadata.iptc),
+        (34675, UNDEFINED, metadata.icc),
+    ):
         if value:
-            entries.append(Entry(tag, kind, len(value), value))
-    file += b"\0" * (len(file) % 2)
-    struct.pack_into(order + "I", file, 4, len(file))
-    return bytes(file + pack_directory(entries, len(file), order))
+            described.append(Entry(tag, kind, len(value), value))
+    if exif and not big:
+        file.write(exif)
+        file.seek(0)
+    extra = [(entry.tag, entry.kind, entry.count, entry.data, True) for entry in described] if big else None
+    with tifffile.TiffWriter(file, append=bool(exif and not big), bigtiff=big, byteorder=order) as writer:
+        stored = dtype.newbyteorder(order)
+        _write_pixels(writer, pixels, shape, stored, metadata.dpi, extratags=extra, tile=tile, rowsperstrip=rows)
+    if big:
+        return
+    file.flush()
+    with file.getbuffer() if isinstance(file, BytesIO) else mmap(file.fileno(), 0, access=ACCESS_READ) as written:
+        at, end = first_directory(written), len(written)
+        if exif:
+            (at,) = struct.unpack_from(order + "I", written, read_directory(written, at)[1])
+        known = {entry.tag for entry in described} | (set() if metadata.dpi else {282, 283, 296})
+        described += [entry for entry in read_directory(written, at)[0] if entry.tag not in known]
+    end += end % 2
+    file.seek(4)
+    file.write(struct.pack(order + "I", end))
+    file.seek(end)
+    file.write(pack_directory(described, end, order))
 
 
 def append_page(file: BytesIO, image: Image, *, metadata: bool = True) -> None:
@@ -285,32 +429,45 @@ def append_page(file: BytesIO, image: Image, *, metadata: bool = True) -> None:
     Raises ImageError beyond 4 GB.
     """
     array = image.array
-    if len(file.getbuffer()) + array.nbytes > 0xF0000000:
+    if len(file.getbuffer()) + array.nbytes > _CLASSIC:
         raise ImageError("TIFF holds at most 4 GB; split the file, or write 8 bit instead")
-    profile = true_profile(image.icc, image.pixels.shape[2])
+    profile, dpi = true_profile(image.icc, image.pixels.shape[2]), image.dpi if metadata else None
     file.seek(0)
     with tifffile.TiffWriter(file, append=True) as writer:
-        _write_pixels(writer, array, image.dpi if metadata else None, icc=profile)
+        pixels = array[..., 0] if array.shape[2] == 1 else array
+        rows = _rows_of_strip(array)
+        _write_pixels(writer, pixels, array.shape, array.dtype, dpi, iccprofile=profile, rowsperstrip=rows)
+
+
+def _rows_of_strip(array: Array) -> int:
+    height: int = array.shape[0]
+    return min(height, max(1, height * _STRIP // array.nbytes))
 
 
 def _write_pixels(
-    writer: tifffile.TiffWriter, array: Array, dpi: tuple[float, float] | None, *, icc: bytes | None = None
+    writer: tifffile.TiffWriter,
+    pixels: Array | Iterator[Array],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    dpi: tuple[float, float] | None,
+    **more: Any,
 ) -> None:
-    height, width, channels = array.shape
+    channels = shape[2]
     writer.write(
-        array[..., 0] if channels == 1 else array,
+        pixels,
+        shape=shape if channels > 1 else shape[:2],
+        dtype=dtype,
         photometric="rgb" if channels >= 3 else "minisblack",
         extrasamples=["unassalpha"] if channels in (2, 4) else None,
         planarconfig="contig" if channels > 1 else None,
-        rowsperstrip=min(height, max(1, _STRIP // (width * channels * array.itemsize))),
         compression="zlib",
         compressionargs={"level": _EFFORT},
         # Differences between neighbours pack better (section 14); on floats few readers know the predictor.
-        predictor=array.dtype.kind != "f",
+        predictor=dtype.kind != "f",
         resolution=dpi,
         resolutionunit="inch" if dpi else None,
-        iccprofile=icc,
         metadata=None,
         software=False,
         maxworkers=1,
+        **more,
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -12,12 +14,12 @@ from restore.errors import ImageError
 from restore.images import codecs
 from restore.images.failures import CODEC_ERRORS, is_own, printable, reason
 from restore.images.formats import FORMATS, SUFFIXES, WRITABLE
-from restore.images.image import Image
+from restore.images.image import Image, Metadata
 from restore.images.jpeg import encode_jpeg
 from restore.images.metadata import upright_exif, upright_xmp
-from restore.images.png import encode_png
+from restore.images.png import COLOUR_CHUNKS, encode_png
 from restore.images.profiles import true_profile
-from restore.images.tiff import encode_tiff
+from restore.images.tiff import encode_tiff, is_big, write_bands
 from restore.utils.atomic_write import write_atomic
 
 
@@ -113,22 +115,17 @@ def encode_image(
 
 
 def _encoded(image: Image, kind: str, quality: int | None, metadata: bool) -> bytes:
-    array, (width, height) = image.array, image.size
-    exif = upright_exif(image.exif, width, height) if metadata else None
-    xmp = upright_xmp(image.xmp, width, height) if metadata else None
-    icc = true_profile(image.icc, image.pixels.shape[2])
-    dpi = image.dpi if metadata else None
+    array = image.array
+    kept = _true_metadata(image, image.size[1], metadata)
     match kind:
         case "png":
-            chunks = image.png_chunks
-            return encode_png(array, exif=exif, icc=icc, xmp=xmp, dpi=dpi, chunks=chunks, texts=metadata)
+            return encode_png(array, kept)
         case "tiff":
-            iptc = image.iptc if metadata else None
-            return encode_tiff(array, exif=exif, icc=icc, xmp=xmp, iptc=iptc, dpi=dpi)
+            return encode_tiff(array, kept)
         case "jpeg":
-            return encode_jpeg(array, image, quality, exif=exif, icc=icc, xmp=xmp, dpi=dpi, texts=metadata)
+            return encode_jpeg(array, image, quality, kept)
         case "bmp":
-            return codecs.encode_bmp(array, dpi)
+            return codecs.encode_bmp(array, kept.dpi)
         case "jp2":
             return codecs.encode_jp2(array)
         case "jxl":
@@ -138,9 +135,41 @@ def _encoded(image: Image, kind: str, quality: int | None, metadata: bool) -> by
         case "pnm":
             return codecs.encode_pnm(array)
     # WebP and AVIF store gray as colour (AVIF: where it has alpha), and a gray profile would not fit that.
-    icc = icc if kind == "avif" and array.shape[2] == 1 else true_profile(icc, 3)
-    found = {name: value for name, value in (("exif", exif), ("xmp", xmp), ("icc_profile", icc)) if value}
+    icc = kept.icc if kind == "avif" and array.shape[2] == 1 else true_profile(kept.icc, 3)
+    found = {name: value for name, value in (("exif", kept.exif), ("xmp", kept.xmp), ("icc_profile", icc)) if value}
     return (codecs.encode_webp if kind == "webp" else codecs.encode_avif)(array, image, quality, found)
+
+
+def _true_metadata(image: Image, height: int, wanted: bool) -> Metadata:
+    """What of `image` is written with pixels of its width and `height`; not `wanted`: only what colours need."""
+    width = image.size[0]
+    icc = true_profile(image.icc, image.pixels.shape[2])
+    if not wanted:
+        return Metadata(icc, png_chunks=tuple(chunk for chunk in image.png_chunks if chunk[0] in COLOUR_CHUNKS))
+    exif, xmp = upright_exif(image.exif, width, height), upright_xmp(image.xmp, width, height)
+    return Metadata(icc, exif, xmp, image.iptc, image.dpi, image.comment, image.png_chunks)
+
+
+def rows_note(image: Image, height: int) -> str | None:
+    """A sentence for the user where `write_rows` does not keep all that `image` holds."""
+    lost = image.exif and is_big((height, *image.array.shape[1:]), image.pixels.dtype)
+    return "BigTIFF is written without EXIF, but for its title, dates and the like" if lost else None
+
+
+def write_rows(
+    image: Image, parts: Iterator[np.ndarray], height: int, file: BinaryIO, *, metadata: bool = True
+) -> None:
+    """Writes a TIFF that is too large for memory.
+
+    Args:
+        image: the first rows of the picture, and what else its file held.
+        parts: (h,W,1..4) in the dtype and with the channels of `image`; from above, together the picture.
+        height: of the picture.
+        file: to write and read.
+        metadata: as in `encode_image`.
+    """
+    shape = height, *image.array.shape[1:]
+    write_bands(file, parts, shape, image.pixels.dtype, _true_metadata(image, height, metadata))
 
 
 def write_image(

@@ -12,8 +12,8 @@ import torch
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.inputs import InputAdapter
-from restore.inference.restored import Restored, StepResult, percent
-from restore.inference.restorer import Pending, Restorer, root_mean_square_change
+from restore.inference.restored import Restored, StepResult, percent, root_mean_square_change
+from restore.inference.restorer import Pending, Restorer
 from restore.tasks import TASKS, TaskSpec
 from restore.tasks.steps import check_steps, taker
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from restore.images import Image
+from restore.pixels import to_float
+
+CHANGE_PIXELS = 250_000  # of a large picture that tell by how much it has changed
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,46 @@ class Restored:
 def percent(share: float) -> str:
     """A share of a picture, from 0 to 1, for people."""
     return "less than 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
+
+
+def root_mean_square_change(before: np.ndarray, after: np.ndarray) -> float | None:
+    """Root mean square difference to `before`; None for other shapes."""
+    if before.shape != after.shape:
+        return None
+    change = Change(*before.shape[:2])
+    change.add(before, after)
+    return change.value()
+
+
+class Change:
+    """Root mean square difference on the 0-255 scale, on a regular grid of large pictures, which come in parts."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._step = max(1, int((height * width / CHANGE_PIXELS) ** 0.5))
+        self._row, self._sum, self._count = 0, 0.0, 0
+
+    def add(self, before: np.ndarray, after: np.ndarray) -> None:
+        """The next rows (h,W,C)."""
+        rows = slice(-self._row % self._step, None, self._step)
+        first, second = (to_float(image[rows, :: self._step]) for image in (before, after))
+        self._row, self._count = self._row + len(before), self._count + first.size
+        self._sum += float(np.square(first - second).sum(dtype=np.float64))
+
+    def value(self) -> float:
+        """Of all rows that were added."""
+        return 255 * math.sqrt(self._sum / self._count)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A picture that is restored a few rows at a time.
+
+    Args:
+        parts: (h,W,1 or 3), from above; together they are the restored picture.
+        change: of the parts that were taken.
+        describe: what a person is told of a change.
+    """
+
+    parts: Iterator[np.ndarray]
+    change: Change
+    describe: Callable[[float], str]

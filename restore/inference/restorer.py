@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.engine import Engine, PixelModel
 from restore.inference.inputs import InputAdapter
-from restore.inference.restored import Restored
-from restore.inference.tiling import Item, TilePlanner, is_out_of_memory
+from restore.inference.restored import Change, Restored, Stream, root_mean_square_change
+from restore.inference.tiling import Item, Tile, TilePlanner, is_out_of_memory
 from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
-from restore.pixels import bleed, is_gray, to_float
+from restore.pixels import bleed, is_gray
 from restore.tasks import Options, task_spec
 from restore.tasks.base import Analysis, Head, OptionsT, Picture, Window, load_task
 
@@ -29,7 +30,6 @@ from restore.tasks.base import Analysis, Head, OptionsT, Picture, Window, load_t
 # most 2.6 levels of 255 with 24 pixels, 2.0 with 32, 0.9 with 40, 0.5 with 48 and 0.02 with 64. Blending overlapping
 # tiles instead of cropping them is worse at each of these.
 MAX_OVERLAP = 48
-CHANGE_PIXELS = 250_000  # of a large picture that tell by how much it has changed
 BAND_PIXELS = 1 << 20  # of a picture that are checked at once, so that nothing of its size is held beside it
 
 
@@ -204,6 +204,42 @@ class Restorer(InputAdapter):
                     return [self.enqueue([picture])[0] for picture in pictures]
             return [self._pending(image, work) for (image, _), work in zip(pictures, works, strict=True)]
 
+    def stream(self, size: tuple[int, int], read: Callable[[int, int], np.ndarray]) -> Stream | None:
+        """Restores a picture that is too large for memory, a row of tiles at a time: the same pixels as of the whole.
+
+        Args:
+            size: height and width of the picture.
+            read: gives the rows from a first to before a last one, (h,W,1 or 3).
+
+        Returns:
+            None in tasks that have to see the whole picture, or enlarge it.
+        """
+        if self.head.static_analysis() is None or self.head.scale != 1:
+            return None
+        change = Change(*size)
+        return Stream(self._restore_bands(size, read, change), change, self.head.describe_change)
+
+    def _restore_bands(
+        self, size: tuple[int, int], read: Callable[[int, int], np.ndarray], change: Change
+    ) -> Iterator[np.ndarray]:
+        height, width = size
+        rows = max(1, BAND_PIXELS // width)
+        gray = all(_is_gray(read(top, min(top + rows, height))) for top in range(0, height, rows))
+        for _, group in groupby(self._planner.plan(height, width), lambda tile: tile.inner.top):
+            tiles = list(group)
+            outer, inner = tiles[0].outer, tiles[0].inner
+            before = read(outer.top, outer.top + outer.height)
+            after = np.empty_like(before)
+            with self._lock:
+                work = self._begin(before, None, after, after, gray)
+                self._compute(
+                    [work], [Tile(tile.outer.lower(outer.top), tile.inner.lower(outer.top)) for tile in tiles]
+                )
+                self._collect(work)()
+            kept = slice(inner.top - outer.top, inner.top - outer.top + inner.height)
+            change.add(before[kept], after[kept])
+            yield after[kept]
+
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Analyses a picture as `restore` does, without restoring it."""
         with self._lock:
@@ -237,8 +273,16 @@ class Restorer(InputAdapter):
 
         return Pending(finish)
 
-    def _begin(self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray, whole: np.ndarray) -> _Work:
-        """Uploads and analyses (H,W,1 or 3). out, whole: arrays for the result, as in `_Work`."""
+    def _begin(
+        self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray, whole: np.ndarray, gray: bool | None = None
+    ) -> _Work:
+        """Uploads and analyses (H,W,1 or 3).
+
+        Args:
+            image, mask: as in `enqueue`.
+            out, whole: arrays for the result, as in `_Work`.
+            gray: whether the result is gray; None: as `image` is.
+        """
         if not _is_finite(image):
             raise UsageError("the image holds NaN or infinite values; np.nan_to_num(x) replaces them")
         source = self._transfer.upload(image)
@@ -247,7 +291,7 @@ class Restorer(InputAdapter):
             source,
             self._transfer.allocate(out),
             analysis,
-            gray=not self.head.colours and _is_gray(image),
+            gray=(not self.head.colours and _is_gray(image)) if gray is None else gray,
             out=out,
             whole=whole,
         )
@@ -274,8 +318,8 @@ class Restorer(InputAdapter):
             (height, width), (h, w) = size, given.shape[:2]
             raise UsageError(f"{kind} of {w}x{h} does not fit a picture of {width}x{height}")
 
-    def _compute(self, works: Sequence[_Work]) -> None:
-        """Computes the results of `works`."""
+    def _compute(self, works: Sequence[_Work], tiles: Sequence[Tile] | None = None) -> None:
+        """Computes the results of `works`; tiles: None: planned for each."""
         scale, items = self.head.scale, []
         with torch.inference_mode():
             for work in works:
@@ -287,7 +331,7 @@ class Restorer(InputAdapter):
                     key = work.source.dtype, work.source.shape[-1], work.gray
                     items += [
                         Item(work, tile, key)
-                        for tile in self._planner.plan(*work.size)
+                        for tile in tiles or self._planner.plan(*work.size)
                         if mask is None or mask[tile.inner.slices].any()
                     ]
             for group, (restored, finite) in self._planner.run(items, self._restore_tiles):
@@ -411,15 +455,6 @@ def _is_finite(image: np.ndarray) -> bool:
 def _bands(image: np.ndarray) -> Iterator[np.ndarray]:
     rows = max(1, BAND_PIXELS // image.shape[1])
     return (image[top : top + rows] for top in range(0, image.shape[0], rows))
-
-
-def root_mean_square_change(before: np.ndarray, after: np.ndarray) -> float | None:
-    """Root mean square difference on the 0-255 scale, on a regular grid of large pictures; None for other shapes."""
-    if before.shape != after.shape:
-        return None
-    step = max(1, int((before.shape[0] * before.shape[1] / CHANGE_PIXELS) ** 0.5))
-    first, second = (to_float(image[::step, ::step]) for image in (before, after))
-    return 255 * float(np.sqrt(np.mean(np.square(first - second))))
 
 
 def _raise(error: Exception) -> Restored:

@@ -36,6 +36,10 @@ class Window:
         """Rows and columns, to index (H,W,...) with."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
+    def lower(self, rows: int) -> Window:
+        """The same window of a picture that begins so many rows further down."""
+        return Window(self.top - rows, self.left, self.height, self.width)
+
 
 @dataclass(frozen=True)
 class Sample:

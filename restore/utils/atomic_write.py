@@ -9,10 +9,16 @@ import secrets
 import socket
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
+
+from restore.errors import RestoreError
 
 TEMPORARY_SUFFIX = ".restore-tmp"
 STALE_SECONDS = 24 * 3600.0  # age at which a temporary file of another machine or of unknown origin is removed
@@ -33,43 +39,122 @@ _NO_LINKS = {
     errno.EACCES,
     errno.EXDEV,
 }
+_BY_HANDLE = {os.open, os.stat, os.unlink, os.link, os.rename} <= os.supports_dir_fd
 _unfinished: set[Path] = set()
 
 
-def write_atomic(data: bytes, path: Path, *, overwrite: bool) -> None:
+def write_atomic(data: bytes, path: Path, *, overwrite: bool, sources: Iterable[Path] = ()) -> None:
     """Writes a file that other programs see only when it is complete and on the disk.
 
     Args:
         data: the content.
+        path, overwrite, sources: as in `atomic_file`, and so are the errors.
+    """
+    with atomic_file(path, overwrite=overwrite, sources=sources) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path, *, overwrite: bool, sources: Iterable[Path] = ()) -> Iterator[BinaryIO]:
+    """A file to write and read that gets its name when the block is left without an error, complete and on the disk.
+
+    The folder is opened once and all is done in it: one that is swapped for a link meanwhile leads nowhere else.
+
+    Args:
         path: the target; its folder must exist.
         overwrite: whether to replace an existing file.
+        sources: files that are not replaced in any case.
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is False, even if it appeared during the write.
-        OSError: the file cannot be written; no temporary file is left.
+        RestoreError: `path` is one of `sources`.
+        OSError: the file cannot be written; it names `path`, and no temporary file is left.
     """
     # Cut by bytes, which file systems count: a CJK character takes three.
     stem = os.fsencode(path.name[:80])[:80].decode("utf-8", "ignore")
     temporary = path.with_name(f".{stem}.{_HOST}-{os.getpid()}-{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
-    _unfinished.add(temporary)
     try:
-        # Not tempfile: its files are readable by their owner alone; this one gets the permissions of the umask.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with open(os.open(temporary, flags, 0o666), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _rename_to_new(temporary, path)
+        with _opened(path.parent) as folder:
+            _unfinished.add(temporary)
+            try:
+                # Not tempfile: its files are readable by their owner alone; this one gets the permissions of the umask.
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+                opener = partial(_open, flags=flags, folder=folder.handle)
+                with open(folder.name(temporary), "w+b", opener=opener) as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                folder.refuse(path, sources)
+                folder.rename(temporary, path, overwrite=overwrite)
+            finally:
+                folder.remove(temporary)
+                _unfinished.discard(temporary)
     except OSError as error:
-        if error.filename is not None:  # not the temporary file, which means nothing to a person
-            error.filename, error.filename2 = str(path), None
+        error.filename, error.filename2 = str(path), None  # not the temporary file, which means nothing to a person
         raise
+
+
+def _open(name: str, _: int, flags: int, folder: int | None) -> int:
+    return os.open(name, flags, 0o666, dir_fd=folder)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """An open folder; handle: its descriptor, or None where the system has no calls for it (Windows)."""
+
+    handle: int | None
+
+    def name(self, path: Path) -> str:
+        """What calls that are given `handle` name the file `path` by."""
+        return str(path) if self.handle is None else path.name
+
+    def refuse(self, path: Path, sources: Iterable[Path]) -> None:
+        """Raises RestoreError where `path` is one of `sources`: the folder may have become a link to theirs."""
+        with suppress(FileNotFoundError):
+            found = os.stat(self.name(path), dir_fd=self.handle, follow_symlinks=False)
+            for source in sources:
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(found, os.stat(source)):
+                        raise RestoreError(f"{path}: has become the input; nothing is written over an input")
+
+    def remove(self, path: Path) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.name(path), dir_fd=self.handle)
+
+    def rename(self, temporary: Path, path: Path, *, overwrite: bool) -> None:
+        """Renames in one step of the file system. Raises FileExistsError where `path` exists, unless `overwrite`."""
+        one, other, folder = self.name(temporary), self.name(path), self.handle
+        if overwrite:
+            os.replace(one, other, src_dir_fd=folder, dst_dir_fd=folder)
+            return
+        if os.name == "nt":
+            os.rename(one, other)  # never replaces on Windows
+            return
+        try:
+            os.link(one, other, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as error:
+            if isinstance(error, FileExistsError) or error.errno not in _NO_LINKS:
+                raise
+            # No hard links (FAT, some network shares): an empty file claims the name, and is replaced. It is visible
+            # for a moment, but a file of another process is never replaced.
+            os.close(os.open(other, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=self.handle))
+            try:
+                os.replace(one, other, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                self.remove(path)
+                raise
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[_Folder]:
+    if not _BY_HANDLE:
+        yield _Folder(None)
+        return
+    handle = os.open(folder, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)  # O_PATH: it may not be readable
+    try:
+        yield _Folder(handle)
     finally:
-        temporary.unlink(missing_ok=True)
-        _unfinished.discard(temporary)
+        os.close(handle)
 
 
 def discard_unfinished() -> None:
@@ -119,30 +204,3 @@ def _is_stale(path: Path) -> bool:
         except psutil.Error:
             pass
     return time.time() - written > STALE_SECONDS
-
-
-def _rename_to_new(temporary: Path, path: Path) -> None:
-    """Renames in one step of the file system. Raises FileExistsError where `path` exists."""
-    if os.name == "nt":
-        os.rename(temporary, path)  # never replaces on Windows
-        return
-    try:
-        os.link(temporary, path)
-    except OSError as error:
-        if isinstance(error, FileExistsError) or error.errno not in _NO_LINKS:
-            raise
-        _claim_and_replace(temporary, path)
-
-
-def _claim_and_replace(temporary: Path, path: Path) -> None:
-    """Renames on file systems without hard links (FAT, some network shares): claims the name with an empty
-    file, then replaces that.
-
-    The empty file is visible for a moment, but a file of another process is never replaced.
-    """
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    try:
-        os.replace(temporary, path)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise

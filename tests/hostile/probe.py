@@ -12,10 +12,13 @@ import json
 import resource
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
 from restore.errors import ImageError
 from restore.images import encode_image, read_image
+from restore.images.reading import one_line, size_check
+from restore.images.tiff import TiffReader
 
 ROOM = 1536 << 20  # bytes of address space beside what the libraries take
 SECONDS = 120  # of computing, of all files together
@@ -35,6 +38,9 @@ def probe(data: bytes) -> dict[str, object]:
         image = read_image(data)
         notes = image.notes
         encode_image(image, "jpeg" if image.format == "heic" else None)
+        if image.format == "tiff":
+            with one_line("rows", "tiff"), TiffReader(BytesIO(data), data, size_check()) as reader:
+                reader.pixels(reader.size[0] // 3, reader.size[0])
     except ImageError as error:
         outcome = str(error)
     except Exception as error:
