@@ -68,6 +68,7 @@ def test_several_pictures(denoise, small):
     assert mixed[1].size == (56, 20)
     assert mixed[2].shape == (40, 56)
 
+    assert denoise([]) == []
     read = []
 
     def endless():

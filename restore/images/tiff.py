@@ -51,7 +51,7 @@ def read_tiff(data: bytes, check_size: SizeCheck, number: int | None = None) -> 
     with tifffile.TiffFile(BytesIO(data)) as file:
         pages = _pages(file)
         if len(pages) > 1 and number is None:
-            raise ImageError(f"has {len(pages)} pages; read_image(..., page=0) reads one of them")
+            raise ImageError(f"has {len(pages)} pages; save the page you want as a file of its own (in Python: page=0)")
         if number is not None and not 0 <= number < len(pages):
             raise ImageError(f"has {len(pages)} pages, and none of number {number}")
         page = pages[number or 0]

@@ -187,7 +187,8 @@ class InputAdapter:
             back.append(convert)
             if len(group) >= self.batch_size(image):
                 yield from restored()
-        yield from restored()
+        if group:
+            yield from restored()
 
     def _given(self, given: Any) -> np.ndarray | None:
         """A mask (H,W) bool, or hints (H,W,4), from all that they may be given as."""
