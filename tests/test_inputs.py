@@ -222,3 +222,11 @@ def test_a_notebook_shows_a_picture(small):
     deep = PIL.Image.open(BytesIO(Image(np.full((3000, 20, 1), 65535, np.uint16))._repr_png_()))
     assert (deep.mode, deep.size) == ("L", (10, 1500))
     assert np.asarray(deep).min() == 255
+
+
+def test_parts_of_one_array_are_joined_without_a_copy(small):
+    whole = np.dstack([small[:40, :40], small[:40, :40, 0]])
+    assert Image(whole[..., :3], whole[..., 3]).array is whole
+    turned = whole.swapaxes(0, 1)
+    assert np.array_equal(Image(turned[..., :3], turned[..., 3]).array, turned)
+    assert np.array_equal(Image(whole[..., :3], whole[..., 0]).array, whole[..., [0, 1, 2, 0]])
