@@ -31,7 +31,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Shows as code what links to files that are not part of the site, such as results of benchmarks."""
+    """Leads to the site's copies of pictures; shows as code what links to files that are not part of the site."""
+    markdown = markdown.replace("](../samples/pictures/", "](pictures/")
     return re.sub(r"\[([^\]]+)\]\((?:\.\./)+(?:benchmarks|weights|samples)/[^)]*\)", r"`\1`", markdown)
 
 

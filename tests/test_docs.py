@@ -66,7 +66,7 @@ def test_examples_of_the_help_are_taken():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    generated = {"pictures", "changelog.md", "contributing.md"}  # by docs/hooks.py
+    generated = {"changelog.md", "contributing.md"}  # by docs/hooks.py
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http") and Path(target).parts[0] not in generated:
             assert (page.parent / target).exists(), f"{page}: {target}"
