@@ -178,6 +178,7 @@ def test_what_does_not_fit_is_refused_with_the_fix(denoise, inpaint, small):
     refused(lambda: denoise(torch.from_numpy(small[..., 0])), "x[None]")
     refused(lambda: denoise(3), "int is no picture", "a path")
     refused(lambda: denoise(small, mask), "takes no mask")
+    refused(lambda: inpaint(small, hints=np.dstack([small, mask])), "no hints")
     refused(lambda: inpaint(small, mask + 3), "reaches 3", "mask > 0")
     refused(lambda: inpaint(small, mask.astype(np.float32) + 255), "divide it by 255")
     refused(lambda: inpaint(small, mask[1:]), "does not fit")

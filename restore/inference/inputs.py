@@ -102,9 +102,7 @@ class InputAdapter:
             ImageError: a file cannot be read.
             MemoryError: the smallest tiles do not fit into main memory.
         """
-        if mask is not None and hints is not None:
-            raise UsageError("a mask and hints are for different tasks; give one of them")
-        given = mask if hints is None else hints
+        given = self._chosen(mask, hints)
         tensors = isinstance(image, torch.Tensor) and image.ndim == 4
         if not tensors and isinstance(image, (np.ndarray, PIL.Image.Image, torch.Tensor, str, os.PathLike, Image)):
             return next(self._stream([image], [given], clip))
@@ -131,8 +129,7 @@ class InputAdapter:
             whether there was nothing to restore, and a note.
         """
         adapted, _ = adapt(image)
-        given = self._given(mask if hints is None else hints)
-        return self.enqueue([(adapted, given)])[0].result()
+        return self.enqueue([(adapted, self._given(self._chosen(mask, hints)))])[0].result()
 
     def find(self, image: Any, mask: Any = None) -> Found:
         """Looks for damage without restoring it.
@@ -189,6 +186,12 @@ class InputAdapter:
                 yield from restored()
         if group:
             yield from restored()
+
+    def _chosen(self, mask: Any, hints: Any) -> Any:
+        """The one of the two that was given."""
+        if hints is not None and (mask is not None or not self.hinted):
+            raise UsageError("hints are colours for colorize, which takes no mask; other tasks take no hints")
+        return mask if hints is None else hints
 
     def _given(self, given: Any) -> np.ndarray | None:
         """A mask (H,W) bool, or hints (H,W,4), from all that they may be given as."""
