@@ -31,22 +31,23 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Shows as code what links to files that are not part of the site, such as results of benchmarks."""
+    """Leads to the site's copies of pictures; shows as code what links to files that are not part of the site."""
+    markdown = markdown.replace("](../samples/pictures/", "](pictures/")
     return re.sub(r"\[([^\]]+)\]\((?:\.\./)+(?:benchmarks|weights|samples)/[^)]*\)", r"`\1`", markdown)
 
 
 def commands() -> str:
     """The help of every command, as a page."""
     text = ["# Commands", "What `--help` prints, command by command."]
-    for words, help_text in each_command(typer.main.get_command(app), ["restore"]):
-        text += [f"## `{' '.join(words)}`", f"```text\n{help_text}\n```"]
+    for words, help_text in each_command(typer.main.get_command(app), "restore"):
+        text += [f"## `{words}`", f"```text\n{help_text}\n```"]
     return "\n\n".join(text) + "\n"
 
 
-def each_command(command: Any, words: list[str]) -> Iterator[tuple[list[str], str]]:
+def each_command(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, str]]:
     """The words and the help of a command and of all below it."""
-    context = command.make_context(" ".join(words), [], resilient_parsing=True)
+    context = command.make_context(name, [], parent=parent, resilient_parsing=True)
     context.terminal_width = context.max_content_width = WIDTH
-    yield words, command.get_help(context)
-    for name, inner in getattr(command, "commands", {}).items():
-        yield from each_command(inner, [*words, name])
+    yield context.command_path, command.get_help(context)
+    for inner, below in getattr(command, "commands", {}).items():
+        yield from each_command(below, inner, context)

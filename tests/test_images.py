@@ -817,7 +817,7 @@ def test_picture_beside_an_animation_is_a_frame():
     """An APNG whose default picture is no frame of it holds two pictures with one frame."""
     film = saved(PICTURE, "PNG", save_all=True, append_images=[ImageOps.mirror(PICTURE)], default_image=True)
     assert film.count(b"fcTL") == 1
-    one_line_error(lambda: read_image(film), "animation of 2 frames")
+    one_line_error(lambda: read_image(film), "animated PNG of 2 frames")
     control = chunk(b"acTL", struct.pack(">II", 1, 0)) + chunk(b"fcTL", struct.pack(">7I", 0, 131, 97, 0, 0, 1, 0)[:26])
     assert read_image(WHOLE["png"][:33] + control + WHOLE["png"][33:]).size == (131, 97)
 
@@ -877,14 +877,18 @@ def test_pnm_of_every_kind():
         (b"GIF89a", ("GIF", "convert")),
         (b"8BPS\0\1", ("Photoshop", "flatten")),
         (b"%PDF-1.4", ("PDF", "export")),
-        (b"FUJIFILMCCD-RAW 0201", ("raw", "develop")),
-        (b"\0\0\0\x18ftypcrx ", ("raw", "develop")),
         (b"\x76\x2f\x31\x01", ("OpenEXR", "floating point TIFF")),
         (b"<svg xmlns=", ("SVG", "export")),
     ],
 )
 def test_other_formats_are_named_with_what_to_do(start, words):
     one_line_error(lambda: read_image(start + bytes(40)), "not supported", *words)
+
+
+@pytest.mark.parametrize("start", [b"FUJIFILMCCD-RAW 0201", b"\0\0\0\x18ftypcrx "])
+def test_camera_raws_need_their_extra(start, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    one_line_error(lambda: read_image(start + bytes(40)), "camera raw", "restore-toolkit[raw]")
 
 
 def test_errors_of_our_own_are_not_called_damage(monkeypatch):

@@ -66,6 +66,7 @@ def test_several_pictures(denoise, small):
     assert mixed[1].size == (56, 20)
     assert mixed[2].shape == (40, 56)
 
+    assert denoise([]) == []
     read = []
 
     def endless():
@@ -175,6 +176,7 @@ def test_what_does_not_fit_is_refused_with_the_fix(denoise, inpaint, small):
     refused(lambda: denoise(torch.from_numpy(small[..., 0])), "x[None]")
     refused(lambda: denoise(3), "int is no picture", "a path")
     refused(lambda: denoise(small, mask), "takes no mask")
+    refused(lambda: inpaint(small, hints=np.dstack([small, mask])), "no hints")
     refused(lambda: inpaint(small, mask + 3), "reaches 3", "mask > 0")
     refused(lambda: inpaint(small, mask.astype(np.float32) + 255), "divide it by 255")
     refused(lambda: inpaint(small, mask[1:]), "does not fit")
@@ -219,3 +221,11 @@ def test_a_notebook_shows_a_picture(small):
     deep = PIL.Image.open(BytesIO(Image(np.full((3000, 20, 1), 65535, np.uint16))._repr_png_()))
     assert (deep.mode, deep.size) == ("L", (10, 1500))
     assert np.asarray(deep).min() == 255
+
+
+def test_parts_of_one_array_are_joined_without_a_copy(small):
+    whole = np.dstack([small[:40, :40], small[:40, :40, 0]])
+    assert Image(whole[..., :3], whole[..., 3]).array is whole
+    turned = whole.swapaxes(0, 1)
+    assert np.array_equal(Image(turned[..., :3], turned[..., 3]).array, turned)
+    assert np.array_equal(Image(whole[..., :3], whole[..., 0]).array, whole[..., [0, 1, 2, 0]])

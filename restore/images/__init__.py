@@ -1,8 +1,8 @@
 """Image files <-> `Image`: pixels in their own dtype, alpha, EXIF, ICC, XMP, format.
 
-Reads PNG, JPEG, WebP, TIFF, BMP, AVIF, JPEG 2000, JPEG XL, QOI, PNM (and HEIC with the `heic` extra); writes all but
-HEIC. A file that is damaged, incomplete, animated or has several pages is an `ImageError` of one line, never half a
-picture; what a picture does not keep of its file is in its `notes`.
+Reads PNG, JPEG, WebP, TIFF, BMP, AVIF, JPEG 2000, JPEG XL, QOI, PNM (HEIC with the extra `heic`, camera raws with
+`raw`); writes all but those two. A file that is damaged, incomplete, animated or has several pages is an `ImageError`
+of one line, never half a picture; what a picture does not keep of its file is in its `notes`.
 
     image = read_image("photo.jpg")
     write_image(image.with_array(restored), Path("photo.denoised.jpg"))

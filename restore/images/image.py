@@ -113,15 +113,12 @@ class Image:
             return self.pixels
         whole = self.pixels.base
         if (
-            whole is not None
+            isinstance(whole, np.ndarray)
             and whole is self.alpha.base
-            and whole.shape == (*self.alpha.shape, self.pixels.shape[2] + 1)
+            and whole.shape[2:] == (self.pixels.shape[2] + 1,)
         ):
-            parts = whole[..., :-1], whole[..., -1]
-            if all(
-                mine.ctypes.data == part.ctypes.data
-                for mine, part in zip((self.pixels, self.alpha), parts, strict=True)
-            ):
+            parts = ((self.pixels, whole[..., :-1]), (self.alpha, whole[..., -1]))
+            if all(mine.__array_interface__ == part.__array_interface__ for mine, part in parts):
                 return whole
         return np.concatenate([self.pixels, self.alpha[..., None]], axis=2)
 

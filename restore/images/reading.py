@@ -113,8 +113,11 @@ def _tiff_or_raw(data: bytes, check_size: SizeCheck, page: int | None) -> tuple[
         if data[8:10] == b"CR":  # Canon's: its pages are previews that are not marked as such
             raise CameraRawError
         return read_tiff(data, check_size, page)
-    except CameraRawError:
-        return read_raw(data, check_size)
+    except CameraRawError as found:
+        try:
+            return read_raw(data, check_size)
+        except ImageError as error:
+            raise ImageError(f"{found}, or {error}" if str(found) else str(error)) from error
 
 
 @contextmanager

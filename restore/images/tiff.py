@@ -72,7 +72,7 @@ class TiffReader:
         pages = _pages(self._file)
         self.page_count = len(pages)
         if len(pages) > 1 and number is None:
-            raise ImageError(f"has {len(pages)} pages; read_image(..., page=0) reads one of them")
+            raise ImageError(f"has {len(pages)} pages; save the page you want as a file of its own (in Python: page=0)")
         if number is not None and not 0 <= number < len(pages):
             raise ImageError(f"has {len(pages)} pages, and none of number {number}")
         self._page = page = pages[number or 0]
@@ -173,13 +173,13 @@ def _pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
         seen.add(page.offset)
         every.append(page.aspage())
     if any(page.photometric in _CAMERA or 50706 in page.tags for page in every):
-        raise CameraRawError("is a camera raw file")
+        raise CameraRawError
     pages = [page for page in every if not page.is_reduced and not page.is_mask]
     count = len(pages)
     if count == 1 and file.is_imagej:  # one directory may stand for many pages
         count = int((file.imagej_metadata or {}).get("images", 1))
     if count == 0:
-        raise CameraRawError("holds previews only (a camera raw file?); develop it to TIFF or PNG first")
+        raise CameraRawError("holds previews only")
     if count > len(pages) or pages[0].imagedepth > 1:
         count = max(count, pages[0].imagedepth)
         raise ImageError(f"is a stack of {count} pages in one; save the page you want as a file of its own")

@@ -50,6 +50,8 @@ class Pending(Protocol):
 class InputAdapter:
     """Calls of what restores pictures, as `Restorer` does: a subclass brings `batch_size`, `enqueue` and `examine`."""
 
+    hinted = False  # whether it takes hints
+
     def batch_size(self, image: Image) -> int:
         """How many pictures of this size to give to `enqueue` at once; 1 where more are not faster."""
         raise NotImplementedError
@@ -100,9 +102,7 @@ class InputAdapter:
             ImageError: a file cannot be read.
             MemoryError: the smallest tiles do not fit into main memory.
         """
-        if mask is not None and hints is not None:
-            raise UsageError("a mask and hints are for different tasks; give one of them")
-        given, of_hints = (mask, False) if hints is None else (hints, True)
+        given, of_hints = self._chosen(mask, hints)
         tensors = isinstance(image, torch.Tensor) and image.ndim == 4
         if not tensors and isinstance(image, (np.ndarray, PIL.Image.Image, torch.Tensor, str, os.PathLike, Image)):
             return next(self._stream([image], [_given(given, of_hints)], clip))
@@ -130,7 +130,7 @@ class InputAdapter:
             whether there was nothing to restore, and a note.
         """
         adapted, _ = adapt(image)
-        given = _given(mask, False) if hints is None else _given(hints, True)
+        given = _given(*self._chosen(mask, hints))
         return self.enqueue([(adapted, given)])[0].result()
 
     def find(self, image: Any, mask: Any = None) -> Found:
@@ -186,7 +186,14 @@ class InputAdapter:
             back.append(convert)
             if len(group) >= self.batch_size(image):
                 yield from restored()
-        yield from restored()
+        if group:
+            yield from restored()
+
+    def _chosen(self, mask: Any, hints: Any) -> tuple[Any, bool]:
+        """The one of the two that was given, and whether it is the hints."""
+        if hints is not None and (mask is not None or not self.hinted):
+            raise UsageError("hints are colours for colorize, which takes no mask; other tasks take no hints")
+        return (mask, False) if hints is None else (hints, True)
 
 
 def adapt(picture: Any) -> Adapted:
