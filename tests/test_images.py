@@ -300,7 +300,8 @@ def test_orientation_that_stands_in_xmp_only(kind, orientation):
     packet.add_itxt("XML:com.adobe.xmp", xmp.decode())
     options = {"PNG": {"pnginfo": packet}, "TIFF": {"tiffinfo": {700: xmp}}}.get(kind, {"xmp": xmp})
     data = saved(PICTURE, kind, **options)
-    image, stored = read_image(data), np.asarray(PIL.Image.open(io.BytesIO(data)))
+    # Pillow turns TIFF by itself.
+    image, stored = read_image(data), PHOTO if kind == "TIFF" else np.asarray(PIL.Image.open(io.BytesIO(data)))
     assert np.array_equal(image.pixels, np.rot90(stored, 2 if orientation == 3 else -1))
     assert image.size == ((97, 131) if orientation == 6 else (131, 97)) and b'tiff:Orientation="1"' in image.xmp
     exif = PIL.Image.Exif()
