@@ -20,6 +20,8 @@ from restore.cli import app
 from restore.models import build
 from restore.tasks.base import load_task
 
+ROOT = Path(__file__).parents[1]
+
 # One thread in each process, here and in those that tests start: the pictures are small, threads that wait for each
 # other would cost more than they compute, and pytest-xdist uses the other cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
