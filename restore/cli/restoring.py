@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -128,7 +127,7 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
     import cv2
     import torch
 
-    from restore.devices import describe, keep_freed_memory
+    from restore.devices import available_cores, describe, keep_freed_memory
     from restore.folders.compute_queue import PerPicture
     from restore.folders.devices import Prepared
     from restore.inference import restorer
@@ -137,7 +136,7 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
     torch.backends.cudnn.benchmark = True  # a folder has few shapes of tiles
     cv2.setNumThreads(1)  # codecs have threads of their own, and the network the cores
     if processes > 1:
-        torch.set_num_threads(max(1, _cores() // processes))
+        torch.set_num_threads(max(1, available_cores() // processes))
     logging.basicConfig(format="restore: %(message)s", stream=sys.stderr)
     restore = restorer.load(
         task,
@@ -155,8 +154,3 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
     if dry_run:
         return Prepared(PerPicture(restore.examine), description)
     return Prepared(restore, description, restore.head.scale)
-
-
-def _cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
