@@ -37,6 +37,11 @@ class TrainingError(RestoreError):
     """Training cannot start or continue."""
 
 
+def install_hint(extra: str) -> str:
+    """What to type to install an extra of this package, such as `heic`."""
+    return f"pip install 'restore-toolkit[{extra}]'"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Makes an error for an unknown name that lists the known ones.
 

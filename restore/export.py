@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from restore import weights
-from restore.errors import RestoreError, UsageError
+from restore.errors import RestoreError, UsageError, install_hint
 from restore.inference.engine import PixelModel
 from restore.models import blocks
 from restore.models.masking import FIND, MaskedAutoencoder
@@ -146,7 +146,7 @@ def export_onnx(
         import onnx
         import onnxscript  # noqa: F401 (the exporter of torch needs it)
     except ImportError as error:
-        raise UsageError(f"export needs {error.name}: pip install 'restore-toolkit[onnx]'") from error
+        raise UsageError(f"export needs {error.name}: {install_hint('onnx')}") from error
     made = graphs(task, model, strength=strength, options=options)
     files = [path if not graph.name else path.with_suffix(f".{graph.name}.onnx") for graph in made]
     for file in files:

@@ -87,3 +87,28 @@ def is_gray(image: Array) -> bool:
         return True
     red = image[..., 0]
     return all(np.array_equal(red, image[..., c]) for c in range(1, image.shape[-1]))
+
+
+def bleed(image: Array, alpha: Array) -> Array:
+    """Gives fully transparent pixels the colour of the nearest visible one.
+
+    What a file holds under transparency, mostly black, would otherwise darken the edges of a logo that is resized.
+
+    Args:
+        image: (H,W,C), any dtype.
+        alpha: (H,W), 0 where transparent.
+
+    Returns:
+        A copy, or `image` itself where no pixel, or every pixel, is fully transparent.
+    """
+    hidden = alpha == 0
+    if not hidden.any() or hidden.all():
+        return image
+    import cv2  # slow to import, and only logos need it
+
+    _, labels = cv2.distanceTransformWithLabels(hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    colours = np.empty((labels.max() + 1, image.shape[-1]), image.dtype)
+    colours[labels[~hidden]] = image[~hidden]
+    filled = image.copy()
+    filled[hidden] = colours[labels[hidden]]
+    return filled

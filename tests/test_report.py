@@ -135,10 +135,12 @@ def test_compare_side_by_side(clean_folder: Path, tmp_path: Path, capsys: pytest
     write_image(Image(255 - pixels), second)
     assert run(["compare", str(first), str(second)]) == 0
     both = read_image(tmp_path / "after.compared.png").pixels
-    width = pixels.shape[1]
-    assert np.array_equal(both[:, :width], pixels)
-    assert np.array_equal(both[:, -width:], 255 - pixels)
-    assert (both[:, width:-width] == 255).all()
+    height, width = pixels.shape[:2]
+    assert np.array_equal(both[-height:, :width], pixels)
+    assert np.array_equal(both[-height:, -width:], 255 - pixels)
+    assert (both[-height:, width:-width] == 255).all()
+    for side in (both[:-height, :width], both[:-height, -width:]):
+        assert side.size and side.min() < 100 < side.mean(), "has no label"
     assert run(["compare", str(first), str(second)]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert run(["compare", str(first), str(second), "--overwrite"]) == 0
@@ -171,9 +173,28 @@ def test_compare_takes_gray_deep_and_transparent(tmp_path: Path) -> None:
     assert (both == 255).all()
 
 
+def test_compare_folders(clean_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each pair of one name gets a slider, whatever its format; what has no counterpart is named."""
+    after = tmp_path / "after"
+    (after / "sub").mkdir(parents=True)
+    write_image(Image(255 - read_image(clean_folder / "cat.png").pixels), after / "cat.tif")
+    write_image(Image(255 - read_image(clean_folder / "sub/coffee.png").pixels), after / "sub/coffee.png")
+    page_file = tmp_path / "all.html"
+    assert run(["compare", str(clean_folder), str(after), "-o", str(page_file), "--labels", "old, new"]) == 0
+    text = page_file.read_text(encoding="utf-8")
+    check_page(text, sliders=2)
+    assert "<h2>sub/coffee.png</h2>" in text
+    assert '<b class="left">old</b><b class="right">new</b>' in text
+    assert "astronaut.png" in capsys.readouterr().err
+    assert run(["compare", str(clean_folder), str(after), "-o", str(page_file), "--limit", "1", "--overwrite"]) == 0
+    check_page(page_file.read_text(encoding="utf-8"), sliders=1)
+    assert run(["compare", str(clean_folder), str(after / "cat.tif")]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["cat.png", "cat.png", "--labels", "one"], "such as before,after"),
         (["cat.png", "nowhere.png"], "nowhere.png"),
         (["cat.png", "astronaut.png"], "one must be a multiple of the other"),
         (["cat.png", "cat.png", "-o", "out.txt"], "end it in .html"),

@@ -253,5 +253,6 @@ def test_other_files_and_what_is_not_kept_are_told(folder, denoise, tmp_path, ca
     PIL.Image.fromarray(NOISE).convert("CMYK").save(folder / "f.jpg")
     denoise(folder, tmp_path / "out")
     shown = capsys.readouterr().err
-    assert "left out 3 files by their suffix (2 .gif, 1 .txt)" in shown
+    assert "not taken: 2 pictures of formats that are not read (2 .gif)" in shown
+    assert "left out 1 files that are no pictures by their suffix (1 .txt)" in shown
     assert "f.jpg: its CMYK colours are written as RGB" in shown

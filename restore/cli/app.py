@@ -5,23 +5,49 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from typing import Annotated
 
 import typer
 
-from restore.cli import benchmarking, corrupting, evaluating, exporting, latent, models, restoring, serving, training
+from restore import __version__
+from restore.cli import (
+    benchmarking,
+    corrupting,
+    evaluating,
+    exporting,
+    latent,
+    models,
+    pipelines,
+    restoring,
+    serving,
+    training,
+)
 from restore.cli.reporting import say
 from restore.errors import RestoreError
 
 app = typer.Typer(
     name="restore",
     help="Restore pictures: one command for each kind of damage.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Prints the version, or without a command the help."""
+    if version:
+        typer.echo(f"restore {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 restoring.add(app)
+pipelines.add(app)
 training.add(app)
 corrupting.add(app)
 evaluating.add(app)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.flags import argument, command
+from restore.cli.flags import add_command, argument
 from restore.errors import UsageError
 from restore.tasks import task_spec
 from restore.tasks.spec import option
@@ -40,7 +40,11 @@ class BenchmarkFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `restore benchmark` to `app`."""
-    app.command("benchmark")(command(benchmark, BenchmarkFlags))
+    examples = (
+        "restore benchmark denoise --size 4000x3000",
+        "restore benchmark super-resolve --folder my-pictures/ --device cuda",
+    )
+    add_command(app, "benchmark", benchmark, BenchmarkFlags, examples=examples)
 
 
 def benchmark(flags: BenchmarkFlags) -> None:

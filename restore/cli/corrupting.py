@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from restore.cli.files import FileFlags, plan_files
-from restore.cli.flags import command
+from restore.cli.flags import add_command, group
 from restore.cli.reporting import run_jobs
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 class SeedFlags:
     """Flags of `restore corrupt`."""
 
+    PANEL = "Damage"
+
     seed: int = option(0, "Seed; the same seed and picture give the same damage, in a folder or alone.", min=0)
 
 
 @dataclass(frozen=True)
 class SaveMaskFlags:
     """Flags of `restore corrupt`, for damage that has a place."""
+
+    PANEL = "Mask"
 
     save_mask: Path | None = option(None, "Folder for masks of the damage, as PNG: white is lost.", metavar="DIR")
 
@@ -40,6 +44,8 @@ class SaveMaskFlags:
 class SaveHintFlags:
     """Flags of `restore corrupt`, for damage that leaves hints."""
 
+    PANEL = "Colour hints"
+
     save_hints: Path | None = option(
         None, "Folder for the dots of --hints, as PNG with transparency, for `restore colorize --hints`.", metavar="DIR"
     )
@@ -47,13 +53,19 @@ class SaveHintFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `corrupt`, with a command for every task."""
-    group = typer.Typer(help="Damage pictures as training does.", no_args_is_help=True)
+    corrupting = group("Damage pictures as training does.")
     for spec in TASKS.values():
         body = _body(spec)
         body.__doc__ = f"Damage pictures so that `restore {spec.name}` has something to do."
         more = [SaveMaskFlags] if spec.masks else [SaveHintFlags] if spec.hints else []
-        group.command(spec.name)(command(body, FileFlags, SeedFlags, spec.damage, *more))
-    app.add_typer(group, name="corrupt")
+        saved = {SaveMaskFlags: " --save-mask masks/", SaveHintFlags: " --hints 10 --save-hints dots/"}
+        examples = (
+            f"restore corrupt {spec.name} clean.png damaged.png",
+            f"restore corrupt {spec.name} clean/ damaged/ -r{saved[more[0]] if more else ' --seed 1'}",
+        )
+        kinds, panels = (FileFlags, SeedFlags, spec.damage, *more), {spec.damage: "Damage"}
+        add_command(corrupting, spec.name, body, *kinds, examples=examples, panels=panels)
+    app.add_typer(corrupting, name="corrupt")
 
 
 def _body(spec: TaskSpec) -> Any:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.flags import argument, command
+from restore.cli.flags import add_command, argument, group
 from restore.cli.reporting import say
-from restore.errors import UsageError
+from restore.errors import RestoreError, UsageError
 from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EvaluateFlags:
     """Flags of every `restore evaluate TASK`."""
+
+    PANEL = "Measuring"
 
     folder: Path = argument("A folder of clean pictures, searched through and through, or one picture.", "FOLDER")
     corrupted: Path | None = option(
@@ -58,27 +60,54 @@ class EvaluateFlags:
 class CompareFlags:
     """Flags of `restore compare`."""
 
-    before: Path = argument("The picture before.", "A")
-    after: Path = argument("The picture after, as large as A or several times larger or smaller.", "B")
+    before: Path = argument("The picture before, or a folder of them.", "A")
+    after: Path = argument(
+        "The picture after, as large as A or several times larger or smaller, or a folder of them by the same names.",
+        "B",
+    )
     output: Path | None = option(
         None,
-        "A picture of both side by side, or a page (.html) with a slider [default: B.compared.png].",
+        "A picture of both side by side, or a page (.html) with sliders "
+        "[default: B.compared.png, of folders B.compared.html].",
         flags=("-o",),
         metavar="FILE",
     )
+    labels: str | None = option(
+        None, "What the sides are called [default: the names of files or folders].", metavar="LEFT,RIGHT"
+    )
+    limit: int = option(50, "Pairs of two folders to show, at most.", min=1)
     overwrite: bool = option(False, "Replace an output that exists.")
+
+    def named(self, left: str, right: str) -> tuple[str, str]:
+        """The labels of the two sides. Raises UsageError where --labels gives another number of them."""
+        if self.labels is None:
+            return left, right
+        first, comma, second = self.labels.partition(",")
+        if not comma or "," in second:
+            raise UsageError(f"--labels {self.labels}: write two, such as before,after")
+        return first.strip(), second.strip()
 
 
 def add(app: typer.Typer) -> None:
     """Adds `evaluate`, with a command for every task, and `compare`."""
     about = "Measure weights on your own pictures, beside what else you could use."
-    group = typer.Typer(help=about, no_args_is_help=True)
+    evaluating = group(about)
     for spec in TASKS.values():
         body = _body(spec)
         body.__doc__ = f"Damage clean pictures, restore them with {spec.name} and its rivals, and score the results."
-        group.command(spec.name)(command(body, EvaluateFlags, spec.trial_options, spec.measured_options))
-    app.add_typer(group, name="evaluate")
-    app.command("compare")(command(_compare, CompareFlags))
+        examples = (
+            f"restore evaluate {spec.name} my-pictures/ --report report.html",
+            f"restore evaluate {spec.name} my-pictures/ -m default -m mine.safetensors --limit 20 --csv scores.csv",
+        )
+        kinds, panels = (EvaluateFlags, spec.trial_options, spec.measured_options), {spec.measured_options: "Effect"}
+        panels[spec.trial_options] = "Damage"
+        add_command(evaluating, spec.name, body, *kinds, examples=examples, panels=panels)
+    app.add_typer(evaluating, name="evaluate")
+    examples = (
+        "restore compare photo.jpg photo.denoised.jpg -o both.html",
+        "restore compare scans/ scans.denoised/ -o all.html --labels before,after",
+    )
+    add_command(app, "compare", _compare, CompareFlags, examples=examples)
 
 
 def _body(spec: TaskSpec) -> Any:
@@ -158,10 +187,15 @@ def _run(results: Results, entries: list[Any], task: Task, damage: Options, flag
 
     from restore.evaluation.evaluate import evaluate
 
-    scored = evaluate(entries, task, damage, results.methods, flags.seed)
     hidden = True if flags.quiet or flags.json else None  # None: only on a terminal
-    for picture in tqdm(scored, total=len(entries), disable=hidden, unit="picture", dynamic_ncols=True):
-        results.add(picture)
+    with tqdm(total=len(entries), disable=hidden, unit="picture", dynamic_ncols=True) as bar:
+
+        def begun(case: str, method: str) -> None:
+            bar.set_postfix_str(f"{case}: {method}", refresh=True)  # a slow baseline takes minutes for a picture
+
+        for picture in evaluate(entries, task, damage, results.methods, flags.seed, begun):
+            results.add(picture)
+            bar.update()
 
 
 def _note_idle(task: Task, damage: Options, flags: EvaluateFlags) -> None:
@@ -208,7 +242,12 @@ def _shown(value: Any) -> str:
 
 
 def _compare(flags: CompareFlags) -> None:
-    """Show two pictures together, before and after: side by side, or on a page with a slider."""
+    """Show pictures together, before and after: side by side, or on a page with sliders."""
+    folders = flags.before.is_dir(), flags.after.is_dir()
+    if all(folders):
+        return _compare_folders(flags)
+    if any(folders):
+        raise UsageError(f"{flags.before} and {flags.after}: give two pictures, or two folders")
     from restore.evaluation.compare import read_pair, side_by_side, slider_page
     from restore.evaluation.page import refuse_existing, write_text
     from restore.images import SUFFIXES, write_image
@@ -220,9 +259,39 @@ def _compare(flags: CompareFlags) -> None:
     refuse_existing(output, flags.overwrite)
     if output.exists() and any(path.exists() and output.samefile(path) for path in (flags.before, flags.after)):
         raise UsageError(f"{output}: is an input, and inputs are never written over; give another name with -o")
+    labels = flags.named(flags.before.name, flags.after.name)
     first, second = read_pair(flags.before, flags.after)
     if html:
-        write_text(output, slider_page(first, second, (flags.before.name, flags.after.name)))
+        write_text(output, slider_page([("", first, second)], labels))
     else:
-        write_image(side_by_side(first, second), output, overwrite=flags.overwrite)
+        write_image(side_by_side(first, second, labels), output, overwrite=flags.overwrite)
     say(f"{output}: written")
+    return None
+
+
+def _compare_folders(flags: CompareFlags) -> None:
+    from restore.evaluation.compare import find_pairs, read_pair, slider_page
+    from restore.evaluation.page import refuse_existing, write_text
+
+    output = flags.output or Path(f"{flags.after.absolute().name}.compared.html")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{output}: two folders are compared on a page; end it in .html")
+    refuse_existing(output, flags.overwrite)
+    pairs, alone = find_pairs(flags.before, flags.after)
+    if alone:
+        say(f"left out {len(alone)} without a counterpart of the same name, such as {alone[0]}")
+    if len(pairs) > flags.limit:
+        say(f"the first {flags.limit} of {len(pairs)} pairs; --limit says how many")
+    labels = flags.named(flags.before.absolute().name, flags.after.absolute().name)
+    shown, failed = [], 0
+    for before, after in pairs[: flags.limit]:
+        try:
+            shown.append((before.relative_to(flags.before).as_posix(), *read_pair(before, after)))
+        except RestoreError as error:
+            failed += 1
+            say(f"failed: {error}")
+    if shown:
+        write_text(output, slider_page(shown, labels))
+        say(f"{output}: {len(shown)} pairs written")
+    if failed:
+        raise typer.Exit(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from restore.cli.flags import argument, command
+from restore.cli.flags import add_command, argument
 from restore.errors import UsageError
 from restore.tasks import task_spec
 from restore.tasks.spec import option
@@ -29,7 +29,11 @@ class ExportFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `export`."""
-    app.command("export")(command(export, ExportFlags))
+    examples = (
+        "restore export denoise --onnx denoise.onnx",
+        "restore export super-resolve -s 4 --onnx x4.onnx --overwrite",
+    )
+    add_command(app, "export", export, ExportFlags, examples=examples)
 
 
 def export(flags: ExportFlags) -> None:

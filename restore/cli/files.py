@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from restore.folders.plan import Job, Plan
 
 
+RUN = "Run"
+
+
 @dataclass(frozen=True)
 class FileFlags:
     """Flags shared by the commands that read and write pictures."""
+
+    PANEL = "Files"
 
     paths: list[str] | None = argument(
         "A file, a folder, a quoted glob, or - for stdin; then where to write.", "INPUT [OUTPUT]", default=None
@@ -35,15 +40,16 @@ class FileFlags:
     suffix: str | None = option(None, "Inserted into the names of outputs beside their input.", metavar="TEXT")
     quality: int | None = option(None, "Quality of lossy formats [default: the input's].", min=1, max=100)
     strip_metadata: bool = option(False, "Leave out EXIF and XMP (the colour profile stays).")
-    overwrite: bool = option(False, "Replace outputs that exist.")
+    overwrite: bool = option(False, "Replace outputs that exist; a single file to replace is named with -o.")
+    salvage: bool = option(False, "Take what can be decoded of truncated JPEGs, and say how much of them that is.")
     skip_existing: bool = option(False, "Skip inputs whose output exists, to resume a run.", flags=("-k",))
     watch: bool = option(
-        False, "Keep processing files that arrive in the folder, until Ctrl-C; exit code 0 if none failed."
+        False, "Keep processing files that arrive in the folder, until Ctrl-C; exit code 0 if none failed.", panel=RUN
     )
-    fail_fast: bool = option(False, "Stop at the first file that fails.")
-    workers: int = option(2, "Threads that decode and encode.", flags=("-j",), min=1)
-    quiet: bool = option(False, "Print failures only.", flags=("-q",))
-    json: bool = option(False, "Print a line of JSON for each file on stdout.")
+    fail_fast: bool = option(False, "Stop at the first file that fails.", panel=RUN)
+    workers: int = option(2, "Threads that decode and encode.", flags=("-j",), min=1, panel=RUN)
+    quiet: bool = option(False, "Print failures only.", flags=("-q",), panel=RUN)
+    json: bool = option(False, "Print a line of JSON for each file on stdout.", panel=RUN)
 
     def __post_init__(self) -> None:
         if self.overwrite and self.skip_existing:
@@ -69,6 +75,7 @@ class FileFlags:
             metadata=not self.strip_metadata,
             extension=_extension(self),
             dry_run=dry_run,
+            salvage=self.salvage,
         )
 
 
@@ -126,7 +133,7 @@ def plan_files(
     from restore.folders.names import Naming
     from restore.folders.plan import STREAM, existing_outputs, plan
 
-    inputs, output = _inputs_and_output(files)
+    inputs, output = inputs_and_output(files)
     if files.watch and (output == STREAM or not all(os.path.isdir(path) for path in inputs)):
         raise UsageError("--watch needs folders: give folders as INPUT, and a folder or nothing as OUTPUT")
     naming = Naming((files.suffix or suffix).strip("."), _extension(files))
@@ -140,14 +147,15 @@ def plan_files(
     return FileRequest(files, inputs, output, naming, masks, planned)
 
 
-def _inputs_and_output(files: FileFlags) -> tuple[list[str], str | None]:
+def inputs_and_output(files: FileFlags) -> tuple[list[str], str | None]:
     """Inputs and output. Without -o the second of two paths is the output, as in cp."""
     paths, inputs = list(files.paths or []), list(files.input or [])
     output = files.output
     if output is None and len(paths) == (1 if inputs else 2):
         output = paths.pop()
         if files.overwrite and os.path.isfile(output):  # a shell may have expanded `*.png` to two paths
-            raise UsageError(f"{output} exists; to replace it, name it with -o")
+            first = paths[0] if paths else inputs[0]
+            raise UsageError(f"{output} exists (another input?); to replace it, name it with -o: {first} -o {output}")
     elif output is None and len(paths) > (0 if inputs else 1):
         raise UsageError("several inputs need -o FOLDER (or quote the glob)")
     if not (inputs := inputs + paths):

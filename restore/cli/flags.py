@@ -3,13 +3,75 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from restore.errors import UsageError
+
+# The groups of flags in `--help`, in this order; others follow as they come.
+PANELS = ("Effect", "Damage", "Mask", "Colour hints", "Files", "Measuring", "Training", "Learning", "Network")
+NUMBERS = {int: "N", float: "X"}
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help shows its flags in groups (`rich_help_panel`, in plain text), and examples."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the arguments, then a section for each group of flags."""
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{name: [] for name in PANELS}, "Options": []}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                name = record[0].partition(" <")[0] if kind == "Arguments" else record[0]  # without its type
+                panels.setdefault(getattr(parameter, "rich_help_panel", None) or kind, []).append((name, record[1]))
+        panels["Options"] = panels.pop("Options")  # last: what every command has, such as --help
+        for name, records in panels.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Writes the examples, one a line."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+def group(help: str) -> typer.Typer:
+    """A group of commands; without one of them it shows its help, and that is no error."""
+    made = typer.Typer(help=help, rich_markup_mode=None)
+
+    @made.callback(invoke_without_command=True)
+    def show_help(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    return made
+
+
+def add_command(
+    app: typer.Typer,
+    name: str,
+    body: Callable[..., None],
+    *kinds: type,
+    examples: Sequence[str],
+    panels: Mapping[type, str] | None = None,
+) -> None:
+    """Adds a command to `app`.
+
+    Args:
+        app: the command line, or a group of it.
+        name: of the command.
+        body, kinds, panels: as in `command`.
+        examples: what people may type, shown in the help.
+    """
+    adding = app.command(name, cls=GroupedCommand, epilog="\n".join(examples))
+    adding(command(body, *kinds, panels=panels))
 
 
 def argument(help: str, metavar: str, *, default: Any = MISSING) -> Any:
@@ -23,17 +85,19 @@ def argument(help: str, metavar: str, *, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"help": help, "metavar": metavar, "argument": True})
 
 
-def command(body: Callable[..., None], *kinds: type) -> Callable[..., None]:
+def command(body: Callable[..., None], *kinds: type, panels: Mapping[type, str] | None = None) -> Callable[..., None]:
     """Makes a command for Typer, which derives the flags from its signature.
 
     Args:
         body: takes an instance of each of `kinds`; its docstring is the help.
         kinds: dataclasses whose fields become the flags.
+        panels: the group of the flags of a dataclass in the help, where it is not the `PANEL` of that.
 
     Returns:
         A function that has all fields as keyword parameters. It raises UsageError for values that a dataclass refuses.
     """
-    parameters = [parameter for kind in kinds for parameter in _parameters(kind)]
+    named = {kind: getattr(kind, "PANEL", None) for kind in kinds} | dict(panels or {})
+    parameters = [parameter for kind in kinds for parameter in _parameters(kind, named[kind])]
     aliases = {f"{known.name}_alias": known for kind in kinds for known in fields(kind) if "alias" in known.metadata}
     parameters += [_alias(name, known.metadata["alias"]) for name, known in aliases.items()]
 
@@ -48,12 +112,12 @@ def command(body: Callable[..., None], *kinds: type) -> Callable[..., None]:
     return call
 
 
-def _parameters(kind: type) -> list[inspect.Parameter]:
+def _parameters(kind: type, panel: str | None) -> list[inspect.Parameter]:
     hints = get_type_hints(kind)
-    return [_parameter(known, hints[known.name]) for known in fields(kind)]
+    return [_parameter(known, hints[known.name], panel) for known in fields(kind)]
 
 
-def _parameter(known: Field[Any], hint: Any) -> inspect.Parameter:
+def _parameter(known: Field[Any], hint: Any, panel: str | None) -> inspect.Parameter:
     about = known.metadata
     extra = {name: about[name] for name in ("help", "metavar", "min", "max") if name in about}
     default = known.default if known.default is not MISSING else inspect.Parameter.empty
@@ -68,10 +132,13 @@ def _parameter(known: Field[Any], hint: Any) -> inspect.Parameter:
             extra["parser"] = _numbers(known.name, item, pair)
             default = ",".join(f"{number:g}" for number in cast(tuple[float, ...], known.default))
             hint = str
+        elif numbers := {int, float} & {hint, *get_args(hint)}:
+            extra.setdefault("metavar", NUMBERS[numbers.pop()])
         name = "--" + known.name.replace("_", "-")
         kind = typer.Option(
             *about.get("flags", ()),
             name,
+            rich_help_panel=about.get("panel", panel),
             show_default=default not in (None, False, ""),
             **extra,
         )

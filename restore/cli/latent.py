@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.flags import argument, command
+from restore.cli.flags import add_command, argument, group
 from restore.cli.reporting import say
 from restore.errors import UsageError
 from restore.latent.options import ModelOptions, TrainingOptions
@@ -155,19 +156,83 @@ class FeaturesFlags(Options):
 def add(app: typer.Typer) -> None:
     """Adds `latent`, with its commands."""
     about = "Autoencoders of your own folder: map, search, generate, compress, find what is odd."
-    group = typer.Typer(help=about, no_args_is_help=True)
-    group.command("train")(command(train, FolderFlags, ModelOptions, TrainingOptions))
-    group.command("reconstruct")(command(reconstruct, FolderFlags, WeightsFlags, ReconstructFlags))
-    group.command("map")(command(map_codes, FolderFlags, WeightsFlags, MapFlags))
-    group.command("walk")(command(walk, WalkFlags, WeightsFlags, OutputFlags))
-    group.command("sample")(command(sample, SampleFlags, WeightsFlags, OutputFlags))
-    group.command("features")(command(features, FolderFlags, FeaturesFlags, WeightsFlags, OutputFlags))
-    group.command("index")(command(index, FolderFlags, WeightsFlags, IndexFlags))
-    group.command("search")(command(search, SearchFlags, WeightsFlags, OutputFlags))
-    group.command("duplicates")(command(find_duplicates, FolderFlags, DuplicatesFlags, WeightsFlags, OutputFlags))
-    group.command("anomalies")(command(anomalies, FolderFlags, AnomaliesFlags, WeightsFlags, OutputFlags))
-    group.command("probe")(command(probe, FolderFlags, ProbeFlags, WeightsFlags))
-    app.add_typer(group, name="latent")
+    latent = group(about)
+
+    def one(name: str, body: Callable[..., None], *kinds: type, examples: tuple[str, str]) -> None:
+        lines = [f"restore latent {name} {example}" for example in examples]
+        add_command(latent, name, body, *kinds, examples=lines)
+
+    one(
+        "train",
+        train,
+        FolderFlags,
+        ModelOptions,
+        TrainingOptions,
+        examples=("my-pictures/ --code 32", "my-pictures/ --kind variational --code 2 --steps 3000"),
+    )
+    one(
+        "reconstruct",
+        reconstruct,
+        FolderFlags,
+        WeightsFlags,
+        ReconstructFlags,
+        examples=("my-pictures/", "my-pictures/ -o reconstructed.html -n 24"),
+    )
+    one(
+        "map",
+        map_codes,
+        FolderFlags,
+        WeightsFlags,
+        MapFlags,
+        examples=("my-pictures/", "my-pictures/ --method tsne -o map.html"),
+    )
+    one("walk", walk, WalkFlags, WeightsFlags, OutputFlags, examples=("a.jpg b.jpg", "a.jpg b.jpg -o walk.png"))
+    one("sample", sample, SampleFlags, WeightsFlags, OutputFlags, examples=("-o sampled.png", "-n 64 -o sampled.html"))
+    one(
+        "features",
+        features,
+        FolderFlags,
+        FeaturesFlags,
+        WeightsFlags,
+        OutputFlags,
+        examples=("my-pictures/ -o features.png", "my-pictures/ -n 16"),
+    )
+    one(
+        "index",
+        index,
+        FolderFlags,
+        WeightsFlags,
+        IndexFlags,
+        examples=("my-pictures/", "my-pictures/ -o index.npz --overwrite"),
+    )
+    one(
+        "search",
+        search,
+        SearchFlags,
+        WeightsFlags,
+        OutputFlags,
+        examples=("photo.jpg my-pictures/ -k 10 -o found.png", "photo.jpg index.npz"),
+    )
+    one(
+        "duplicates",
+        find_duplicates,
+        FolderFlags,
+        DuplicatesFlags,
+        WeightsFlags,
+        OutputFlags,
+        examples=("my-pictures/", "my-pictures/ --threshold 0.1 -o twins.html"),
+    )
+    one(
+        "anomalies",
+        anomalies,
+        FolderFlags,
+        AnomaliesFlags,
+        WeightsFlags,
+        OutputFlags,
+        examples=("my-pictures/ -n 20", "my-pictures/ --csv scores.csv"),
+    )
+    one("probe", probe, FolderFlags, ProbeFlags, WeightsFlags, examples=("my-pictures/", "my-pictures/ --labels 20"))
+    app.add_typer(latent, name="latent")
 
 
 def train(folder: FolderFlags, model: ModelOptions, training: TrainingOptions) -> None:
@@ -373,8 +438,8 @@ def find_duplicates(folder: FolderFlags, flags: DuplicatesFlags, model: WeightsF
     latent = load_latent(model.model, model.device)
     pictures = latent.read(folder.folder, say)
     groups = duplicates(latent.encode(pictures.pixels), flags.threshold)
-    for group in groups:
-        print("\t".join(str(pictures.paths[number]) for number in group))
+    for alike in groups:
+        print("\t".join(str(pictures.paths[number]) for number in alike))
     say(f"{len(groups)} groups among {len(pictures)} pictures")
     if output is not None and groups:
         import numpy as np

@@ -10,13 +10,18 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.errors import RestoreError
+from restore.errors import RestoreError, install_hint
+
+MOST_NAMES = 10  # of files that are not taken
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from restore.cli.files import FileRequest
     from restore.folders.pipeline import Outcome, Runner
     from restore.folders.plan import Job
@@ -100,15 +105,38 @@ class _Report:
         self._pixels, self._start = 0, time.perf_counter()
         if plan.left_out and self._files.verbose:
             say(f"left out {plan.left_out} earlier outputs; name a file or its folder to take it as INPUT")
-        if plan.others and self._files.verbose:
-            kinds = ", ".join(f"{count} {suffix or 'without'}" for suffix, count in plan.others.most_common(5))
-            say(f"left out {plan.others.total()} files by their suffix ({kinds}); convert those that are pictures")
+        self._report_others(plan.others)
         self._bar = tqdm(  # disable=None: shown on a terminal only
             total=len(plan.jobs),
             disable=None if self._files.verbose and len(plan.jobs) > 1 and not self._files.watch else True,
             bar_format="{n_fmt}/{total_fmt} pictures |{bar}| {elapsed}, {remaining} to go{postfix}",
             dynamic_ncols=True,
         )
+
+    def _report_others(self, others: list[Path]) -> None:
+        """Names the pictures that are not taken, and counts the other files."""
+        from restore.folders.pipeline import Outcome
+        from restore.folders.plan import Job
+        from restore.images.failures import printable
+        from restore.images.formats import RAW_SUFFIXES, UNREAD_SUFFIXES
+
+        unread = [path for path in others if path.suffix.lower() in UNREAD_SUFFIXES]
+        if self._files.json:
+            for path in unread:
+                why = f"{path.suffix} is not read"
+                self._print(json.dumps(_record(Outcome(Job(path, None), "not taken", error=why))))
+        if not self._files.verbose:
+            return
+        if unread:
+            names = ", ".join(printable(path) for path in unread[:MOST_NAMES])
+            more = f" and {len(unread) - MOST_NAMES} more (--json names all)" if len(unread) > MOST_NAMES else ""
+            raw = any(path.suffix.lower() in RAW_SUFFIXES for path in unread)
+            fix = f"; to read camera raws: {install_hint('raw')}" if raw else "; convert them to PNG, JPEG or TIFF"
+            say(
+                f"not taken: {len(unread)} pictures of formats that are not read ({_kinds(unread)}): {names}{more}{fix}"
+            )
+        if rest := [path for path in others if path.suffix.lower() not in UNREAD_SUFFIXES]:
+            say(f"left out {len(rest)} files that are no pictures by their suffix ({_kinds(rest)})")
 
     def add(self, outcome: Outcome) -> None:
         """Reports one outcome."""
@@ -171,10 +199,16 @@ class _Report:
         say(text)
 
 
+def _kinds(paths: list[Path]) -> str:
+    """How many files there are of each suffix."""
+    counts = Counter(path.suffix.lower() for path in paths)
+    return ", ".join(f"{count} {suffix or 'without'}" for suffix, count in counts.most_common(8))
+
+
 def _record(outcome: Outcome) -> dict[str, Any]:
     return {
         "input": str(outcome.job.input or "-"),
-        "output": None if outcome.status in ("failed", "examined") else str(outcome.output or "-"),
+        "output": None if outcome.status in ("failed", "examined", "not taken") else str(outcome.output or "-"),
         "status": outcome.status,
         "seconds": round(outcome.seconds, 4),
         "size": outcome.size,
@@ -182,4 +216,9 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "note": "; ".join(filter(None, (outcome.message, outcome.note))) or None,
         "mask_share": None if outcome.mask_share is None else round(outcome.mask_share, 6),
         "change": None if outcome.change is None else round(outcome.change, 3),
+        **({"steps": [_rounded(asdict(step)) for step in outcome.steps]} if outcome.steps else {}),
     }
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}

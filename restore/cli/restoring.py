@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.files import FileFlags, plan_files
-from restore.cli.flags import command
+from restore.cli.files import FileFlags, FileRequest, plan_files
+from restore.cli.flags import add_command
 from restore.cli.reporting import run_jobs, say
+from restore.cli.video import RawFlags, check_raw, restore_frames
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
+from restore.tasks.steps import WeightsOptions
 
 if TYPE_CHECKING:
-    from restore.folders.devices import Prepared
+    from restore.folders.devices import Prepare, Prepared
 
 
 @dataclass(frozen=True)
-class ModelFlags:
-    """Flags of the network and the device."""
+class DeviceFlags:
+    """Flags of the device, and of how it computes."""
 
-    model: str | None = option(
-        None, "A shipped variant, or a weights file [default: the task's].", flags=("-m",), metavar="VARIANT|FILE"
-    )
+    PANEL = "Network"
+
     device: str = option(
         "auto",
         "Where to compute; a list spreads a folder over several devices.",
@@ -39,16 +40,36 @@ class ModelFlags:
     tile_overlap: int | None = option(
         None, "Overlap of tiles in pixels [default: by the radius of the network].", min=0
     )
-    strength: float = option(
-        1.0, "How much of the effect, from 0 (none) to 1; denoise takes up to 2.", min=0.0, max=2.0
-    )
     compile: bool = option(False, "Compile the network first (slow start, for many pictures of one size).")
-    tta: bool = option(False, "Average over the eight symmetries: a little better, eight times slower.", flags=("-x",))
+    tta: bool = option(
+        False, "Average over the eight symmetries: a little better, eight times slower.", flags=("-x",), panel="Effect"
+    )
+
+    @property
+    def names(self) -> list[str]:
+        """The devices. Raises UsageError for an empty one."""
+        names = self.device.split(",")
+        if not all(names):
+            raise UsageError(f"--device {self.device}: write a list without empty entries, such as cuda:0,cuda:1")
+        return names
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """The arguments of `restore.load` that these flags set, but for the device."""
+        flags = {"precision": self.precision, "tile": self.tile, "overlap": self.tile_overlap}
+        return {**flags, "tta": self.tta, "compile": self.compile}
+
+
+@dataclass(frozen=True)
+class ModelFlags(DeviceFlags, WeightsOptions):
+    """Flags of the network and the device."""
 
 
 @dataclass(frozen=True)
 class MaskFlags:
     """Flags of tasks that detect the damage, or take a mask of it."""
+
+    PANEL = "Mask"
 
     mask: Path | None = option(
         None,
@@ -63,6 +84,8 @@ class MaskFlags:
 class HintFlags:
     """Flags of tasks that a person can tell colours."""
 
+    PANEL = "Colour hints"
+
     hints: Path | None = option(
         None,
         "Dots or strokes of colours, on transparent or white, as large as the picture; or a folder of them by name.",
@@ -76,38 +99,71 @@ def add(app: typer.Typer) -> None:
         body = _body(spec)
         body.__doc__ = spec.help
         more = [MaskFlags] if spec.masks else [HintFlags] if spec.hints else []
-        app.command(spec.name)(command(body, FileFlags, ModelFlags, spec.options, *more))
+        kinds = (FileFlags, ModelFlags, spec.options, RawFlags, *more)
+        add_command(app, spec.name, body, *kinds, examples=spec.examples, panels={spec.options: "Effect"})
 
 
 def _body(spec: TaskSpec) -> Any:
-    def body(files: FileFlags, model: ModelFlags, options: Options, given: MaskFlags | HintFlags = MaskFlags()) -> None:
-        devices = model.device.split(",")
-        if not all(devices):
-            raise UsageError(f"--device {model.device}: write a list without empty entries, such as cuda:0,cuda:1")
+    def body(
+        files: FileFlags,
+        model: ModelFlags,
+        options: Options,
+        raw: RawFlags,
+        given: MaskFlags | HintFlags = MaskFlags(),
+    ) -> None:
+        devices = model.names
         masks = given if isinstance(given, MaskFlags) else MaskFlags(mask=given.hints)
+        if raw.raw is not None:
+            check_raw(raw, files, still=masks.dry_run or masks.save_mask is not None or len(devices) > 1)
+            from restore.inference.inputs import InputAdapter
+
+            prepared = prepare(spec.name, model, options, False, devices[0], 1)
+            if files.verbose:
+                say(f"{spec.name} on {prepared.description}")
+            assert isinstance(prepared.processor, InputAdapter)
+            restore_frames(prepared.processor, raw, masks.mask, verbose=files.verbose)
+            return
         # Errors in the call are reported before torch is loaded, which takes seconds.
         request = plan_files(files, spec.file_suffix(options), **asdict(masks), hints=spec.hints)
         prepare_on = partial(prepare, spec.name, model, options, masks.dry_run)
-        write_options, done = files.write_options(dry_run=masks.dry_run), "examined" if masks.dry_run else "restored"
-        jobs = request.plan.jobs
-        if len(devices) > 1 and (files.watch or (len(jobs) > 1 and jobs[0].output is not None)):
-            from restore.folders.devices import DevicePool
-
-            with DevicePool(devices, prepare_on, write_options, files.workers) as pool:
-                if files.verbose:
-                    say(f"{spec.name} on {' and '.join(pool.descriptions)}")
-                run_jobs(request, pool, done=done)
-            return
-
-        from restore.folders.pipeline import Pipeline
-
-        prepared = prepare_on(devices[0], 1)
-        if files.verbose:
-            say(f"{spec.name} on {prepared.description}")
-        with Pipeline(prepared.processor, write_options, files.workers, scale=prepared.scale) as pipeline:
-            run_jobs(request, pipeline, done=done)
+        run_on_devices(request, devices, prepare_on, spec.name, dry_run=masks.dry_run)
 
     return body
+
+
+def run_on_devices(
+    request: FileRequest, devices: list[str], prepare_on: Prepare, name: str, *, dry_run: bool = False
+) -> None:
+    """Restores files on one device, or spread over several.
+
+    Args:
+        request: the files.
+        devices: their names.
+        prepare_on: loads what restores on a device; processes of their own must be able to import it.
+        name: of the command, for people.
+        dry_run: write masks only.
+
+    Raises:
+        typer.Exit: with code 1 if any file failed.
+    """
+    files, jobs = request.files, request.plan.jobs
+    write_options, done = files.write_options(dry_run=dry_run), "examined" if dry_run else "restored"
+    if len(devices) > 1 and (files.watch or (len(jobs) > 1 and jobs[0].output is not None)):
+        from restore.folders.devices import DevicePool
+
+        with DevicePool(devices, prepare_on, write_options, files.workers) as pool:
+            if files.verbose:
+                say(f"{name} on {' and '.join(pool.descriptions)}")
+            run_jobs(request, pool, done=done)
+        return
+
+    from restore.folders.pipeline import Pipeline
+
+    prepared = prepare_on(devices[0], 1)
+    if files.verbose:
+        say(f"{name} on {prepared.description}")
+    with Pipeline(prepared.processor, write_options, files.workers, scale=prepared.scale) as pipeline:
+        run_jobs(request, pipeline, done=done)
 
 
 def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, device: str, processes: int) -> Prepared:
@@ -124,13 +180,25 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
     Raises:
         UsageError: the weights or the device do not exist, or do not fit (also as WeightsError, DeviceError).
     """
-    import cv2
-    import torch
-
-    from restore.devices import available_cores, describe, keep_freed_memory
+    from restore.devices import describe
     from restore.folders.compute_queue import PerPicture
     from restore.folders.devices import Prepared
     from restore.inference import restorer
+
+    set_up(processes)
+    restore = restorer.load(task, model.model, device, strength=model.strength, **model.loading, **asdict(options))
+    description = describe(restore.device, restore.dtype)
+    if dry_run:
+        return Prepared(PerPicture(restore.examine), description)
+    return Prepared(restore, description, restore.head.scale)
+
+
+def set_up(processes: int) -> None:
+    """Prepares this process, one of `processes` on this machine, for restoring folders."""
+    import cv2
+    import torch
+
+    from restore.devices import available_cores, keep_freed_memory
 
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # a folder has few shapes of tiles
@@ -138,19 +206,3 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
     if processes > 1:
         torch.set_num_threads(max(1, available_cores() // processes))
     logging.basicConfig(format="restore: %(message)s", stream=sys.stderr)
-    restore = restorer.load(
-        task,
-        model.model,
-        device,
-        model.precision,
-        model.tile,
-        overlap=model.tile_overlap,
-        strength=model.strength,
-        tta=model.tta,
-        compile=model.compile,
-        **asdict(options),
-    )
-    description = describe(restore.device, restore.dtype)
-    if dry_run:
-        return Prepared(PerPicture(restore.examine), description)
-    return Prepared(restore, description, restore.head.scale)

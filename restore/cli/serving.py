@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import typer
 
-from restore.cli.flags import command
-from restore.errors import UsageError
+from restore.cli.flags import add_command
+from restore.errors import UsageError, install_hint
 from restore.tasks import TASKS
 from restore.tasks.spec import option
 
@@ -55,7 +55,11 @@ class ServeFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `serve`."""
-    app.command("serve")(command(serve, ServeFlags))
+    examples = (
+        "restore serve --open                                      # the page, on this machine",
+        "restore serve --host 0.0.0.0 --token 0123456789abcdef     # for others who know the token",
+    )
+    add_command(app, "serve", serve, ServeFlags, examples=examples)
 
 
 def serve(flags: ServeFlags) -> None:
@@ -63,7 +67,7 @@ def serve(flags: ServeFlags) -> None:
     models = _models(flags.model or [])
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"restore serve needs {missing[0]}: pip install 'restore-toolkit[web]'")
+        raise UsageError(f"restore serve needs {missing[0]}: {install_hint('web')}")
 
     from restore.serve.server import listen
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.flags import command
+from restore.cli.flags import add_command, group
 from restore.cli.reporting import say
 from restore.errors import RestoreError, UsageError
 from restore.tasks import TASKS, Options, TaskSpec
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class NetworkFlags:
     """Flags of `restore train` that belong to the objective, and to the terminal."""
 
+    PANEL = "Network"
+
     arch: str | None = option(
         None, "Architecture: conv-autoencoder, nafnet or another [default: the task's].", metavar="NAME"
     )
@@ -35,12 +37,17 @@ class NetworkFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `train`, with a command for every task."""
-    group = typer.Typer(help="Train weights on your own pictures.", no_args_is_help=True)
+    training = group("Train weights on your own pictures.")
     for spec in TASKS.values():
         body = _body(spec)
         body.__doc__ = f"Train weights for {spec.name} on folders of clean pictures, which are damaged on the fly."
-        group.command(spec.name)(command(body, Settings, NetworkFlags, spec.training_options))
-    app.add_typer(group, name="train")
+        examples = (
+            f"restore train {spec.name} my-pictures/ -o mine.safetensors --minutes 60",
+            f"restore train {spec.name} my-pictures/ -o mine.safetensors --init default --steps 5000",
+        )
+        kinds, panels = (Settings, NetworkFlags, spec.training_options), {spec.training_options: "Damage"}
+        add_command(training, spec.name, body, *kinds, examples=examples, panels=panels)
+    app.add_typer(training, name="train")
 
 
 def _body(spec: TaskSpec) -> Any:

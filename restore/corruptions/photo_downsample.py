@@ -45,6 +45,10 @@ KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
     "lanczos": (_lanczos, 3.0),
 }
 
+# The same without the widening: what `cv2.resize` and the texture units of graphics cards do. Fine patterns alias.
+ALIASING = {"bilinear-aliased": cv2.INTER_LINEAR, "bicubic-aliased": cv2.INTER_CUBIC}
+KERNEL_NAMES = (*KERNELS, *ALIASING)
+
 
 @lru_cache(maxsize=64)
 def _taps(kernel: str, scale: int) -> np.ndarray:
@@ -58,6 +62,9 @@ def _taps(kernel: str, scale: int) -> np.ndarray:
 
 def _shrunk(image: np.ndarray, scale: int, kernel: str) -> np.ndarray:
     """float32 (H,W,C), sides multiples of `scale` -> (H // scale, W // scale, C)."""
+    if kernel in ALIASING:
+        size = (image.shape[1] // scale, image.shape[0] // scale)
+        return np.asarray(cv2.resize(image, size, interpolation=ALIASING[kernel])).reshape(*size[::-1], -1)
     taps = _taps(kernel, scale)
     # The middle of a small pixel lies on a large one where `scale` is odd, else between two: there the filter's
     # anchor is the one after the middle.
@@ -74,7 +81,7 @@ class PhotoDownsampleParams:
     Args:
         scale: factor by which each side shrinks.
         softness: standard deviation of a blur beforehand, in pixels of the small picture.
-        kernel: one of KERNELS.
+        kernel: one of KERNEL_NAMES.
         noise, jpeg: what follows; None: nothing.
     """
 
@@ -120,7 +127,7 @@ class PhotoDownsample:
         return PhotoDownsampleParams(
             scale,
             softness=float(rng.uniform(0.2, 0.7)) if soft else 0.0,
-            kernel=tuple(KERNELS)[int(rng.integers(len(KERNELS)))],
+            kernel=KERNEL_NAMES[int(rng.integers(len(KERNEL_NAMES)))],
             noise=noise.sample(small, rng) if noisy else None,
             jpeg=JpegCompression(self.quality, twice=0.1).sample(small, rng) if saved else None,
         )

@@ -16,7 +16,7 @@ import numpy as np
 from restore.colour import chroma_of, in_gamut, with_luma
 from restore.corruptions.downsample import resize_bicubic
 from restore.corruptions.grayscale import opaque
-from restore.errors import RestoreError, UsageError, unknown_name
+from restore.errors import RestoreError, UsageError, install_hint, unknown_name
 from restore.evaluation.colour_table import TENTHS
 from restore.evaluation.levin import spread_chroma
 from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial
@@ -107,7 +107,7 @@ def choose(task: str, names: Sequence[str] | None = None, *, masks: bool = True)
 
 
 def _install(baseline: Baseline) -> str:
-    return f"pip install {baseline.package}, or this package with its extra `baselines`"
+    return f"pip install {baseline.package}, or {install_hint('baselines')}"
 
 
 def noise_level(trial: Trial) -> float:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 
 from restore.corruptions.downsample import resize_bicubic
 from restore.errors import UsageError
 from restore.evaluation.page import page, slider
-from restore.images import Image, read_image
+from restore.images import Image, find_images, read_image
 from restore.pixels import to_dtype, to_float, white
 
 GAP = 8  # white pixels between two pictures side by side
@@ -34,17 +38,51 @@ def read_pair(before: Path, after: Path) -> tuple[Image, Image]:
     return _fit(first, large), _fit(second, large)
 
 
-def side_by_side(first: Image, second: Image) -> Image:
-    """Joins two pictures of the same size, with a white gap."""
+def find_pairs(before: Path, after: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """The pictures of two folders that have one relative path and stem, and those that have no counterpart.
+
+    Raises:
+        UsageError: there is no pair at all.
+    """
+    sides = [
+        {path.relative_to(folder).with_suffix("").as_posix(): path for path in find_images(folder)}
+        for folder in (before, after)
+    ]
+    common = sorted(sides[0].keys() & sides[1].keys())
+    if not common:
+        raise UsageError(f"{before} and {after} have no picture of one name")
+    alone = [path for side in sides for name, path in sorted(side.items()) if name not in common]
+    return [(sides[0][name], sides[1][name]) for name in common], alone
+
+
+def side_by_side(first: Image, second: Image, labels: tuple[str, str]) -> Image:
+    """Joins two pictures of the same size, with a white gap, and above each its label where it is wide enough."""
+    joined = _joined(first, second)
+    width, height = first.size
+    size = min(max(12, height // 24), 48)
+    font = PIL.ImageFont.load_default(size)
+    if max(font.getlength(label) for label in labels) > width:
+        return joined
+    strip = PIL.Image.new("RGB", (joined.size[0], 3 * size // 2), "white")
+    draw = PIL.ImageDraw.Draw(strip)
+    for left, label in zip((0, width + GAP), labels, strict=True):
+        draw.text((left, size // 8), label, "black", font)
+    return replace(joined, pixels=np.concatenate([np.asarray(strip), joined.pixels]))
+
+
+def _joined(first: Image, second: Image) -> Image:
     gap = np.full((first.pixels.shape[0], GAP, 3), 255, np.uint8)
     icc = first.icc if first.icc == second.icc else None
     return Image(np.concatenate([first.pixels, gap, second.pixels], axis=1), icc=icc)
 
 
-def slider_page(first: Image, second: Image, names: tuple[str, str]) -> str:
-    """Makes a self-contained page with a slider between two pictures of the same size."""
-    title = f"{names[0]} and {names[1]}"
-    return page(title, f"<h1>{escape(title)}</h1>\n{slider(first, second, *names)}")
+def slider_page(pairs: Iterable[tuple[str, Image, Image]], labels: tuple[str, str]) -> str:
+    """Makes a self-contained page with a slider for each pair of pictures of the same size; pairs have a name."""
+    title = f"{labels[0]} and {labels[1]}"
+    sliders = [
+        f"{f'<h2>{escape(name)}</h2>' if name else ''}{slider(first, second, *labels)}" for name, first, second in pairs
+    ]
+    return page(title, "\n".join([f"<h1>{escape(title)}</h1>", *sliders]))
 
 
 def _flat(image: Image) -> Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,12 @@ def all_methods(models: Sequence[Model], baselines: Iterable[Method]) -> list[Me
 
 
 def evaluate(
-    entries: Iterable[Entry], task: Task, damage: Options, methods: Sequence[Method], seed: int = 0
+    entries: Iterable[Entry],
+    task: Task,
+    damage: Options,
+    methods: Sequence[Method],
+    seed: int = 0,
+    begun: Callable[[str, str], None] | None = None,
 ) -> Iterator[Scored]:
     """Scores methods on every picture.
 
@@ -156,13 +161,14 @@ def evaluate(
         damage: an instance of its `trial_options`.
         methods: the methods.
         seed: of the damage.
+        begun: told the case and the method that begins.
 
     Yields:
         The outcome for each picture, in the order of `entries`.
     """
     for entry in entries:
         try:
-            rows = [row for trial in trials(entry, task, damage, seed) for row in _rows(entry, trial, methods)]
+            rows = [row for trial in trials(entry, task, damage, seed) for row in _rows(entry, trial, methods, begun)]
         except (RestoreError, MemoryError) as error:
             yield Scored(entry.name, error=_reason(entry, error))
         else:
@@ -178,9 +184,13 @@ def _reason(entry: Entry, error: Exception) -> str:
     return text if text.startswith(f"{entry.name}:") else f"{entry.name}: {text}"
 
 
-def _rows(entry: Entry, trial: Trial, methods: Sequence[Method]) -> Iterator[Row]:
+def _rows(
+    entry: Entry, trial: Trial, methods: Sequence[Method], begun: Callable[[str, str], None] | None
+) -> Iterator[Row]:
     description = protocol(trial)
     for method in methods:
+        if begun:
+            begun(trial.case.label, method.name)
         start = time.perf_counter()
         prediction = method.restore(trial)
         seconds = time.perf_counter() - start

@@ -14,9 +14,8 @@ from restore.errors import UsageError
 from restore.folders.names import Naming, name_key, unique_outputs
 from restore.images import Image, encode_image, find_images, read_image
 from restore.images.failures import printable
+from restore.images.masks import hints_from
 from restore.pixels import white
-
-PAPER = 0.97  # share of white from which on all channels of hints without alpha say nothing
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,7 @@ def read_hints(path: Path) -> np.ndarray:
     Raises:
         ImageError: the file cannot be read.
     """
-    image = read_image(path)
-    colours = np.broadcast_to(image.pixels, (*image.pixels.shape[:2], 3))
-    if image.alpha is not None:
-        return np.concatenate([colours, image.alpha[..., None]], axis=-1)
-    opaque = np.asarray(white(colours.dtype), colours.dtype)
-    told = colours.min(axis=-1) < PAPER * opaque
-    return np.concatenate([colours, told[..., None] * opaque], axis=-1)
+    return hints_from(read_image(path))
 
 
 def encode_hints(hints: np.ndarray | None, size: tuple[int, int]) -> bytes:

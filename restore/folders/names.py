@@ -12,11 +12,13 @@ from itertools import product
 from pathlib import Path
 from string import Formatter
 
-from restore.images import SUFFIXES
+from restore.images import FORMATS, SUFFIXES
 from restore.tasks.spec import TASKS
+from restore.tasks.steps import SUFFIX
 
 # Suffixes that are read but not written -> what is written instead. An MPO file is a JPEG with further pictures.
-_READ_ONLY = {".heic": ".jpg", ".heif": ".jpg", ".mpo": ".jpg"}
+_READ_ONLY = {suffix: FORMATS[kind].instead for suffix, kind in SUFFIXES.items() if not FORMATS[kind].dtypes}
+_READ_ONLY[".mpo"] = ".jpg"
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ def colliding_fallbacks(outputs: Iterable[Path], fallbacks: Sequence[str] = (".p
 
 
 def known_suffixes() -> frozenset[str]:
-    """The suffixes of all tasks: denoised, x2, x3, ..., and `corrupted`."""
-    known = {"corrupted"}
+    """The suffixes of all tasks: denoised, x2, x3, ..., and of several, and `corrupted`."""
+    known = {"corrupted", SUFFIX}
     for spec in TASKS.values():
         names = [name for _, name, _, _ in Formatter().parse(spec.suffix) if name]
         choices = {option.name: option.metadata.get("choices", (option.default,)) for option in fields(spec.options)}

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -21,16 +22,17 @@ from restore.folders.compute_queue import ComputeQueue, Processor
 from restore.folders.limits import DiskSpace, MemoryLimiter, default_memory_limit, estimate_memory
 from restore.folders.masks import encode_hints, encode_mask, read_hints, read_mask
 from restore.folders.plan import Job
-from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
+from restore.images import FORMATS, SUFFIXES, Image, encode_image, read_image, writable_suffix
 from restore.images.failures import printable, reason
-from restore.inference.restored import Restored
+from restore.images.tiff import append_page
+from restore.inference.restored import Restored, StepResult, percent
 from restore.utils.atomic_write import discard_unfinished, write_atomic
 
 logger = logging.getLogger("restore")
 
 COMMIT_TIMEOUT = 1.5  # seconds that a stopped run waits for files that are being written
 
-Status = Literal["restored", "copied", "examined", "skipped", "failed"]
+Status = Literal["restored", "copied", "examined", "skipped", "failed", "not taken"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class WriteOptions:
         metadata: write EXIF and XMP.
         extension: the format (`.png`) of what goes to stdout; None: the input's.
         dry_run: write no picture; masks that are to be saved are written all the same.
+        salvage: take what can be decoded of a truncated JPEG.
     """
 
     overwrite: bool = False
@@ -52,11 +55,12 @@ class WriteOptions:
     metadata: bool = True
     extension: str | None = None
     dry_run: bool = False
+    salvage: bool = False
 
     @property
     def may_copy(self) -> bool:
         """Whether the file of a picture in which nothing changed can be copied as it is."""
-        return self.quality is None and self.metadata
+        return self.quality is None and self.metadata and not self.salvage
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Outcome:
     Attributes:
         job: the job.
         status: restored; copied (there was nothing to restore); examined (in a dry run); skipped (its output
-            exists); or failed.
+            exists); failed; or not taken (a picture of a format that is not read).
         output: the file that was written, or found; None is stdout, or none.
         size: (width, height) of the output.
         seconds: time of computing; decoding and encoding are not counted.
@@ -75,6 +79,7 @@ class Outcome:
         note: how the file differs from what was asked for.
         mask_share: part of the pixels that is restored, 0 to 1; None where there is no mask.
         change: root mean square difference to the input, 0-255 scale; None for pictures of another size.
+        steps: what each of several tasks did.
     """
 
     job: Job
@@ -87,6 +92,7 @@ class Outcome:
     note: str | None = None
     mask_share: float | None = None
     change: float | None = None
+    steps: tuple[StepResult, ...] = ()
 
     @staticmethod
     def failed(job: Job, error: str) -> Outcome:
@@ -217,8 +223,11 @@ class Pipeline(Runner):
         options, before = self._options, _file_state(job.input)
         # stdin and pipes can be read only once.
         source = job.input if job.input is not None and before is not None else _read_all(job.input)
-        image = read_image(source, name=printable(job.input or "stdin"))
-        output, _, _ = _target(job, image, options)
+        image = read_image(source, name=printable(job.input or "stdin"), page=0, salvage=options.salvage)
+        output, kind, _ = _target(job, image, options)
+        if (pages := image.pages) > 1:
+            _check_pages(job, pages, kind, options)
+            source = source if isinstance(source, bytes) else source.read_bytes()
         if output != job.output and (done := self._done_before(job, output, overwrite)) is not None:
             return done
         read, encode = (read_hints, encode_hints) if job.hints else (read_mask, encode_mask)
@@ -231,11 +240,17 @@ class Pipeline(Runner):
         del image, mask
         output, kind, note = _target(job, restored.image, options)
         status: Status = "examined" if options.dry_run else "restored"
-        data = b""
-        if not options.dry_run and restored.nothing and kind == restored.image.format and options.may_copy:
-            status, data = "copied", source if isinstance(source, bytes) else source.read_bytes()
-        elif not options.dry_run:
+        data, nothing, message = b"", restored.nothing, _message(restored, status)
+        copied = not options.dry_run and kind == restored.image.format and options.may_copy
+        if not options.dry_run and not (copied and nothing and pages == 1):
             data = encode_image(restored.image, kind, quality=options.quality, metadata=options.metadata)
+        if pages > 1:
+            assert isinstance(source, bytes)
+            data, further, more = self._further_pages(source, pages, data, status)
+            nothing, message, seconds = nothing and not further, f"{pages} pages", seconds + more
+        if copied and nothing:
+            status, data = "copied", source if isinstance(source, bytes) else source.read_bytes()
+            message = _message(restored, status)
         mask_data = b"" if job.save_mask is None else encode(restored.mask, restored.image.size)
         with self._gate.committing() as allowed:
             if not allowed:
@@ -256,11 +271,28 @@ class Pipeline(Runner):
             None if options.dry_run else output,
             restored.image.size,
             seconds,
-            message=_message(restored, status),
+            message=message,
             note=None if options.dry_run else note,
             mask_share=None if job.hints else _mask_share(restored),
             change=restored.change,
+            steps=restored.steps,
         )
+
+    def _further_pages(self, source: bytes, pages: int, data: bytes, status: Status) -> tuple[bytes, bool, float]:
+        """Restores the pages of a TIFF file after its first, one at a time.
+
+        Returns:
+            The file `data` with the pages after its own (unchanged in a dry run), whether any of them was restored,
+            and the seconds of computing.
+        """
+        out, changed, seconds = BytesIO(data), False, 0.0
+        for number in range(1, pages):
+            page = read_image(source, name=f"page {number + 1}", page=number)
+            took, restored = self._queue.compute(page, None)
+            seconds, changed = seconds + took, changed or not restored.nothing
+            if status != "examined":
+                append_page(out, restored.image, metadata=self._options.metadata)
+        return out.getvalue(), changed, seconds
 
     def _done_before(self, job: Job, output: Path | None, overwrite: bool) -> Outcome | None:
         """The outcome of a job that need not be begun: what it writes exists, or will not fit on the disk.
@@ -344,6 +376,14 @@ def _target(job: Job, image: Image, options: WriteOptions) -> tuple[Path | None,
     return output, SUFFIXES[suffix.lower()], note
 
 
+def _check_pages(job: Job, pages: int, kind: str, options: WriteOptions) -> None:
+    """Raises ImageError where a file of several pages cannot be restored page by page."""
+    if job.mask is not None or job.save_mask is not None:
+        raise ImageError(f"has {pages} pages, and a mask is that of one; save the page you want as a file of its own")
+    if kind != "tiff" and not options.dry_run:
+        raise ImageError(f"has {pages} pages, which {FORMATS[kind].title} does not hold; write TIFF (--ext tif)")
+
+
 def _is_same(one: Path, other: Path) -> bool:
     try:
         return os.path.samefile(one, other)
@@ -352,13 +392,17 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _message(restored: Restored, status: Status) -> str | None:
+    if restored.nothing and restored.steps and status == "examined":
+        return f"would be copied: {restored.note}"
     if restored.nothing:
         return f"{restored.note or 'nothing found'}{', copied' if status == 'copied' else ''}"
     if status != "examined":
         return restored.note or None
+    if restored.steps:
+        return f"would be restored: {restored.note}"
     share = _mask_share(restored)
-    percent = "all" if share is None else "less than 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
-    return f"{percent} of it would be restored{f'; {restored.note}' if restored.note else ''}"
+    part = "all" if share is None else percent(share)
+    return f"{part} of it would be restored{f'; {restored.note}' if restored.note else ''}"
 
 
 def _mask_share(restored: Restored) -> float | None:

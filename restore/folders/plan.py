@@ -5,13 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from restore.errors import UsageError
+from restore.errors import UsageError, install_hint
 from restore.folders.masks import MaskPaths, mask_outputs, match_masks
 from restore.folders.names import (
     Naming,
@@ -24,6 +23,7 @@ from restore.folders.names import (
 )
 from restore.images import SUFFIXES, WRITABLE, find_images
 from restore.images.failures import printable
+from restore.images.formats import RAW_SUFFIXES
 
 STREAM = "-"  # stdin as an input, stdout as an output
 NO_MASKS = MaskPaths()
@@ -73,13 +73,13 @@ class Plan:
         jobs: in a fixed order; no two write to one file, none over an input.
         left_out: how many files are outputs of earlier runs, and therefore no inputs.
         unreadable: subfolders that cannot be listed, each with the reason.
-        others: how many files there are whose suffix is that of no picture, by suffix.
+        others: files that are left out for their suffix.
     """
 
     jobs: list[Job] = field(default_factory=list)
     left_out: int = 0
     unreadable: list[str] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
+    others: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,13 @@ def plan(
         return Plan(_with_masks([job], [Path(os.path.basename(inputs[0]))], masks))
     with warnings.catch_warnings(record=True) as caught:  # subfolders that cannot be listed
         warnings.simplefilter("always")
-        others: Counter[str] = Counter()
+        others: list[Path] = []
         pictures, left_out = _find_pictures(inputs, output, naming, recursive, masks, others)
         if not pictures and not allow_empty:
             hint = "" if recursive else "; -r looks into its subfolders too"
             only = ", but earlier outputs" if left_out else ""
+            if others:
+                only += f" that are read, but {printable(others[0].name)}{' and more' if len(others) > 1 else ''}"
             raise UsageError(f"{printable(inputs[0])}: no pictures here{only}{hint}")
         outputs = unique_outputs([(one.path, one.folder, one.beside) for one in pictures], naming)
         colliding = colliding_fallbacks(outputs)
@@ -197,14 +199,16 @@ def _writable_path(output: str) -> Path:
 
 def _check_format(path: Path, naming: Naming) -> Path:
     if not naming.extension and not has_image_suffix(path):
+        if path.suffix.lower() in RAW_SUFFIXES:
+            raise UsageError(f"{printable(path)}: is a camera raw; to read those: {install_hint('raw')}")
         raise UsageError(f"{printable(path)}: its name says no picture format; give --ext or an OUTPUT")
     return path
 
 
 def _find_pictures(
-    inputs: Sequence[str], output: str | None, naming: Naming, recursive: bool, masks: MaskPaths, others: Counter[str]
+    inputs: Sequence[str], output: str | None, naming: Naming, recursive: bool, masks: MaskPaths, others: list[Path]
 ) -> tuple[list[_Picture], int]:
-    """Every picture once, and how many earlier outputs were left out; counts files that are no pictures in `others`."""
+    """Every picture once, and how many earlier outputs were left out; files of other suffixes go to `others`."""
     target = None if output is None else Path(output)
     if target is not None:
         _refuse_file_as_folder(target)
@@ -238,7 +242,9 @@ def _find_pictures(
             add(path, target, Path(path.name))
         else:
             start = _before_wildcard(text)
-            found = [path for path in map(Path, _expand(text)) if has_image_suffix(path) and os.path.isfile(path)]
+            files = [path for path in map(Path, _expand(text)) if os.path.isfile(path)]
+            found = [path for path in files if has_image_suffix(path)]
+            others += [path for path in files if not has_image_suffix(path)]
             for path in select(found, start, target):
                 name = path.relative_to(start)
                 add(path, target and target / name.parent, name)

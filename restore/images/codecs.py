@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 from PIL import AvifImagePlugin, BmpImagePlugin, Jpeg2KImagePlugin, PpmImagePlugin, WebPImagePlugin
 
-from restore.errors import ImageError
+from restore.errors import ImageError, install_hint
 from restore.images.image import Array, Image, SizeCheck
 from restore.images.metadata import exif_block, stored_orientation, without_orientation
 from restore.images.pixels import check_claim, divide, picture_of, split, spread, unlimited
@@ -28,7 +28,7 @@ def _check(picture: PIL.Image.Image, check_size: SizeCheck) -> None:
     check_size(*picture.size)
     frames = getattr(picture, "n_frames", 1)
     if frames > 1:
-        raise ImageError(f"holds {frames} pictures or frames; extract the one you want first")
+        raise ImageError(f"is an animated {picture.format} of {frames} frames; extract the one you want first")
 
 
 def _wrapped(picture: PIL.Image.Image, kind: str, parts: Parts, lossless: bool, notes: tuple[str, ...] = ()) -> Image:
@@ -109,7 +109,7 @@ def read_heic(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
-        raise ImageError("is a HEIC file; to read those: pip install 'restore-toolkit[heic]'") from None
+        raise ImageError(f"is a HEIC file; to read those: {install_hint('heic')}") from None
     picture = HeifImageFile(BytesIO(data))
     _check(picture, check_size)
     bits = picture.info.get("bit_depth", 8)

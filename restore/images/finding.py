@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
 from pathlib import Path
 
 from restore.errors import ImageError
@@ -12,7 +11,7 @@ from restore.images.failures import printable, reason
 from restore.images.formats import SUFFIXES
 
 
-def find_images(folder: Path, *, recursive: bool = True, others: Counter[str] | None = None) -> list[Path]:
+def find_images(folder: Path, *, recursive: bool = True, others: list[Path] | None = None) -> list[Path]:
     """The pictures in `folder`, by suffix (`SUFFIXES`, in any case), sorted by path.
 
     Hidden files and folders (a leading dot), and with them our temporaries, are left out. Linked folders
@@ -22,7 +21,7 @@ def find_images(folder: Path, *, recursive: bool = True, others: Counter[str] | 
     Args:
         folder: where to look.
         recursive: whether to look into subfolders.
-        others: counts the files that are left out for their suffix, by suffix (in lower case).
+        others: takes the files that are left out for their suffix.
 
     Raises:
         ImageError: `folder` itself cannot be listed.
@@ -57,7 +56,7 @@ def find_images(folder: Path, *, recursive: bool = True, others: Counter[str] | 
                 if path.suffix.lower() in SUFFIXES:
                     found.append(path)
                 elif others is not None:
-                    others[path.suffix.lower()] += 1
+                    others.append(path)
     return sorted(found)
 
 

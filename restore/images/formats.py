@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -30,6 +31,12 @@ class Format:
     instead: str = ".png"
 
 
+# What cameras write without developing it; read where `rawpy` is installed (the extra `raw`).
+RAW_SUFFIXES = (
+    *(".3fr", ".ari", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos"),
+    *(".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
+
 FORMATS: dict[str, Format] = {
     "png": Format("PNG", (".png",), (_U1, _U2)),
     "jpeg": Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), alpha=False, lossy=True, largest_side=65500),
@@ -42,9 +49,20 @@ FORMATS: dict[str, Format] = {
     "qoi": Format("QOI", (".qoi",), metadata=False),
     "pnm": Format("PNM", (".pnm", ".ppm", ".pgm", ".pbm"), (_U1, _U2), alpha=False, metadata=False),
     "heic": Format("HEIC", (".heic", ".heif"), (), instead=".jpg"),
+    "raw": Format("camera raw", RAW_SUFFIXES if find_spec("rawpy") else (), (), instead=".tif"),
 }
 SUFFIXES: dict[str, str] = {suffix: name for name, one in FORMATS.items() for suffix in one.suffixes}
 WRITABLE = tuple(suffix for suffix, name in SUFFIXES.items() if FORMATS[name].dtypes)
+
+# Pictures that are not read: they are named where a folder holds some, so that none is lost unnoticed.
+UNREAD_SUFFIXES = frozenset(
+    (
+        *(".gif", ".psd", ".psb", ".xcf", ".kra", ".svg", ".svgz", ".eps", ".exr", ".hdr", ".dds"),
+        *(".ico", ".cur", ".icns", ".tga", ".pcx", ".pict", ".sgi", ".ras", ".xbm", ".xpm", ".wmf", ".emf"),
+        *(".jxr", ".wdp", ".hdp", ".jpf", ".jpm", ".djvu", ".djv", ".fits", ".fts", ".dcm", ".apng", ".flif"),
+        *(".pam", ".pfm", ".dpx", ".cin", ".bpg", ".heics", ".heifs", ".avifs", *RAW_SUFFIXES),
+    )
+) - set(SUFFIXES)
 
 _KNOWN = ", ".join(one.title for one in FORMATS.values())
 _BEGINNINGS = (
@@ -54,11 +72,12 @@ _BEGINNINGS = (
     *((start, "jp2") for start in (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
     *((start, "jxl") for start in (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")),
     (b"qoif", "qoi"),
+    *((start, "raw") for start in (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")),
     *((b"P%d%c" % (n, space), "pnm") for n in range(1, 7) for space in b" \t\r\n#"),
 )
-_CONVERT, _DEVELOP = "convert it to PNG, JPEG or TIFF first", "develop it to TIFF or PNG first"
+_CONVERT = "convert it to PNG, JPEG or TIFF first"
 _NOT_READ = (
-    (b"GIF8", "a GIF file", f"it holds 256 colours; {_CONVERT}"),
+    (b"GIF8", "a GIF file, of one picture or an animation", f"extract the frames you want, and {_CONVERT}"),
     (b"8BPS", "a Photoshop file", f"flatten it and {_CONVERT.replace('convert', 'save')}"),
     (b"8BPB", "a Photoshop file", f"flatten it and {_CONVERT.replace('convert', 'save')}"),
     (b"%PDF", "a PDF file", "export its pages as PNG first"),
@@ -66,13 +85,6 @@ _NOT_READ = (
     (b"<svg", "an SVG drawing", "export it as PNG first"),
     (b"\x76\x2f\x31\x01", "an OpenEXR file", "convert it to floating point TIFF first"),
     (b"#?RADIANCE", "a Radiance HDR file", "convert it to floating point TIFF first"),
-    (b"FUJIFILMCCD-RAW", "a camera raw file", _DEVELOP),
-    (b"IIRO", "a camera raw file", _DEVELOP),
-    (b"IIRS", "a camera raw file", _DEVELOP),
-    (b"MMOR", "a camera raw file", _DEVELOP),
-    (b"IIU\0", "a camera raw file", _DEVELOP),
-    (b"FOVb", "a camera raw file", _DEVELOP),
-    (b"\0MRM", "a camera raw file", _DEVELOP),
 )
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
@@ -99,7 +111,7 @@ def detect(data: bytes) -> str:
         if data[8:12] in _HEIC_BRANDS:
             return "heic"
         if data[8:12] == b"crx ":
-            raise ImageError(f"is a camera raw file, which is not supported; {_DEVELOP}")
+            return "raw"
     for start, what, remedy in _NOT_READ:
         if data.startswith(start):
             raise ImageError(f"is {what}, which is not supported; {remedy}")

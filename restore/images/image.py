@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from restore.errors import ImageError
+from restore.pixels import to_dtype, to_float
 
 Array = np.ndarray
 SizeCheck = Callable[[int, int], None]  # (width, height); raises ImageError for too many pixels
 
+NOTEBOOK_SIDE = 1600  # pixels
 MOST_METADATA = 8 << 20  # bytes of each of EXIF, XMP, ICC, IPTC and texts; what is larger is left out
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
@@ -44,6 +49,7 @@ class Image:
     dpi: pixels per inch, across and down. iptc: an IPTC-IIM block. comment: of a JPEG.
     png_chunks: raw PNG chunks, of colour (what the values mean) and of text.
     notes: what of the file is not in this picture, sentences for the user.
+    pages: how many the file has, of which this is one.
 
     Raises ImageError for pixels of another shape or dtype.
     """
@@ -62,6 +68,7 @@ class Image:
     comment: bytes | None = None
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
     notes: tuple[str, ...] = ()
+    pages: int = 1
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -86,11 +93,35 @@ class Image:
     def array(self) -> Array:
         """Pixels with alpha joined: (H,W,C) with C = 1 gray, 2 gray+alpha, 3 RGB, 4 RGBA.
 
-        Without alpha this is `pixels` itself, not a copy.
+        Without alpha this is `pixels` itself, not a copy; nor is it where both are parts of one array.
         """
         if self.alpha is None:
             return self.pixels
+        whole = self.pixels.base
+        if (
+            whole is not None
+            and whole is self.alpha.base
+            and whole.shape == (*self.alpha.shape, self.pixels.shape[2] + 1)
+        ):
+            parts = whole[..., :-1], whole[..., -1]
+            if all(
+                mine.ctypes.data == part.ctypes.data
+                for mine, part in zip((self.pixels, self.alpha), parts, strict=True)
+            ):
+                return whole
         return np.concatenate([self.pixels, self.alpha[..., None]], axis=2)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """`np.asarray(image)` is `array`."""
+        return np.array(self.array, dtype, copy=True) if copy or dtype else self.array
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: 8 bit, every n-th pixel where a side is over `NOTEBOOK_SIDE`."""
+        step = -(-max(self.size) // NOTEBOOK_SIDE)
+        array = to_dtype(to_float(self.array[::step, ::step]), np.uint8)
+        out = BytesIO()
+        PIL.Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(out, "PNG", icc_profile=self.icc)
+        return out.getvalue()
 
     def with_array(self, array: Array) -> Image:
         """The same metadata around new pixels, of any size and depth.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -40,8 +40,33 @@ _PIXELS_A_BYTE = 512  # a bit for each block of 8 x 8, the least of a Huffman-co
 _ARITHMETIC = 64  # how much less an arithmetic coder may take
 
 
-def read_jpeg(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
-    """A JPEG file and the orientation that is still to be applied.
+def salvaged_jpeg(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """What can be decoded of a JPEG file whose end is missing, as `read_jpeg`; the rest is gray, as `notes` tells.
+
+    Raises what Pillow raises where nothing can be decoded.
+    """
+    try:
+        return read_jpeg(data, check_size)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+    cut = data.rstrip(b"\xff")
+    cut = cut[:-2] if cut.endswith(b"\xff\xd9") else cut
+    image, orientation = read_jpeg(cut + b"\xff\xd9", check_size, whole=False)
+    # What changes with the bytes after the cut was not in the file.
+    other = array_of(JpegImagePlugin.JpegImageFile(BytesIO(cut + _FILLER * 64 + b"\xff\xd9")))
+    mine = array_of(JpegImagePlugin.JpegImageFile(BytesIO(cut + b"\xff\xd9")))
+    differs = (mine != other).reshape(len(mine), -1).any(axis=1)
+    rows = int(differs.argmax()) if differs.any() else len(mine)
+    rest = "coarser or gray" if image.jpeg is not None and image.jpeg.progressive else "gray"
+    note = (
+        f"truncated: {rows} of {len(mine)} rows ({100 * rows / len(mine):.0f} %) could be decoded, the rest is {rest}"
+    )
+    return replace(image, notes=(note, *image.notes)), orientation
+
+
+def read_jpeg(data: bytes, check_size: SizeCheck, *, whole: bool = True) -> tuple[Image, int]:
+    """A JPEG file and the orientation that is still to be applied; with `whole`, no pixel of it may be missing.
 
     Phones append previews, depth and gain maps after the photograph (MPO, CIPA DC-007; Ultra HDR): the first
     picture is the photograph and the only one read. Raises what Pillow raises for damage.
@@ -55,7 +80,7 @@ def read_jpeg(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
         raise ImageError(f"has more than {MOST_SCANS} scans, which no camera or program writes; save it anew")
     check_claim(width * height, len(data), _PIXELS_A_BYTE * (_ARITHMETIC if frame.kind > 0xC8 else 1))
     picture.load()
-    if _tail_is_missing(data, picture, frame):
+    if whole and _tail_is_missing(data, picture, frame):
         raise ValueError("the end of the picture is missing")
     info = picture.info
     icc, exif, xmp, notes = info.get("icc_profile"), exif_block(info.get("exif")), info.get("xmp"), []

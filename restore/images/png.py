@@ -77,7 +77,7 @@ def read_png(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
         before = names[: names.index(b"IDAT")] if b"IDAT" in names else []
         frames = int.from_bytes(first[b"acTL"][:4], "big") + (b"fcTL" not in before)
         if frames > 1:
-            raise ImageError(f"is an animation of {frames} frames; extract the frame you want first")
+            raise ImageError(f"is an animated PNG of {frames} frames; extract the frame you want first")
     bits = depth * {_GRAY_ALPHA: 2, _RGB: 3, _RGB_ALPHA: 4}.get(kind, 1)
     rows = height * (1 + (width * bits + 7) // 8)
     check_claim(rows, packed, _DEFLATE)

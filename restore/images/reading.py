@@ -13,11 +13,12 @@ from restore.images import codecs
 from restore.images.failures import CODEC_ERRORS, is_own, printable, reason
 from restore.images.formats import FORMATS, detect
 from restore.images.image import MOST_METADATA, Array, Image, SizeCheck
-from restore.images.jpeg import read_jpeg
+from restore.images.jpeg import read_jpeg, salvaged_jpeg
 from restore.images.metadata import upright_exif, upright_xmp
 from restore.images.png import read_png
 from restore.images.profiles import true_profile
-from restore.images.tiff import read_tiff
+from restore.images.raw import read_raw
+from restore.images.tiff import CameraRawError, read_tiff
 
 _LARGE = 1 << 12  # bytes of metadata from which on their loss is worth a note
 
@@ -25,7 +26,7 @@ _READERS: dict[str, Callable[[bytes, SizeCheck], tuple[Image, int]]] = {
     "png": read_png,
     "jpeg": read_jpeg,
     "webp": codecs.read_webp,
-    "tiff": read_tiff,
+    "raw": read_raw,
     "bmp": codecs.read_bmp,
     "avif": codecs.read_avif,
     "heic": codecs.read_heic,
@@ -36,7 +37,14 @@ _READERS: dict[str, Callable[[bytes, SizeCheck], tuple[Image, int]]] = {
 }
 
 
-def read_image(source: Path | str | bytes, *, name: str | None = None, max_megapixels: float = 500) -> Image:
+def read_image(
+    source: Path | str | bytes,
+    *,
+    name: str | None = None,
+    max_megapixels: float = 500,
+    page: int | None = None,
+    salvage: bool = False,
+) -> Image:
     """The picture in a file, upright, in its own depth.
 
     Pixels are (H,W,1) for gray and (H,W,3) for RGB: uint8; uint16 for files of 9 to 16 bits, spread over 16;
@@ -51,6 +59,8 @@ def read_image(source: Path | str | bytes, *, name: str | None = None, max_megap
         source: a path, or the bytes of a file. The format is taken from the content, not from the suffix.
         name: what errors call it.
         max_megapixels: a picture of more million pixels is refused before it is decoded.
+        page: which page of a TIFF file to read, from 0; None: a file of several pages is refused.
+        salvage: take what can be decoded of a JPEG whose end is missing; how much that is stands in `notes`.
 
     Raises:
         ImageError: its text one line with the name, for files that are missing, damaged, incomplete, animated, of
@@ -61,14 +71,18 @@ def read_image(source: Path | str | bytes, *, name: str | None = None, max_megap
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a zero byte in the path
         raise ImageError(f"{shown}: {reason(error)}") from error
-    return decoded(data, shown, size_check(max_megapixels))
+    return decoded(data, shown, size_check(max_megapixels), page, salvage)
 
 
-def decoded(data: bytes, shown: str, check_size: SizeCheck) -> Image:
+def decoded(data: bytes, shown: str, check_size: SizeCheck, page: int | None = None, salvage: bool = False) -> Image:
     """The picture in `data`, which errors call `shown`. Raises ImageError, and what `check_size` raises."""
     kind = ""
     try:
         kind = detect(data)
+        if kind == "tiff":
+            return _upright(*_tiff_or_raw(data, check_size, page))
+        if kind == "jpeg" and salvage:
+            return _upright(*salvaged_jpeg(data, check_size))
         return _upright(*_READERS[kind](data, check_size))
     except ImageError as error:
         raise ImageError(f"{shown}: {error}") from None
@@ -81,6 +95,16 @@ def decoded(data: bytes, shown: str, check_size: SizeCheck) -> Image:
         if isinstance(error, NotImplementedError) or (isinstance(error, OSError) and "support" in text.lower()):
             raise ImageError(f"{shown}: a kind of {title} that is not read ({text}); convert it first") from error
         raise ImageError(f"{shown}: is a damaged or incomplete {title} file ({text}); get a whole copy") from error
+
+
+def _tiff_or_raw(data: bytes, check_size: SizeCheck, page: int | None) -> tuple[Image, int]:
+    """A page of a TIFF file; most camera raws are such files too."""
+    try:
+        if data[8:10] == b"CR":  # Canon's: its pages are previews that are not marked as such
+            raise CameraRawError
+        return read_tiff(data, check_size, page)
+    except CameraRawError:
+        return read_raw(data, check_size)
 
 
 def size_check(max_megapixels: float) -> SizeCheck:

@@ -23,7 +23,7 @@ from restore.images.directories import (
 from restore.images.image import MOST_METADATA, Array, Image, SizeCheck
 from restore.images.metadata import exif_of_tiff
 from restore.images.pixels import check_claim, divide, spread
-from restore.images.profiles import rgb_from_cmyk
+from restore.images.profiles import rgb_from_cmyk, true_profile
 from restore.pixels import white
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
@@ -37,15 +37,24 @@ _RAW_YCBCR = (1, 5, 8, 32946, 32773)  # compressions after which YCbCr is still 
 _MOST_PAGES = 1000
 
 
-def read_tiff(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
-    """A TIFF file and the orientation that is still to be applied.
+class CameraRawError(ImageError):
+    """The file is what a camera writes without developing it."""
+
+
+def read_tiff(data: bytes, check_size: SizeCheck, number: int | None = None) -> tuple[Image, int]:
+    """A page of a TIFF file and the orientation that is still to be applied.
 
     uint8 and uint16 stay, fewer bits are spread over 8 or 16, float16 to float64 become float32 with their values
-    as they are. Raises ImageError for several pages and kinds of pixels without a place here, and what the codecs
-    raise for damage.
+    as they are. number: of the page, from 0; None for the only page of a file. Raises ImageError for several pages
+    where `number` is None, and for kinds of pixels without a place here, and what the codecs raise for damage.
     """
     with tifffile.TiffFile(BytesIO(data)) as file:
-        page = _only_page(file)
+        pages = _pages(file)
+        if len(pages) > 1 and number is None:
+            raise ImageError(f"has {len(pages)} pages; read_image(..., page=0) reads one of them")
+        if number is not None and not 0 <= number < len(pages):
+            raise ImageError(f"has {len(pages)} pages, and none of number {number}")
+        page = pages[number or 0]
         _check_numbers(page)
         check_size(page.imagewidth, page.imagelength)
         _check_directory(data, page, big=file.is_bigtiff)
@@ -67,12 +76,13 @@ def read_tiff(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
             dpi=_dpi(page),
             iptc=_raw(tags.valueof(33723)),
             notes=tuple(notes),
+            pages=len(pages),
         )
     return image, stored if isinstance(stored, int) and 1 <= stored <= 8 else 1
 
 
-def _only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The one page that is a picture: previews (NewSubfileType bit 0) and masks (bit 2) are not."""
+def _pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
+    """The pages that are pictures: previews (NewSubfileType bit 0) and masks (bit 2) are not."""
     every: list[tifffile.TiffPage] = []
     seen: set[int] = set()
     for page in islice(file.pages, _MOST_PAGES):
@@ -81,16 +91,17 @@ def _only_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
         seen.add(page.offset)
         every.append(page.aspage())
     if any(page.photometric in _CAMERA or 50706 in page.tags for page in every):
-        raise ImageError("is a camera raw file, which is not supported; develop it to TIFF or PNG first")
+        raise CameraRawError("is a camera raw file")
     pages = [page for page in every if not page.is_reduced and not page.is_mask]
     count = len(pages)
     if count == 1 and file.is_imagej:  # one directory may stand for many pages
         count = int((file.imagej_metadata or {}).get("images", 1))
-    if count == 1 and pages[0].imagedepth == 1:
-        return pages[0]
     if count == 0:
-        raise ImageError("holds previews only (a camera raw file?); develop it to TIFF or PNG first")
-    raise ImageError(f"has {max(count, pages[0].imagedepth)} pages; save the page you want as a file of its own")
+        raise CameraRawError("holds previews only (a camera raw file?); develop it to TIFF or PNG first")
+    if count > len(pages) or pages[0].imagedepth > 1:
+        count = max(count, pages[0].imagedepth)
+        raise ImageError(f"is a stack of {count} pages in one; save the page you want as a file of its own")
+    return pages
 
 
 _NUMBERS = (
@@ -246,25 +257,9 @@ def encode_tiff(
     """
     if array.nbytes > 0xF0000000:
         raise ImageError("TIFF holds at most 4 GB; write PNG or 8 bit instead")
-    height, width, channels = array.shape
     out = BytesIO(exif or b"")
     with tifffile.TiffWriter(out, append=bool(exif)) as writer:
-        writer.write(
-            array[..., 0] if channels == 1 else array,
-            photometric="rgb" if channels >= 3 else "minisblack",
-            extrasamples=["unassalpha"] if channels in (2, 4) else None,
-            planarconfig="contig" if channels > 1 else None,
-            rowsperstrip=min(height, max(1, _STRIP // (width * channels * array.itemsize))),
-            compression="zlib",
-            compressionargs={"level": _EFFORT},
-            # Differences between neighbours pack better (section 14); on floats few readers know the predictor.
-            predictor=array.dtype.kind != "f",
-            resolution=dpi,
-            resolutionunit="inch" if dpi else None,
-            metadata=None,
-            software=False,
-            maxworkers=1,
-        )
+        _write_pixels(writer, array, dpi)
     file = bytearray(out.getvalue())
     order = byte_order(bytes(file[:4]))
     described: list[Entry] = []
@@ -282,3 +277,40 @@ def encode_tiff(
     file += b"\0" * (len(file) % 2)
     struct.pack_into(order + "I", file, 4, len(file))
     return bytes(file + pack_directory(entries, len(file), order))
+
+
+def append_page(file: BytesIO, image: Image, *, metadata: bool = True) -> None:
+    """Writes `image` as a further page of a TIFF file; of its metadata the profile and the resolution.
+
+    Raises ImageError beyond 4 GB.
+    """
+    array = image.array
+    if len(file.getbuffer()) + array.nbytes > 0xF0000000:
+        raise ImageError("TIFF holds at most 4 GB; split the file, or write 8 bit instead")
+    profile = true_profile(image.icc, image.pixels.shape[2])
+    file.seek(0)
+    with tifffile.TiffWriter(file, append=True) as writer:
+        _write_pixels(writer, array, image.dpi if metadata else None, icc=profile)
+
+
+def _write_pixels(
+    writer: tifffile.TiffWriter, array: Array, dpi: tuple[float, float] | None, *, icc: bytes | None = None
+) -> None:
+    height, width, channels = array.shape
+    writer.write(
+        array[..., 0] if channels == 1 else array,
+        photometric="rgb" if channels >= 3 else "minisblack",
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        planarconfig="contig" if channels > 1 else None,
+        rowsperstrip=min(height, max(1, _STRIP // (width * channels * array.itemsize))),
+        compression="zlib",
+        compressionargs={"level": _EFFORT},
+        # Differences between neighbours pack better (section 14); on floats few readers know the predictor.
+        predictor=array.dtype.kind != "f",
+        resolution=dpi,
+        resolutionunit="inch" if dpi else None,
+        iccprofile=icc,
+        metadata=None,
+        software=False,
+        maxworkers=1,
+    )

@@ -10,15 +10,39 @@ from restore.images import Image
 
 
 @dataclass(frozen=True)
+class StepResult:
+    """What one task of several found in a picture, and did.
+
+    Args:
+        task: its name.
+        done: whether it changed the picture.
+        note: what it found, for people.
+        change: as in `Restored`, of this task alone.
+        mask_share: part of the pixels that it restored, 0 to 1; None for tasks that do not look for damage.
+        areas: number of connected areas of these pixels; None likewise.
+    """
+
+    task: str
+    done: bool
+    note: str
+    change: float | None = None
+    mask_share: float | None = None
+    areas: int | None = None
+
+
+@dataclass(frozen=True)
 class Restored:
     """The result of restoring a picture.
 
     Args:
         image: the restored picture.
-        mask: (H,W) bool of the pixels that may have changed; None where all may.
+        mask: (H,W) bool of the pixels that may have changed; None where all may. Of several tasks: of the pixels that
+            those that look for damage have restored.
         nothing: there was nothing to restore, and every pixel is the input's.
         note: what a person should know, such as why nothing was restored, or how much noise was removed.
         change: root mean square difference to the input, on the 0-255 scale; None for a picture of another size.
+        confidence: how likely what was detected is damage, 0 to 1; None where nothing was detected or a mask given.
+        steps: where several tasks restored the picture, what each of them did.
     """
 
     image: Image
@@ -26,3 +50,10 @@ class Restored:
     nothing: bool = False
     note: str = ""
     change: float | None = None
+    confidence: float | None = None
+    steps: tuple[StepResult, ...] = ()
+
+
+def percent(share: float) -> str:
+    """A share of a picture, from 0 to 1, for people."""
+    return "less than 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"

@@ -15,14 +15,14 @@ from restore.devices import pick_device, pick_precision, single_thread_after_for
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.engine import Engine, PixelModel
+from restore.inference.inputs import InputAdapter
 from restore.inference.restored import Restored
 from restore.inference.tiling import Item, TilePlanner, is_out_of_memory
 from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
-from restore.pixels import is_gray, to_float, white
+from restore.pixels import bleed, is_gray, to_float
 from restore.tasks import Options, task_spec
-from restore.tasks.base import Analysis, Head, Picture, Window, load_task
-from restore.tasks.functional import as_tensor, to_pixels, to_planes
+from restore.tasks.base import Analysis, Head, OptionsT, Picture, Window, load_task
 
 # Overlap of tiles in pixels. With the radius of the network tiles are exact, but distant pixels hardly matter.
 # Denoising gradients and photographs with sigma 0 to 50 in tiles of 256, in fp32, differs from the whole picture by at
@@ -54,6 +54,7 @@ class _Work:
         analysis: of the head.
         gray: the restored picture must be gray.
         out: the array on the host that the result is downloaded into.
+        whole: that array with the alpha of the picture after it, if it has any.
         mask: (H,W) bool, on the device of `source`, the pixels that may change; None: all.
         flags: for each tile, on the device, whether it is finite.
     """
@@ -63,6 +64,7 @@ class _Work:
     analysis: Analysis
     gray: bool
     out: np.ndarray
+    whole: np.ndarray
     mask: torch.Tensor | None = None
     flags: list[tuple[torch.Tensor, Item[_Work]]] = field(default_factory=list)
 
@@ -104,7 +106,7 @@ def load(
             not fit.
     """
     spec = task_spec(task)
-    chosen = _options(spec.options, options)
+    chosen = make_options(spec.options, options)
     where = pick_device(device)
     dtype = pick_precision(precision, where)
     header, network = weights.load(weights.find(task, model), task)
@@ -127,7 +129,7 @@ def load(
     )
 
 
-class Restorer:
+class Restorer(InputAdapter):
     """Restores images; made by `load`. One thread at a time may call it; `Pending.result` any.
 
     On a CPU equal inputs give equal bytes; on a GPU a picture may change by one level with the other pictures in its
@@ -139,7 +141,7 @@ class Restorer:
         options: of the task.
         device: where to compute.
         dtype: of the convolutions; tiles that overflow in half precision are repeated in float32.
-        tile, overlap, strength, tta, compile: as in `load`.
+        tile: this and `overlap`, `strength`, `tta` and `compile` are as in `load`.
         header: of the weights, if they are from a file.
 
     Raises:
@@ -177,48 +179,6 @@ class Restorer:
         single_thread_after_fork()
         self._lock = threading.RLock()  # tiles that overflow are repeated by the thread that waits for the result
 
-    def __call__(
-        self, image: np.ndarray, mask: np.ndarray | None = None, *, hints: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Restores an array.
-
-        Args:
-            image: uint8, uint16 or float (white at 1, values outside [0, 1] accepted), of shape (H,W), (H,W,1) gray,
-                (H,W,2) gray and alpha, (H,W,3) RGB or (H,W,4) RGB and alpha.
-            mask: (H,W) bool, the damaged pixels, for tasks that detect damage; None: they are detected.
-            hints: (H,W,4) RGB and alpha, the colours that are known where alpha is opaque, for tasks that give colours.
-
-        Returns:
-            The same dtype and channels, sides `scale` times as long. Alpha is kept, or enlarged like the picture. Gray
-            pictures stay gray, except in colorize, where 1 channel becomes 3, and 2 become 4.
-
-        Raises:
-            UsageError: any other shape or dtype, an empty image, NaN, or a mask or hints that do not fit.
-            MemoryError: the smallest tiles do not fit into main memory.
-        """
-        white(image.dtype)  # refuses other dtypes
-        channels = 1 if image.ndim == 2 else image.shape[-1] if image.ndim == 3 else 0
-        if channels not in (1, 2, 3, 4) or 0 in image.shape:
-            raise UsageError(f"an image has shape (H,W), or (H,W,C) with C from 1 to 4; got {image.shape}")
-        if image.ndim == 2:
-            restored = self(image[..., None], mask, hints=hints)
-            return restored[..., 0] if restored.shape[-1] == 1 else restored
-        colours = channels - (channels % 2 == 0)
-        made = 3 if self.head.colours else colours
-        height, width = image.shape[:2]
-        out = np.empty((height * self.head.scale, width * self.head.scale, made + channels - colours), image.dtype)
-        with self._lock:
-            work = self._begin(image[..., :colours], mask if hints is None else hints, out[..., :made])
-            if colours < channels:
-                self._enlarge(image[..., colours:], out[..., made:])
-            self._compute([work])
-            self._collect(work)()
-        return out
-
-    def restore(self, image: Image, mask: np.ndarray | None = None) -> Restored:
-        """Restores a decoded file; its metadata and format are kept. `mask` as in `__call__`."""
-        return self.enqueue([(image, mask)])[0].result()
-
     def batch_size(self, image: Image) -> int:
         """How many pictures of this size to give to `enqueue` at once; 1 where more are not faster."""
         return self._planner.batch_size(*image.pixels.shape[:2])
@@ -247,53 +207,40 @@ class Restorer:
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Analyses a picture as `restore` does, without restoring it."""
         with self._lock:
-            analysis = self.find(image.pixels, mask)
-        return Restored(image, analysis.mask, analysis.nothing, analysis.note)
-
-    def find(self, image: np.ndarray, mask: np.ndarray | None = None) -> Analysis:
-        """Runs the analysis of the head.
-
-        Args:
-            image: (H,W,1 or 3), any supported dtype.
-            mask: as in `__call__`.
-
-        Raises:
-            UsageError: a mask of another size.
-        """
-        return self._analysed(image, self._transfer.upload(image), mask)
+            analysis = self._analysed(image.pixels, self._transfer.upload(image.pixels), mask)
+        return Restored(image, analysis.mask, analysis.nothing, analysis.note, confidence=analysis.confidence)
 
     def _attempt(self, image: Image, mask: np.ndarray | None) -> _Work | Exception:
         try:
             channels = 3 if self.head.colours else image.pixels.shape[-1]
             height, width = (side * self.head.scale for side in image.pixels.shape[:2])
-            return self._begin(image.pixels, mask, np.empty((height, width, channels), image.pixels.dtype))
+            whole = np.empty((height, width, channels + (image.alpha is not None)), image.pixels.dtype)
+            if image.alpha is not None:  # beside the pixels, so that nobody has to join the two
+                self._restore_alpha(image.alpha, whole[..., channels])
+            pixels = self._visible(image.pixels, image.alpha)
+            return self._begin(pixels, mask, whole[..., :channels], whole)
         except Exception as error:  # must not affect the other pictures
             return error
 
     def _pending(self, image: Image, work: _Work | Exception) -> Pending:
         if isinstance(work, Exception):
             return Pending(lambda: _raise(work))
-        alpha = image.alpha
-        if alpha is not None and self.head.scale > 1:
-            height, width = (side * self.head.scale for side in alpha.shape)
-            enlarged = np.empty((height, width, 1), alpha.dtype)
-            self._enlarge(alpha[..., None], enlarged)
-            alpha = enlarged[..., 0]
+        alpha = None if image.alpha is None else work.whole[..., -1]
         collect = self._collect(work)
 
         def finish() -> Restored:
             collect()
-            analysis, change = work.analysis, _change(image.pixels, work.out)
+            analysis, change = work.analysis, root_mean_square_change(image.pixels, work.out)
             note = analysis.note or ("" if change is None else self.head.describe_change(change))
             restored = replace(image, pixels=work.out, alpha=alpha)
-            return Restored(restored, analysis.mask, analysis.nothing, note, change)
+            return Restored(restored, analysis.mask, analysis.nothing, note, change, analysis.confidence)
 
         return Pending(finish)
 
-    def _begin(self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray) -> _Work:
-        """Uploads and analyses (H,W,1 or 3). out: array for the result."""
+    def _begin(self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray, whole: np.ndarray) -> _Work:
+        """Uploads and analyses (H,W,1 or 3). out, whole: arrays for the result, as in `_Work`."""
         if not _is_finite(image):
-            raise UsageError("the image holds NaN or infinite values")
+            raise UsageError("the image holds NaN or infinite values; np.nan_to_num(x) replaces them")
         source = self._transfer.upload(image)
         analysis = self._analysed(image, source, mask)
         work = _Work(
@@ -302,6 +249,7 @@ class Restorer:
             analysis,
             gray=not self.head.colours and _is_gray(image),
             out=out,
+            whole=whole,
         )
         if analysis.mask is not None:
             work.mask = torch.from_numpy(analysis.mask).to(source.device)
@@ -317,6 +265,8 @@ class Restorer:
 
     def _check_given(self, given: np.ndarray, size: tuple[int, ...]) -> None:
         """Raises UsageError for a mask, or hints, that do not belong to this task and a picture of `size`."""
+        if not (self.head.hinted or self.head.masked):
+            raise UsageError("this task takes no mask: it restores every pixel")
         kind, shape = ("hints", (*size, 4)) if self.head.hinted else ("a mask", size)
         if given.ndim != len(shape) or given.shape[2:] != shape[2:]:
             raise UsageError(f"{kind} for this picture has shape {shape} in this task; got {given.shape}")
@@ -392,21 +342,18 @@ class Restorer:
 
         return finish
 
-    def _enlarge(self, alpha: np.ndarray, out: np.ndarray) -> None:
-        """Enlarges alpha (H,W,1) into `out` by `Head.identity`, tile by tile."""
-        if self.head.scale == 1:
-            out[...] = alpha
+    def _visible(self, pixels: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+        """Pixels without the hidden colours that enlarging would mix into visible ones."""
+        return pixels if alpha is None or self.head.scale == 1 else bleed(pixels, alpha)
+
+    def _restore_alpha(self, alpha: np.ndarray, out: np.ndarray) -> None:
+        """Writes alpha (H,W) into `out` (H*scale,W*scale), enlarged as a gray picture is."""
+        if self.head.scale == 1 or alpha.min() == alpha.max():
+            out[...] = alpha if self.head.scale == 1 else alpha.flat[0]
             return
-        scale, result = self.head.scale, torch.from_numpy(out)
-        source = as_tensor(alpha)
-        for tile in self._planner.plan(*alpha.shape[:2]):
-            outer, inner = tile.outer, tile.inner
-            enlarged = to_pixels(self.head.identity(to_planes(source[outer.slices][None])), source.dtype)[0]
-            top, left = (inner.top - outer.top) * scale, (inner.left - outer.left) * scale
-            rows, columns = Window(
-                inner.top * scale, inner.left * scale, inner.height * scale, inner.width * scale
-            ).slices
-            result[rows, columns] = enlarged[top : top + inner.height * scale, left : left + inner.width * scale]
+        work = self._begin(alpha[..., None], None, out[..., None], out[..., None])
+        self._compute([work])
+        self._collect(work)()
 
     # The interface `Predictor` for the head.
 
@@ -466,7 +413,7 @@ def _bands(image: np.ndarray) -> Iterator[np.ndarray]:
     return (image[top : top + rows] for top in range(0, image.shape[0], rows))
 
 
-def _change(before: np.ndarray, after: np.ndarray) -> float | None:
+def root_mean_square_change(before: np.ndarray, after: np.ndarray) -> float | None:
     """Root mean square difference on the 0-255 scale, on a regular grid of large pictures; None for other shapes."""
     if before.shape != after.shape:
         return None
@@ -479,7 +426,8 @@ def _raise(error: Exception) -> Restored:
     raise error
 
 
-def _options(kind: type[Options], values: dict[str, Any]) -> Options:
+def make_options(kind: type[OptionsT], values: dict[str, Any]) -> OptionsT:
+    """An instance of `kind` with `values`. Raises UsageError for unknown ones, and as `kind` does."""
     try:
         return kind(**values)
     except TypeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from restore.errors import UsageError
+from restore.errors import UsageError, install_hint
 
 # Module -> the extra of the package that brings it.
 EXTRAS = {
@@ -27,4 +27,4 @@ def need(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
-        raise UsageError(f"this needs {name}: pip install 'restore-toolkit[{extra}]'") from error
+        raise UsageError(f"this needs {name}: {install_hint(extra)}") from error

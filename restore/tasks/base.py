@@ -107,10 +107,13 @@ class Analysis:
         mask: (H,W) bool on the host: the pixels that may change. All others stay bit-identical, and tiles without any
             are not computed. None: all pixels may change.
         note: a message for the user, such as why nothing is restored.
+        confidence: how likely what was detected is damage, 0 to 1, also where it is left unchanged for being uncertain;
+            None where nothing was detected.
     """
 
     mask: np.ndarray | None = field(default=None, repr=False)
     note: str = ""
+    confidence: float | None = None
 
     @property
     def nothing(self) -> bool:
@@ -162,6 +165,7 @@ class Head(Generic[OptionsT, AnalysisT]):
 
     scale = 1  # upscaling factor of the restored picture
     colours = False  # whether a gray picture may become a coloured one
+    masked = False  # whether it detects damage, or takes a mask of it
     hinted = False  # whether a person may tell it colours: `analyse` is then given hints (H,W,4), and no mask
     upright = False  # whether turning a picture changes what it shows: self-ensemble then only mirrors
     runs_network = True  # whether tiles go through the network; else `analyse` has done that

@@ -26,6 +26,7 @@ class MaskHead(Head[OptionsT, AnalysisT]):
     """Base of heads for the two-branch networks of `restore.models.masking`."""
 
     training_stage = TRAIN
+    masked = True
 
     def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
         result: torch.Tensor = network(planes, stage=stage)
@@ -168,6 +169,11 @@ def highest_mean_logit(levels: Array, mask: Array) -> float:
     """The highest mean logit of the components of `mask` (H,W) bool, not empty; `levels` as in `mask_from_logits`."""
     labels, size, _ = components(mask, mask)
     return float(component_means(levels, labels, mask, len(size))[1:].max() / LEVELS)
+
+
+def probability(logit: float) -> float:
+    """The logistic function, from log odds to 0..1."""
+    return float(1 / (1 + np.exp(-logit)))
 
 
 def dilate(mask: Array, pixels: int) -> Array:

@@ -148,6 +148,7 @@ class TaskSpec:
         training, trial: the same and more, for `restore train` and `restore evaluate`; None: the same.
         masks: whether it detects the damage, or takes a mask of it.
         hints: whether it takes hints of colours.
+        examples: lines for the help.
     """
 
     name: str
@@ -161,6 +162,7 @@ class TaskSpec:
     trial: type[Options] | None = None
     masks: bool = False
     hints: bool = False
+    examples: tuple[str, ...] = ()
 
     @property
     def training_options(self) -> type[Options]:
@@ -190,6 +192,11 @@ TASKS: dict[str, TaskSpec] = {
             help="Remove noise, grain and JPEG blocks from photographs (-m gaussian: white noise, as papers have it).",
             suffix="denoised",
             module="restore.tasks.denoise",
+            examples=(
+                "restore denoise photo.jpg                            # photo.denoised.jpg beside it",
+                "restore denoise scans/ clean/ -r                     # a folder, with its subfolders",
+                "restore denoise night.jpg --sigma 20 --strength 1.2  # for noise that is known",
+            ),
             options=DenoiseOptions,
             measured=NoOptions,  # --sigma is the damage's
             damage=NoiseOptions,
@@ -201,6 +208,10 @@ TASKS: dict[str, TaskSpec] = {
             help="Enlarge photographs 2, 3 or 4 times (-m bicubic: clean pictures, as papers shrink them).",
             suffix="x{scale}",
             module="restore.tasks.super_resolve",
+            examples=(
+                "restore super-resolve logo.png -s 4            # logo.x4.png, four times as large",
+                "restore super-resolve small/ large/ --ext png  # a folder",
+            ),
             options=ScaleOptions,
             measured=NoOptions,  # every scale of the damage is
             damage=DownsampleOptions,
@@ -212,6 +223,10 @@ TASKS: dict[str, TaskSpec] = {
             suffix="inpainted",
             module="restore.tasks.inpaint.task",
             masks=True,
+            examples=(
+                "restore inpaint photo.png                  # finds what covers it",
+                "restore inpaint photo.png --mask hole.png  # is told: white is what to paint",
+            ),
             options=MaskOptions,
             damage=OcclusionOptions,
             training=OcclusionTraining,
@@ -222,6 +237,10 @@ TASKS: dict[str, TaskSpec] = {
             suffix="dewatermarked",
             module="restore.tasks.dewatermark.task",
             masks=True,
+            examples=(
+                "restore dewatermark scans/ clean/ --dry-run       # says what would change",
+                "restore dewatermark photo.jpg --save-mask masks/  # keeps what was found",
+            ),
             options=MaskOptions,
             damage=WatermarkOptions,
             training=WatermarkTraining,
@@ -231,6 +250,10 @@ TASKS: dict[str, TaskSpec] = {
             help="Give gray photographs plausible colours.",
             suffix="colorized",
             module="restore.tasks.colorize",
+            examples=(
+                "restore colorize old.jpg                   # old.colorized.jpg",
+                "restore colorize old.jpg --hints dots.png  # with colours where you dot them",
+            ),
             options=ColorizeOptions,
             hints=True,
             damage=GrayOptions,

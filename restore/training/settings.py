@@ -18,7 +18,7 @@ LEAST_BETWEEN = 100  # steps between two validations
 
 def _shaping(default: Any, help: str, **flag: Any) -> Any:
     """An `option` that shapes the weights: it goes into checkpoints and headers, and a resumed run has to agree."""
-    return option(default, help, shaping=True, **flag)
+    return option(default, help, shaping=True, panel="Learning", **flag)
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Settings(Options):
     Raises:
         UsageError: A value is out of its range, or two contradict each other.
     """
+
+    PANEL = "Training"
 
     folders: list[Path] = option(
         MISSING, "Folders of clean pictures, searched through and through.", metavar="FOLDER...", argument=True

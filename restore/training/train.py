@@ -17,7 +17,6 @@ import torch
 from restore import weights
 from restore.devices import PRECISIONS, available_cores, describe, pick_device, pick_precision
 from restore.errors import TrainingError, UsageError
-from restore.images import SUFFIXES
 from restore.models import build
 from restore.training import checkpoint
 from restore.training.checkpoint import checkpoint_folder
@@ -112,10 +111,10 @@ def _silent(text: str) -> None:
 def _refuse_to_overwrite(settings: Settings, out: Path, folder: Path) -> None:
     if settings.resume:
         return
-    if out.suffix.lower() in SUFFIXES:
-        raise UsageError(f"{out}: a picture goes by that name; end -o in {weights.SUFFIX}")
     if out.is_dir() or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"{out if out.is_dir() else folder}: is in the way; choose another -o")
+    if out.suffix != weights.SUFFIX:
+        raise UsageError(f"{out}: weights files end in {weights.SUFFIX}; give -o {out.with_suffix(weights.SUFFIX)}")
     for path, found in ((out, out.exists()), (folder, checkpoint.exists(folder))):
         if found and not settings.overwrite:
             hint = " (--resume goes on with it)" if path == folder else ""

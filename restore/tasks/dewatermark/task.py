@@ -43,6 +43,7 @@ from restore.tasks.mask_detection import (
     mask_from_logits,
     mask_loss,
     masked_mean,
+    probability,
 )
 from restore.tasks.spec import TASKS, MaskOptions, WatermarkOptions, WatermarkTraining
 
@@ -91,9 +92,10 @@ class DewatermarkHead(MaskHead[MaskOptions, Marks]):
             return nothing
         marks, evidence = detected
         if evidence.log_odds < CONFIDENT_LOG_ODDS and not options.aggressive:
-            return replace(nothing, note=UNCERTAIN)
+            return replace(nothing, note=UNCERTAIN, confidence=probability(evidence.log_odds))
         assert marks.mask is not None
-        return Marks.at(dilate(marks.mask, options.grow + EDGE), marks.blend, picture.device)
+        restored = Marks.at(dilate(marks.mask, options.grow + EDGE), marks.blend, picture.device)
+        return replace(restored, confidence=probability(evidence.log_odds))
 
     def context(self, analysis: Marks, window: Window) -> torch.Tensor | None:
         """The blend in a window: 5 channels.

@@ -37,6 +37,7 @@ from restore.tasks.mask_detection import (
     mask_from_logits,
     mask_loss,
     masked_mean,
+    probability,
 )
 from restore.tasks.spec import TASKS, MaskOptions, OcclusionOptions, OcclusionTraining
 
@@ -79,11 +80,11 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         Raises:
             UsageError: `mask` covers the whole image.
         """
-        detected = mask is None
+        detected, confidence = mask is None, None
         if mask is None:
-            mask = _detect_mask(picture, detect_logits(picture, predict, FIND), options.aggressive)
+            mask, confidence = _detect_mask(picture, detect_logits(picture, predict, FIND), options.aggressive)
             if mask is None:
-                return Holes(np.zeros(picture.size, bool), note=UNCERTAIN)
+                return Holes(np.zeros(picture.size, bool), note=UNCERTAIN, confidence=confidence)
         if not mask.any():
             return Holes(mask)
         mask = dilate(mask, options.grow)
@@ -92,7 +93,8 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
                 raise UsageError("the mask covers the whole picture, which leaves nothing to fill it from")
             return Holes(np.zeros_like(mask), note="the whole picture looks damaged, left unchanged")
         rough = torch.from_numpy(rough_filling(picture.rgb, mask)).to(picture.device).permute(2, 0, 1)
-        return Holes(mask, rough=rough, mask_plane=torch.from_numpy(mask).to(picture.device)[None])
+        plane = torch.from_numpy(mask).to(picture.device)[None]
+        return Holes(mask, confidence=confidence, rough=rough, mask_plane=plane)
 
     def context(self, analysis: Holes, window: Window) -> torch.Tensor | None:
         """The rough filling (3 channels) and the mask (1 channel) of a window."""
@@ -132,18 +134,20 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         return filled + mask_loss(prediction[:, :1], sample.mask)
 
 
-def _detect_mask(picture: Picture, levels: np.ndarray, aggressive: bool) -> np.ndarray | None:
-    """The mask (H,W) that follows from quantised logits; None if it may be an object of the scene."""
+def _detect_mask(picture: Picture, levels: np.ndarray, aggressive: bool) -> tuple[np.ndarray | None, float | None]:
+    """The mask (H,W) that follows from quantised logits, None if it may be an object of the scene; its confidence."""
     mask = mask_from_logits(levels, EXACT_THRESHOLD)
     if not mask.any():
-        return mask
+        return mask, None
     pixels = to_uint8(picture.rgb)
     if not has_solid_colour(pixels, mask):
         mask = mask_from_logits(levels, REENCODED_THRESHOLD)
-        if highest_mean_logit(levels, mask) < MIN_MEAN_LOGIT and not aggressive:
-            return None
-        return extend_strokes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS)
-    return complete_shapes(pixels, mask, excluded=levels == LOWEST)
+        logit = highest_mean_logit(levels, mask)
+        if logit < MIN_MEAN_LOGIT and not aggressive:
+            return None, probability(logit)
+        return extend_strokes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS), probability(logit)
+    confidence = probability(highest_mean_logit(levels, mask))
+    return complete_shapes(pixels, mask, excluded=levels == LOWEST), confidence
 
 
 def rough_filling(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -1,0 +1,177 @@
+"""What `restore auto` finds in damaged and in clean pictures, and what it makes of two damages at once.
+
+    RESTORE_DATA=... python benchmarks/auto.py [--limit N] [--only WORD]
+
+The first table counts, for each frozen set, the pictures in which each task found something; a picture is recognised
+if the task of its set did, and a clean one if none did. The second table is of pictures of CBSD68 with two damages of
+our own operators: PSNR of RGB against the clean picture, by each step alone, by both in a row, and by `restore auto`.
+Exit code 0: nine of ten damaged pictures and 19 of 20 clean ones are recognised; 1: not; 2: nothing could be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from restore.corruptions.base import Corruption
+from restore.corruptions.gaussian_noise import GaussianNoise
+from restore.corruptions.jpeg_compression import JpegCompression
+from restore.corruptions.occlusion_bars import OcclusionBars
+from restore.corruptions.watermark_overlay import WatermarkOverlay
+from restore.images import Image, find_images, read_image
+from restore.inference.loading import load
+from restore.inference.pipeline import Pipeline
+from restore.inference.restored import Restored
+from restore.inference.restorer import Restorer
+from restore.metrics import psnr
+
+DAMAGED, CLEAN = 0.9, 0.95  # least shares that are recognised
+TASKS = ("denoise", "dewatermark", "inpaint")
+
+
+@dataclass(frozen=True)
+class Set:
+    """Pictures of one damage.
+
+    Args:
+        folder: below the folder `bench`.
+        task: which restores them; None for clean pictures.
+        clean: folder of the clean versions; None: these are clean, or they are not at hand.
+    """
+
+    folder: str
+    task: str | None = None
+    clean: str | None = None
+
+
+SETS = (
+    *(Set(f"damaged/denoise/{kind}", "denoise", "damaged/denoise/clean") for kind in ("jpeg-noise", "grain")),
+    *(Set(f"damaged/denoise/{kind}", "denoise", "damaged/denoise/clean") for kind in ("camera", "blocks")),
+    *(
+        Set(f"damaged/{task}/{kind}/corrupted", task, f"damaged/{task}/{kind}/clean")
+        for task in ("inpaint", "dewatermark")
+        for kind in ("png", "jpg")
+    ),
+    Set("damaged/scratches/corrupted", "inpaint", "damaged/scratches/clean"),
+    Set("damaged/untouched/clean"),
+    Set("CBSD68"),
+    Set("Set14"),
+    Set("color24"),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two damages at once: the operators in their order, and the tasks that restore from them in theirs."""
+
+    title: str
+    operators: tuple[Corruption[Any], Corruption[Any]]
+    tasks: tuple[str, str]
+
+
+PAIRS = (
+    Pair("bars, then noise", (OcclusionBars(), GaussianNoise((8.0, 25.0), clip=1.0)), ("denoise", "inpaint")),
+    Pair(
+        "watermark, then JPEG 25-60",
+        (WatermarkOverlay(), JpegCompression((25, 60), twice=0.0)),
+        ("denoise", "dewatermark"),
+    ),
+)
+
+
+def main() -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description="What `restore auto` finds in damaged and in clean pictures.")
+    parser.add_argument("--limit", type=int, help="only the first pictures of each set")
+    parser.add_argument("--only", metavar="WORD", help="only sets with this in their folder or title")
+    parser.add_argument("--device", default="auto")
+    flags = parser.parse_args()
+    if not (data := os.environ.get("RESTORE_DATA")):
+        print("RESTORE_DATA is not set; set it to the folder of the data sets", file=sys.stderr)
+        return 2
+    bench = Path(data) / "bench"
+    auto = load("auto", device=flags.device)
+    assert isinstance(auto, Pipeline)
+    sets = [known for known in SETS if not flags.only or flags.only in known.folder]
+    recognised: dict[bool, list[bool]] = {True: [], False: []}
+    if sets:
+        print("| set | pictures | recognised | " + " | ".join(TASKS) + " | none | PSNR before | after |")
+        print("|---|" + "---:|" * (len(TASKS) + 5))
+    for known in sets:
+        right = _measure(known, auto, bench, flags.limit)
+        recognised[known.task is not None] += right
+    for damaged, right in recognised.items():
+        if right:
+            print(f"\n{'damaged' if damaged else 'clean'}: {100 * np.mean(right):.1f} % of {len(right)} recognised")
+    for pair in PAIRS:
+        if not flags.only or flags.only in pair.title:
+            _measure_pair(pair, auto, bench / "CBSD68", flags.limit or 20)
+    if not sets:
+        return 0
+    good = {damaged: np.mean(right) if right else 1.0 for damaged, right in recognised.items()}
+    return int(good[True] < DAMAGED or good[False] < CLEAN)
+
+
+def _measure(known: Set, auto: Pipeline, bench: Path, limit: int | None) -> list[bool]:
+    """Prints the line of a set; whether each picture was recognised."""
+    found: Counter[str] = Counter()
+    right, scores = [], []
+    clean = {} if known.clean is None else {path.stem: path for path in find_images(bench / known.clean)}
+    for path in tqdm(find_images(bench / known.folder)[:limit], desc=known.folder, disable=None):
+        image = read_image(path)
+        result = auto.restore(image)
+        done = {step.task for step in result.steps if step.done}
+        found.update(done or {"none"})
+        right.append(known.task in done if known.task else result.nothing)
+        if path.stem in clean:
+            target = read_image(clean[path.stem]).pixels
+            scores.append([psnr(pixels, target) for pixels in (image.pixels, result.image.pixels)])
+    before_after = [f"{value:.2f}" for value in np.mean(scores, axis=0)] if scores else ["", ""]
+    counts = [str(found[name]) for name in (*TASKS, "none")]
+    print(
+        f"| {known.folder} | {len(right)} | {sum(right)} | " + " | ".join([*counts, *before_after]) + " |", flush=True
+    )
+    return right
+
+
+def _measure_pair(pair: Pair, auto: Pipeline, folder: Path, limit: int) -> None:
+    """Prints the table of two damages."""
+    alone = [load(task) for task in pair.tasks]
+    assert all(isinstance(step, Restorer) for step in alone)
+    both = Pipeline([step for step in alone if isinstance(step, Restorer)])
+    methods = {**dict(zip(pair.tasks, alone, strict=True)), "+".join(pair.tasks): both, "auto": auto}
+    rows = []
+    for clean, damaged in tqdm(_damaged(pair, folder, limit), total=limit, desc=pair.title, disable=None):
+        results: list[Restored] = [method.restore(damaged) for method in methods.values()]
+        rows.append([psnr(image.pixels, clean) for image in (damaged, *(result.image for result in results))])
+    best_alone = np.max(np.array(rows)[:, 1:3], axis=1)
+    wins = int(np.sum(np.array(rows)[:, 4] > best_alone))
+    print(f"\n| {pair.title} | as it is | " + " | ".join(methods) + " | auto over the better step |")
+    print("|---|" + "---:|" * (len(methods) + 2))
+    means = " | ".join(f"{value:.2f}" for value in np.mean(rows, axis=0))
+    print(f"| PSNR (dB), {len(rows)} pictures | {means} | {wins} of {len(rows)} |", flush=True)
+
+
+def _damaged(pair: Pair, folder: Path, limit: int) -> Iterator[tuple[np.ndarray, Image]]:
+    """Clean pixels, and the picture with both damages."""
+    for path in find_images(folder)[:limit]:
+        image = read_image(path)
+        pixels = image.pixels
+        rng = np.random.default_rng(zlib.crc32(path.stem.encode()))
+        for operator in pair.operators:
+            pixels = operator.apply(pixels, operator.sample(pixels.shape, rng)).image
+        yield image.pixels, replace(image, pixels=pixels)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""`restore TASK - - --raw WIDTHxHEIGHT`: the frames of a video from stdin to stdout, as ffmpeg pipes them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import typer
+
+from restore.cli.files import FileFlags, inputs_and_output
+from restore.cli.reporting import say
+from restore.errors import RestoreError, UsageError
+from restore.tasks.spec import option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from restore.inference.inputs import InputAdapter
+
+
+@dataclass(frozen=True)
+class RawFlags:
+    """The flag of frames without a container."""
+
+    PANEL = "Files"
+
+    raw: str | None = option(
+        None,
+        "Frames of a video from stdin to stdout (`- -`), as rawvideo rgb24 of this size; a --mask is that of all.",
+        metavar="WIDTHxHEIGHT",
+    )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height. Raises UsageError for what is no size."""
+        width, _, height = (self.raw or "").lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            raise UsageError(f"--raw {self.raw}: write WIDTHxHEIGHT in pixels, such as 1920x1080")
+        return int(width), int(height)
+
+
+def check_raw(raw: RawFlags, files: FileFlags, *, still: bool) -> None:
+    """Raises UsageError for flags that mean files, and frames have none. still: such flags of the mask were given."""
+    raw.size  # noqa: B018 (raises)
+    inputs, output = inputs_and_output(files)
+    if inputs != ["-"] or output not in (None, "-"):
+        raise UsageError(f"--raw takes frames from stdin to stdout: give - - --raw {raw.raw}")
+    if still or files.watch or files.json or files.ext or files.quality:
+        raise UsageError("--raw writes frames and no files: leave out --save-mask, --dry-run, --json and the like")
+    if sys.stdin.isatty() or sys.stdout.isatty():
+        raise UsageError("--raw needs pipes: ffmpeg -i in.mp4 -f rawvideo -pix_fmt rgb24 - | restore ... | ffmpeg ...")
+
+
+def restore_frames(restorer: InputAdapter, raw: RawFlags, mask: Path | None, *, verbose: bool) -> None:
+    """Restores the frames on stdin and writes them to stdout, one by one.
+
+    Args:
+        restorer: restores a frame.
+        raw: their size.
+        mask: of every frame.
+        verbose: show progress and a summary.
+
+    Raises:
+        RestoreError: stdin holds no frame, or ends inside of one; what came before is written.
+    """
+    from tqdm import tqdm
+
+    start, count = time.perf_counter(), 0
+    restored = restorer.frames(read_frames(sys.stdin.buffer, *raw.size), mask)
+    hidden = None if verbose else True  # None: shown on a terminal only
+    try:
+        for frame in tqdm(restored, disable=hidden, unit="frame", dynamic_ncols=True):
+            sys.stdout.buffer.write(frame.tobytes())
+            sys.stdout.buffer.flush()
+            count += 1
+            if count == 1 and verbose:
+                say(f"writing rawvideo rgb24 of {frame.shape[1]}x{frame.shape[0]}")
+    except BrokenPipeError:  # the reader of stdout has ended; avoids another error when stdout is flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say(f"stdout was closed after {count} frames")
+        raise typer.Exit(1) from None
+    if not count:
+        raise RestoreError("stdin: no frames came; does the program before this one run?")
+    if verbose:
+        seconds = time.perf_counter() - start
+        say(f"{count} frames restored in {seconds:.1f} s ({count / seconds:.2f} frames/s)")
+
+
+def read_frames(stream: BinaryIO, width: int, height: int) -> Iterator[np.ndarray]:
+    """The frames (H,W,3) uint8 of rawvideo rgb24. Raises RestoreError where the stream ends inside of one."""
+    import numpy as np
+
+    size, number = width * height * 3, 0
+    while data := stream.read(size):
+        if len(data) < size:
+            raise RestoreError(
+                f"stdin: ends after {len(data)} of the {size} bytes of frame {number}; is it rgb24 of {width}x{height}?"
+            )
+        yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+        number += 1
