@@ -605,7 +605,7 @@ def test_logs_hold_curves_and_previews(folder, tmp_path, monkeypatch):
     assert [step for step, _ in written["loss"]] == [0, 10, 11]
     assert written["validation/sigma 25"][0][0] == 12
     height, width = written["corrupted, restored, clean"][0][1:]
-    assert width > 3 * 200 > height
+    assert width > 3 * VALIDATED > height
     assert "closed" in written
 
 
