@@ -84,6 +84,11 @@ def single_thread_after_fork() -> None:
         _fork_handled = True
 
 
+def available_cores() -> int:
+    """Number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def keep_freed_memory() -> None:
     """Makes glibc keep freed memory for the next tensors; fresh pages would cost a twentieth of the time.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from restore.colour import to_lab
 from restore.errors import UsageError
-from restore.pixels import BT601, to_dtype, to_float
+from restore.pixels import BT601, to_float, to_uint8
 
 COLOURED, COLOURED_AT_ALL = 15.0, 10.0  # CIELAB chroma: of pixels that count as coloured, and of colours that count
 HUE = 30.0  # degrees that are about the same hue
@@ -146,7 +146,7 @@ def _pair(image: np.ndarray, clean: np.ndarray, border: int) -> tuple[np.ndarray
 
 def _eight_bit(image: np.ndarray) -> np.ndarray:
     """Clipped and rounded to 8 bits, as float64."""
-    return to_dtype(to_float(image), np.uint8).astype(np.float64)
+    return to_uint8(image).astype(np.float64)
 
 
 def _video_luma(image: np.ndarray) -> np.ndarray:

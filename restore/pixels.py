@@ -1,4 +1,4 @@
-"""Pixel values of arrays: conversion between dtypes, luma, and the test for gray images.
+"""Pixel values of arrays: conversion between dtypes and channels, luma, and the test for gray images.
 
 Images are numpy (H,W,C) or (H,W) in uint8, uint16 or floating point with white at 1.
 """
@@ -62,6 +62,16 @@ def to_dtype(image: Array, dtype: np.dtype | type) -> Array:
     if scale == 1.0:
         return image.astype(dtype, copy=False)
     return np.clip(np.rint(image * np.float32(scale)), 0, scale).astype(dtype)
+
+
+def to_uint8(image: Array) -> Array:
+    """Clips and rounds any supported dtype to 8 bits; contiguous, as OpenCV needs it, and no copy if it is already."""
+    return np.ascontiguousarray(image if image.dtype == np.uint8 else to_dtype(to_float(image), np.uint8))
+
+
+def to_rgb(image: Array) -> Array:
+    """(H,W,1 or 3) -> (H,W,3), a gray channel three times."""
+    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
 def luma(image: Array) -> Array:

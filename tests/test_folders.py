@@ -104,7 +104,7 @@ def test_flags_of_names_and_formats(here, denoise, capsys):
     assert Path("dash.png").exists()
 
 
-def test_what_is_wrong_with_a_call_is_said_without_torch(here, restore, capsys):
+def test_what_is_wrong_with_a_call_is_said_without_torch(here, capsys):
     """In processes of their own, as nothing else shows what was imported."""
     program = (
         "import sys; from restore.cli import app; code = app.run(sys.argv[1:]); "

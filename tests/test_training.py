@@ -37,6 +37,7 @@ from restore.training.settings import Settings
 from restore.training.train import train, widened
 
 TINY = {"widths": (4, 32), "blocks": (1, 1)}  # 32: wide enough for Muon to turn
+VALIDATED = 96
 FINDER = {"finder_widths": (4, 8), "finder_blocks": (1, 1)}
 
 
@@ -53,6 +54,12 @@ def folder(tmp_path_factory) -> Path:
     (root / "broken.jpg").write_bytes((root / "deep" / "coffee.jpg").read_bytes()[:5000])
     (root / "notes.txt").write_text("no picture")
     return root
+
+
+@pytest.fixture(autouse=True)
+def short_validation(monkeypatch) -> None:
+    """Small pictures show whether validation works."""
+    monkeypatch.setattr("restore.tasks.objective.VALIDATED", VALIDATED)
 
 
 def objective(name: str = "denoise", patch: int = 32) -> RestorationObjective:
@@ -106,8 +113,10 @@ SMALL += ["--device", "cpu", "--workers", 0, "--lr", 2e-3]
 DECODING = """
 import os, sys
 from restore.cli.app import run
+from restore.tasks import objective
 from restore.training import data
 
+objective.VALIDATED = {side}
 read = data.read_image
 
 def noted(path):
@@ -131,7 +140,9 @@ def test_two_processes_are_as_one(folder, tmp_path, capsys):
     assert run_cli([str(word) for word in (*short, one)]) == 0
     script = tmp_path / "both.py"
     commands = [str(word) for word in (*short, two)], long
-    script.write_text(DECODING.format(log=str(tmp_path / "decoded")) + f"sys.exit(max(map(run, {commands!r})))")
+    script.write_text(
+        DECODING.format(log=str(tmp_path / "decoded"), side=VALIDATED) + f"sys.exit(max(map(run, {commands!r})))"
+    )
     lines = interrupted([*TORCHRUN, str(script)], at=r"step \d{3}")
     said = [sum(text in line for line in lines) for text in ("wrote ", "training denoise", "interrupted at step")]
     assert said == [1, 2, 1]
@@ -594,7 +605,7 @@ def test_logs_hold_curves_and_previews(folder, tmp_path, monkeypatch):
     assert [step for step, _ in written["loss"]] == [0, 10, 11]
     assert written["validation/sigma 25"][0][0] == 12
     height, width = written["corrupted, restored, clean"][0][1:]
-    assert width > 3 * 200 > height
+    assert width > 3 * VALIDATED > height
     assert "closed" in written
 
 
@@ -715,7 +726,7 @@ def test_moments_keep_the_layout_of_their_parameters(name, folder, tmp_path):
     out = tmp_path / "out.safetensors"
     train(objective(), request(folder, out, optimizer=name, stop_after=1e-9), report=quietly, bar=True)
     past = checkpoint.load(checkpoint_folder(out))
-    pictures, clean = training._pictures(request(folder, out), 1, quietly)
+    pictures, clean = training._pictures(request(folder, out), Processes(torch.device("cpu")), quietly)
     asked = request(folder, out, optimizer=name)
     run = Run(objective(), pictures, clean, asked, Processes(torch.device("cpu")), past=past)
     checked = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -199,16 +198,11 @@ def set_up(processes: int) -> None:
     import cv2
     import torch
 
-    from restore.devices import keep_freed_memory
+    from restore.devices import available_cores, keep_freed_memory
 
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # a folder has few shapes of tiles
     cv2.setNumThreads(1)  # codecs have threads of their own, and the network the cores
     if processes > 1:
-        torch.set_num_threads(max(1, _cores() // processes))
+        torch.set_num_threads(max(1, available_cores() // processes))
     logging.basicConfig(format="restore: %(message)s", stream=sys.stderr)
-
-
-def _cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

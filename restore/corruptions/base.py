@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from restore.errors import UsageError
+
 Params = TypeVar("Params")
 
 
@@ -47,3 +49,33 @@ class Corruption(Protocol[Params]):
     def target(self, image: np.ndarray, params: Params) -> np.ndarray:
         """Returns the clean image to restore to; cropped or resized where the corruption changes the geometry."""
         ...
+
+
+def check_range(least: float, most: float, *, above: bool = False, **ranges: tuple[float, float]) -> None:
+    """Checks ranges (lowest, highest) by their names.
+
+    Args:
+        least, most: bounds of both ends.
+        above: the lowest must be above `least`.
+        ranges: the values.
+
+    Raises:
+        UsageError: a range is not in order, or out of bounds.
+    """
+    for name, (low, high) in ranges.items():
+        if not least <= low <= high <= most or (above and low == least):
+            start = "above" if above else "at least"
+            raise UsageError(
+                f"{name} must be a range from low to high, {start} {least:g} and at most {most:g}; got {low} to {high}"
+            )
+
+
+def check_share(**shares: float) -> None:
+    """Checks probabilities by their names.
+
+    Raises:
+        UsageError: one is outside [0, 1].
+    """
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise UsageError(f"{name} must be a probability from 0 to 1; got {share}")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted
+from restore.corruptions.base import Corrupted, check_range, check_share
 from restore.corruptions.demosaicing import DEMOSAICINGS, demosaic, mosaic
-from restore.errors import UsageError
 from restore.pixels import luma, to_dtype, to_float
 
 # sRGB (IEC 61966-2-1): linear below the knee, a power above it.
@@ -67,11 +66,8 @@ class CameraNoise:
     sharpened: float = 0.25
 
     def __post_init__(self) -> None:
-        if not 0 < self.shot[0] <= self.shot[1] <= 1:
-            raise UsageError(f"shot must be a range above 0 and up to 1, low to high; got {self.shot}")
-        for name in ("smoothed", "sharpened"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is a probability from 0 to 1; got {getattr(self, name)}")
+        check_range(0, 1, above=True, shot=self.shot)
+        check_share(smoothed=self.smoothed, sharpened=self.sharpened)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> CameraNoiseParams:
         """Draws a camera and its noise; the shape plays no part."""

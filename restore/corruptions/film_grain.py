@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted
-from restore.errors import UsageError
+from restore.corruptions.base import Corrupted, check_range, check_share
 from restore.pixels import luma, to_dtype, to_float
 
 
@@ -51,12 +50,9 @@ class FilmGrain:
     coloured: float = 0.3
 
     def __post_init__(self) -> None:
-        if not 0 < self.strength[0] <= self.strength[1] <= 255:
-            raise UsageError(f"strength must be a range above 0 and up to 255, low to high; got {self.strength}")
-        if not 0 <= self.blur[0] <= self.blur[1] <= 100:
-            raise UsageError(f"blur must be a range within 0 to 100, low to high; got {self.blur}")
-        if not 0 <= self.coloured <= 1:
-            raise UsageError(f"coloured is a probability from 0 to 1; got {self.coloured}")
+        check_range(0, 255, above=True, strength=self.strength)
+        check_range(0, 100, blur=self.blur)
+        check_share(coloured=self.coloured)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> FilmGrainParams:
         """Draws a film; the shape plays no part."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted
-from restore.errors import UsageError
+from restore.corruptions.base import Corrupted, check_range, check_share
 from restore.pixels import is_gray, to_dtype, to_float
 
 
@@ -47,12 +46,8 @@ class GaussianNoise:
     gray_equal: float = 0.0
 
     def __post_init__(self) -> None:
-        low, high = self.sigma
-        if not 0 <= low <= high <= 1000:
-            raise UsageError(f"sigma must be a range from low to high within 0 to 1000; got {low} to {high}")
-        for name in ("clip", "gray_equal"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} must be a probability from 0 to 1; got {getattr(self, name)}")
+        check_range(0, 1000, sigma=self.sigma)
+        check_share(clip=self.clip, gray_equal=self.gray_equal)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> GaussianNoiseParams:
         """Draws the standard deviation, the seed and the kind of noise; `shape` is not used."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted
-from restore.errors import UsageError
+from restore.corruptions.base import Corrupted, check_range, check_share
 from restore.pixels import to_dtype, to_float
 
 CELL = 16  # pixels, of the grid of blocks with colours at half the resolution
@@ -78,11 +77,8 @@ class JpegCompression:
     twice: float = 0.15
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quality[0] <= self.quality[1] <= 100:
-            raise UsageError(f"quality must be a range within 1 to 100, low to high; got {self.quality}")
-        for name in ("subsampled", "shifted", "twice"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{name} is a probability from 0 to 1; got {getattr(self, name)}")
+        check_range(1, 100, quality=self.quality)
+        check_share(subsampled=self.subsampled, shifted=self.shifted, twice=self.twice)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> JpegCompressionParams:
         """Draws one save or two; the shape plays no part."""

@@ -9,11 +9,11 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted
+from restore.corruptions.base import Corrupted, check_share
 from restore.corruptions.downsample import SCALES, Downsample, DownsampleParams, cut_to_multiple
 from restore.corruptions.gaussian_noise import GaussianNoise, GaussianNoiseParams
 from restore.corruptions.jpeg_compression import JpegCompression, JpegCompressionParams
-from restore.errors import ImageError, UsageError
+from restore.errors import ImageError
 from restore.pixels import to_dtype, to_float
 
 
@@ -114,8 +114,7 @@ class PhotoDownsample:
 
     def __post_init__(self) -> None:
         Downsample(self.scales)
-        if not 0 <= self.bicubic <= 1:
-            raise UsageError(f"bicubic is a probability from 0 to 1; got {self.bicubic}")
+        check_share(bicubic=self.bicubic)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> PhotoDownsampleParams:
         """Draws a scale and what else happens to a picture (H,W,C)."""

@@ -8,10 +8,9 @@ from typing import Generic
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, Params
+from restore.corruptions.base import Corrupted, Corruption, Params, check_range, check_share
 from restore.corruptions.downsample import resize_bicubic
 from restore.corruptions.jpeg_compression import through_jpeg
-from restore.errors import UsageError
 from restore.pixels import to_dtype, to_float
 
 INTERPOLATIONS = ("area", "linear", "bicubic")
@@ -73,12 +72,9 @@ class Reencoded(Generic[Params]):
     quality: tuple[int, int] = (70, 95)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise UsageError(f"share must be a probability from 0 to 1; got {self.share}")
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise UsageError(f"scale must be a range from low to high, above 0 and up to 1; got {self.scale}")
-        if not 1 <= self.quality[0] <= self.quality[1] <= 100:
-            raise UsageError(f"quality must be a range from low to high within 1 to 100; got {self.quality}")
+        check_share(share=self.share)
+        check_range(0, 1, above=True, scale=self.scale)
+        check_range(1, 100, quality=self.quality)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> ReencodedParams[Params]:
         """Draws the parameters of `inner`, then whether and how the image (H,W,C) is re-encoded."""

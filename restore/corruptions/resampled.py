@@ -8,8 +8,7 @@ from typing import Generic
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, Params
-from restore.errors import UsageError
+from restore.corruptions.base import Corrupted, Corruption, Params, check_range
 from restore.pixels import to_dtype, to_float
 
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
@@ -49,8 +48,7 @@ class Resampled(Generic[Params]):
     factor: tuple[float, float] = (0.5, 1.7)
 
     def __post_init__(self) -> None:
-        if not 0 < self.factor[0] <= self.factor[1] <= 16:
-            raise UsageError(f"factor must be a range above 0 and up to 16, low to high; got {self.factor}")
+        check_range(0, 16, above=True, factor=self.factor)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> ResampledParams[Params]:
         """Draws a size and the damage of a picture (H,W,C) of it."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted
-from restore.errors import UsageError
+from restore.corruptions.base import Corrupted, check_range, check_share
 from restore.pixels import to_dtype, to_float
 
 
@@ -38,8 +37,7 @@ class PoissonNoise:
     photons: tuple[float, float] = (30.0, 3000.0)
 
     def __post_init__(self) -> None:
-        if not 0 < self.photons[0] <= self.photons[1] <= 1e6:
-            raise UsageError(f"photons must be a range above 0 and up to a million, low to high; got {self.photons}")
+        check_range(0, 1e6, above=True, photons=self.photons)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> PoissonNoiseParams:
         """Draws how bright it is; the shape plays no part."""
@@ -89,10 +87,8 @@ class SpeckleNoise:
     equal: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.deviation[0] <= self.deviation[1] <= 1:
-            raise UsageError(f"deviation must be a range within 0 to 1, low to high; got {self.deviation}")
-        if not 0 <= self.equal <= 1:
-            raise UsageError(f"equal is a probability from 0 to 1; got {self.equal}")
+        check_range(0, 1, deviation=self.deviation)
+        check_share(equal=self.equal)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> SpeckleNoiseParams:
         """Draws a deviation; the shape plays no part."""

@@ -8,7 +8,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted
+from restore.corruptions.base import Corrupted, check_range, check_share
 from restore.corruptions.drawing.logos import Logos
 from restore.corruptions.drawing.marks import (
     Ink,
@@ -96,13 +96,10 @@ class WatermarkOverlay:
     unmarked: float = 0.0
 
     def __post_init__(self) -> None:
-        low, high = self.opacity
-        if not MIN_OPACITY < low <= high <= 1:
-            raise UsageError(f"opacity must be a range from low to high, above {MIN_OPACITY}; got {low} to {high}")
-        if self.short_side is not None and not 1 <= self.short_side[0] <= self.short_side[1] <= MAX_SHORT_SIDE:
-            raise UsageError(f"short_side must be a range within 1 to {MAX_SHORT_SIDE} pixels; got {self.short_side}")
-        if not 0 <= self.unmarked <= 1:
-            raise UsageError(f"unmarked must be a probability from 0 to 1; got {self.unmarked}")
+        check_range(MIN_OPACITY, 1, above=True, opacity=self.opacity)
+        if self.short_side is not None:
+            check_range(1, MAX_SHORT_SIDE, short_side=self.short_side)
+        check_share(unmarked=self.unmarked)
         if self.logos is not None and not len(self.logos):
             raise UsageError("logos is empty; give at least one logo, or None")
 

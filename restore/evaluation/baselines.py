@@ -21,7 +21,7 @@ from restore.evaluation.colour_table import TENTHS
 from restore.evaluation.levin import spread_chroma
 from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial
 from restore.images.failures import reason
-from restore.pixels import luma, to_dtype, to_float
+from restore.pixels import luma, to_dtype, to_float, to_rgb
 
 MIN_SIGMA = 1e-3  # on the 0-255 scale
 
@@ -235,7 +235,7 @@ def _levin(trial: Trial) -> np.ndarray:
     image, hints = trial.damage.image, trial.damage.hints
     grey = luma(to_float(image))
     if hints is None or not opaque(hints).any():
-        return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+        return to_rgb(image)
     told = opaque(hints)
     chroma = spread_chroma(grey, chroma_of(to_float(hints[..., :3])), told)
     return to_dtype(in_gamut(grey, chroma.astype(np.float32)), image.dtype)

@@ -16,7 +16,7 @@ import numpy as np
 from restore.corruptions.base import Corrupted
 from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial
 from restore.metrics import chroma_share, ciede2000, colorfulness, hue_hits, mask_iou, masked_psnr, psnr, ssim
-from restore.pixels import to_dtype, to_float
+from restore.pixels import to_float, to_rgb, to_uint8
 
 MIN_CHROMA_DEVIATION = 0.05  # standard deviation of CIELAB ab, more than rounding causes in a gray picture
 
@@ -90,8 +90,7 @@ def primary_measure(trial: Trial) -> str:
 
 def eight_bit(image: np.ndarray) -> np.ndarray:
     """Converts (H,W,1 or 3) of any dtype to (H,W,3) uint8, clipped and rounded to nearest."""
-    pixels = to_dtype(to_float(image), np.uint8)
-    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
+    return to_rgb(to_uint8(image))
 
 
 def protocol(trial: Trial) -> str:

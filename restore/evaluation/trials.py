@@ -15,6 +15,7 @@ from restore.corruptions.base import Corrupted
 from restore.errors import ImageError, UsageError
 from restore.folders.masks import read_mask
 from restore.images import find_images, read_image
+from restore.pixels import to_rgb
 from restore.tasks.base import Case, Head, Task, identity
 from restore.tasks.spec import Options
 
@@ -199,9 +200,9 @@ def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iter
         )
     clean = clean[: h * scale, : w * scale]
     if any(case.pair.head.colours for case in cases.values()):
-        clean = _to_rgb(clean)
+        clean = to_rgb(clean)
     elif clean.shape[-1] != corrupted.shape[-1]:
-        clean, corrupted = _to_rgb(clean), _to_rgb(corrupted)
+        clean, corrupted = to_rgb(clean), to_rgb(corrupted)
     mask = None if entry.mask is None else _fitting_mask(entry.mask, (h, w))
     label = f"pairs x{scale}" if len(scales) > 1 else "pairs"
     for (enlarged, given), case in cases.items():
@@ -218,11 +219,6 @@ def _fitting_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
         (height, width), (h, w) = size, mask.shape
         raise ImageError(f"{path.name}: a mask of {w}x{h} does not fit a picture of {width}x{height}")
     return mask
-
-
-def _to_rgb(image: np.ndarray) -> np.ndarray:
-    """(H,W,1 or 3) -> (H,W,3)."""
-    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
 def _by_stem(folder: Path) -> dict[Path, list[Path]]:

@@ -23,7 +23,7 @@ from restore.corruptions.augment import augment, mirror, symmetries
 from restore.devices import free_memory
 from restore.errors import ImageError, TrainingError, UsageError
 from restore.images import find_images, image_size, read_image
-from restore.pixels import to_dtype, to_float
+from restore.pixels import to_rgb, to_uint8
 from restore.training.objective import Objective
 from restore.training.processes import Processes
 
@@ -183,10 +183,10 @@ class Pictures:
         return [None if isinstance(result, ImageError) else result for result in results]
 
     def _decode(self, path: Path) -> np.ndarray:
-        pixels = _rgb(read_image(path).pixels)
+        pixels = to_rgb(to_uint8(read_image(path).pixels))
         if path not in self._corrupted:
             return pixels
-        return np.concatenate([pixels, _rgb(read_image(self._corrupted[path]).pixels)], axis=-1)
+        return np.concatenate([pixels, to_rgb(to_uint8(read_image(self._corrupted[path]).pixels))], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -196,13 +196,6 @@ class Key:
     epoch: int
     index: int
     variant: int
-
-
-def _rgb(pixels: np.ndarray) -> np.ndarray:
-    """(H,W,1 or 3), any dtype, as uint8 RGB."""
-    if pixels.dtype != np.uint8:
-        pixels = to_dtype(to_float(pixels), np.uint8)
-    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
 def list_pairs(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:

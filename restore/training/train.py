@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from restore import weights
-from restore.devices import PRECISIONS, describe, pick_device, pick_precision
+from restore.devices import PRECISIONS, available_cores, describe, pick_device, pick_precision
 from restore.errors import TrainingError, UsageError
 from restore.models import build
 from restore.training import checkpoint
@@ -239,8 +238,7 @@ def _fit_patch(objective: Objective, pictures: Pictures, report: Report) -> None
 
 def _workers(wanted: int | None, device: torch.device, report: Report) -> int:
     """Processes that make batches: one beside a CPU that trains, else a core each less one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = wanted if wanted is not None else 1 if device.type == "cpu" else min(16, max(1, cores - 1))
+    workers = wanted if wanted is not None else 1 if device.type == "cpu" else min(16, max(1, available_cores() - 1))
     if workers and not can_fork():
         report("patches are prepared within the training process: this system cannot fork workers")
         return 0

@@ -20,7 +20,7 @@ from restore.corruptions.reencoded import Reencoded
 from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.models.masking import FIND, MaskedAutoencoderConfig
-from restore.pixels import to_dtype, to_float
+from restore.pixels import to_float, to_uint8
 from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
 from restore.tasks.functional import sample_window
 from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
@@ -118,7 +118,7 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         mask = dilate(damaged.mask, sum(draw > limit for limit in DILATION_LIMITS))
         if mask.all():
             mask = damaged.mask
-        rough = _telea(_eight_bit(damaged.image), mask)
+        rough = _telea(to_uint8(damaged.image), mask)
         filled = np.where(mask[..., None], to_float(rough), to_float(damaged.image))
         return np.concatenate([filled, mask[..., None].astype(np.float32)], axis=-1)
 
@@ -139,7 +139,7 @@ def _detect_mask(picture: Picture, levels: np.ndarray, aggressive: bool) -> tupl
     mask = mask_from_logits(levels, EXACT_THRESHOLD)
     if not mask.any():
         return mask, None
-    pixels = _eight_bit(picture.rgb)
+    pixels = to_uint8(picture.rgb)
     if not has_solid_colour(pixels, mask):
         mask = mask_from_logits(levels, REENCODED_THRESHOLD)
         logit = highest_mean_logit(levels, mask)
@@ -162,7 +162,7 @@ def rough_filling(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """
     factor = math.ceil(math.sqrt(max(1.0, mask.size / MAX_FILLING_PIXELS)))
     if factor == 1:
-        return _telea(_eight_bit(image), mask)
+        return _telea(to_uint8(image), mask)
     height, width = (-(-side // factor) for side in mask.shape)
     rows = max(1, MAX_FILLING_PIXELS // image.shape[1]) // factor * factor or factor
     small, known = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.float32)
@@ -171,7 +171,7 @@ def rough_filling(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         size = (width, -(-band.shape[0] // factor))
         target = slice(top // factor, top // factor + size[1])
         weight = cv2.resize(valid, size, interpolation=cv2.INTER_AREA)
-        mean = cv2.resize(_eight_bit(band) * valid[..., None], size, interpolation=cv2.INTER_AREA)
+        mean = cv2.resize(to_uint8(band) * valid[..., None], size, interpolation=cv2.INTER_AREA)
         known[target] = weight
         small[target] = np.clip(mean / np.maximum(weight, 1e-3)[..., None], 0, 255)
     return _telea(small, known < 0.5)
@@ -181,10 +181,6 @@ def _telea(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if mask.all():  # possible after shrinking
         return image
     return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), TELEA_RADIUS, cv2.INPAINT_TELEA)).reshape(image.shape)
-
-
-def _eight_bit(image: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(image if image.dtype == np.uint8 else to_dtype(to_float(image), np.uint8))
 
 
 class Inpaint:
