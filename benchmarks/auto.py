@@ -1,10 +1,11 @@
 """What `restore auto` finds in damaged and in clean pictures, and what it makes of two damages at once.
 
-    RESTORE_DATA=... python benchmarks/auto.py [--limit N] [--only WORD]
+    RESTORE_DATA=... python benchmarks/auto.py [--limit N] [--only WORD] [--thresholds]
 
 The first table counts, for each frozen set, the pictures in which each task found something; a picture is recognised
 if the task of its set did, and a clean one if none did. The second table is of pictures of CBSD68 with two damages of
 our own operators: PSNR of RGB against the clean picture, by each step alone, by both in a row, and by `restore auto`.
+`--thresholds` shows instead what the thresholds of noise and blocks were chosen by: pictures of the validation set.
 Exit code 0: nine of ten damaged pictures and 19 of 20 clean ones are recognised; 1: not; 2: nothing could be measured.
 """
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -29,13 +31,19 @@ from restore.corruptions.jpeg_compression import JpegCompression
 from restore.corruptions.occlusion_bars import OcclusionBars
 from restore.corruptions.watermark_overlay import WatermarkOverlay
 from restore.images import Image, find_images, read_image
+from restore.inference import restorer
+from restore.inference.automatic import Noise, measure_noise
 from restore.inference.loading import load
 from restore.inference.pipeline import Pipeline
 from restore.inference.restored import Restored
 from restore.inference.restorer import Restorer
 from restore.metrics import psnr
+from restore.pixels import to_dtype, to_float
+from restore.tasks.base import load_task
+from restore.tasks.spec import NoiseTrial
 
 DAMAGED, CLEAN = 0.9, 0.95  # least shares that are recognised
+LARGEST = 640  # pixels of a side of the validation set's pictures
 TASKS = ("denoise", "dewatermark", "inpaint")
 
 
@@ -95,10 +103,14 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="only the first pictures of each set")
     parser.add_argument("--only", metavar="WORD", help="only sets with this in their folder or title")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--thresholds", action="store_true", help="noise and blocks of the validation set instead")
     flags = parser.parse_args()
     if not (data := os.environ.get("RESTORE_DATA")):
         print("RESTORE_DATA is not set; set it to the folder of the data sets", file=sys.stderr)
         return 2
+    if flags.thresholds:
+        _thresholds(Path(data) / "val", flags.limit, flags.device)
+        return 0
     bench = Path(data) / "bench"
     auto = load("auto", device=flags.device)
     assert isinstance(auto, Pipeline)
@@ -120,6 +132,34 @@ def main() -> int:
         return 0
     good = {damaged: np.mean(right) if right else 1.0 for damaged, right in recognised.items()}
     return int(good[True] < DAMAGED or good[False] < CLEAN)
+
+
+def _thresholds(folder: Path, limit: int | None, device: str) -> None:
+    """Prints quantiles of what `measure_noise` says of clean pictures, and of these damaged by our own operators."""
+    cases = load_task("denoise").cases(NoiseTrial(noise="photo"))
+    operators = {case.label: case.pair.corruption for case in cases if not case.label.startswith("sigma")}
+    denoise = restorer.load("denoise", device=device)
+    measured: dict[str, list[Noise]] = {}
+    for path in tqdm(find_images(folder, recursive=True)[:limit], disable=None):
+        clean = _at_most(read_image(path).pixels, LARGEST)
+        for label, operator in {"clean": None, **operators}.items():
+            rng = np.random.default_rng(zlib.crc32(f"{label} {path.stem}".encode()))
+            pixels = clean if operator is None else operator.apply(clean, operator.sample(clean.shape, rng)).image
+            pixels = to_dtype(to_float(pixels), np.uint8)
+            measured.setdefault(label, []).append(measure_noise(pixels, denoise(pixels)))
+    print("| validation set | pictures | noise 2 / 10 / 50 / 90 / 98 % | blocks | found |")
+    print("|---|---:|---:|---:|---:|")
+    for label, values in measured.items():
+        columns = [[one.level for one in values], [one.blocks for one in values]]
+        texts = [" / ".join(f"{v:.2f}" for v in np.quantile(column, (0.02, 0.1, 0.5, 0.9, 0.98))) for column in columns]
+        print(f"| {label} | {len(values)} | {texts[0]} | {texts[1]} | {sum(one.found for one in values)} |")
+
+
+def _at_most(pixels: np.ndarray, side: int) -> np.ndarray:
+    """A picture (H,W,C) shrunk until no side is longer."""
+    factor = side / max(pixels.shape[:2])
+    small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else pixels
+    return np.ascontiguousarray(small.reshape(*small.shape[:2], pixels.shape[-1]))
 
 
 def _measure(known: Set, auto: Pipeline, bench: Path, limit: int | None) -> list[bool]:
