@@ -126,7 +126,13 @@ def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
 
     Raises WeightsError, naming the file, if it is not weights of `task`, does not fit the
     architecture it names, or holds numbers that are not finite.
+
+    Networks of other projects are loaded by spandrel, for a `task` that they fit.
     """
+    from restore import foreign
+
+    if task is not None and foreign.is_foreign(path):
+        return foreign.load(path, task)
     header = read_header(path)
     if task is not None and header.task != task:
         raise WeightsError(f"{path}: weights for {header.task}, not for {task}")

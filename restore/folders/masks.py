@@ -71,16 +71,17 @@ def encode_mask(mask: np.ndarray | None, size: tuple[int, int]) -> bytes:
 
 
 def read_hints(path: Path) -> np.ndarray:
-    """Reads colours that a person gives.
+    """Reads colours that a person gives; see `hints_of`. Raises ImageError if the file cannot be read."""
+    return hints_of(read_image(path))
+
+
+def hints_of(image: Image) -> np.ndarray:
+    """The colours that a person gives.
 
     Returns:
         (H,W,4) RGB and alpha, upright: the colours that are known where alpha is opaque. In a picture without alpha
         they are known where it is not white.
-
-    Raises:
-        ImageError: the file cannot be read.
     """
-    image = read_image(path)
     colours = np.broadcast_to(image.pixels, (*image.pixels.shape[:2], 3))
     if image.alpha is not None:
         return np.concatenate([colours, image.alpha[..., None]], axis=-1)
