@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 
 from restore.errors import RestoreError, UsageError, WeightsError, unknown_name
-from restore.models import Architecture, build, config_from_dict
+from restore.models import Architecture, build, config_from_dict, foreign
 from restore.utils.atomic_write import write_atomic
 
 FORMAT = "1"
@@ -129,10 +129,8 @@ def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
 
     Networks of other projects are loaded by spandrel, for a `task` that they fit.
     """
-    from restore import foreign
-
     if task is not None and foreign.is_foreign(path):
-        return foreign.load(path, task)
+        return _load_foreign(path, task)
     header = read_header(path)
     if task is not None and header.task != task:
         raise WeightsError(f"{path}: weights for {header.task}, not for {task}")
@@ -151,6 +149,14 @@ def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise WeightsError(f"{path}: damaged weights (some are not finite)")
     return header, network.eval()
+
+
+def _load_foreign(path: Path, task: str) -> tuple[Header, Architecture]:
+    """`load` for a network of another project."""
+    network = foreign.load(path)
+    if task not in (("inpaint",) if network.masked else ("denoise", "super-resolve")):
+        raise WeightsError(f"{path}: {network.name}, made for {network.purpose}, cannot be used for {task}")
+    return Header(task=task, arch=network.name, config={}, variant=path.stem), network
 
 
 def _check_config(config: Mapping[str, Any], tensors: int) -> None:

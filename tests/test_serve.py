@@ -136,7 +136,7 @@ def test_hints_are_colours_that_are_known(server, photo, tiny):
 
     told, untold = (read_image(one.content).pixels for one in (post("colorize", hints), server.post("colorize", gray)))
     assert not np.array_equal(told, untold)
-    restorer = load("colorize", str(tiny("colorize")), "cpu")
+    restorer = load("colorize", str(tiny("colorize")), "cpu", "fp32")
     np.testing.assert_array_equal(told, restorer(read_image(gray).pixels, hints=hints))
     assert "does not fit" in refused(post("colorize", hints[:30]), 422)
     assert "takes no hints" in refused(post("denoise", hints), 422)

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from restore.errors import UsageError, WeightsError
 from restore.models.masking import FIND
 from restore.models.registry import Architecture
-from restore.weights import Header
 
 SUFFIXES = (".pth", ".pt", ".ckpt")  # files of torch; of safetensors the header tells
 INSTALL = "pip install 'restore-toolkit[spandrel]' loads networks of other projects"
@@ -40,6 +39,7 @@ class ForeignNetwork(Architecture):
 
         self.model = descriptor.model  # the same network: moves and casts with this module
         self.descriptor = descriptor
+        self.name, self.purpose = descriptor.architecture.name, descriptor.purpose
         self.scales = (descriptor.scale,)
         self.masked = isinstance(descriptor, MaskedImageModelDescriptor)
         self.whole = descriptor.tiling != ModelTiling.SUPPORTED
@@ -55,7 +55,7 @@ class ForeignNetwork(Architecture):
             UsageError: It is asked to find damage.
         """
         if stage == FIND:
-            raise UsageError(f"{self.descriptor.architecture.name} finds no damage; name what to paint with --mask")
+            raise UsageError(f"{self.name} finds no damage; name what to paint with --mask")
         planes = planes.to(self.descriptor.dtype).contiguous()  # these networks do not expect channels_last
         if self.masked:
             pairs = zip(planes[:, :3].split(1), (planes[:, 3:] > 0).to(planes).split(1), strict=True)
@@ -87,17 +87,16 @@ def is_foreign(path: Path) -> bool:
         return False
 
 
-def load(path: Path, task: str) -> tuple[Header, ForeignNetwork]:
+def load(path: Path) -> ForeignNetwork:
     """A network of another project, in float32 on the CPU, in evaluation mode.
 
     Nothing in the file is executed: only tensors are read.
 
     Args:
         path: A .pth, .pt, .ckpt or .safetensors file.
-        task: What it is wanted for.
 
     Raises:
-        WeightsError: It cannot be read, is of no known architecture, or not for this task; or spandrel is missing.
+        WeightsError: It cannot be read, is of no known architecture or not for colours or gray; or spandrel is missing.
     """
     try:
         import spandrel
@@ -119,12 +118,9 @@ def load(path: Path, task: str) -> tuple[Header, ForeignNetwork]:
         raise WeightsError(f"{path}: cannot be read as weights alone, without code ({_gist(error)})") from error
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, AssertionError) as error:
         raise WeightsError(f"{path}: holds no weights that spandrel understands ({_gist(error)})") from error
-    network = ForeignNetwork(descriptor.eval().float())
-    name, made_for = descriptor.architecture.name, descriptor.purpose
-    fits = task == "inpaint" if network.masked else task in ("denoise", "super-resolve")
-    if not fits or (descriptor.input_channels, descriptor.output_channels) not in ((3, 3), (1, 1)):
-        raise WeightsError(f"{path}: {name}, made for {made_for}, cannot be used for {task}")
-    return Header(task=task, arch=name, config={}, variant=path.stem), network
+    if (descriptor.input_channels, descriptor.output_channels) not in ((3, 3), (1, 1)):
+        raise WeightsError(f"{path}: {descriptor.architecture.name} of other planes than gray or RGB is not supported")
+    return ForeignNetwork(descriptor.eval().float())
 
 
 def _gist(error: Exception) -> str:
