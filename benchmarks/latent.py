@@ -27,7 +27,7 @@ from sklearn.decomposition import PCA
 
 from restore.latent import generating, probing
 from restore.latent.anomalies import area_under_curve, scores
-from restore.latent.compression import Coder, load_codec, names_of, read_pictures, same_bytes, to_bytes
+from restore.latent.compression import Coder, beside, load_codec, names_of, read_pictures, to_bytes
 from restore.latent.data import Pictures, equal_contrast, read_folder, to_planes
 from restore.latent.kinds.variational import importance_weighted
 from restore.latent.model import Latent, load_latent
@@ -35,6 +35,7 @@ from restore.latent.neighbours import fit_hash, hamming, nearest
 from restore.latent.options import ModelOptions, TrainingOptions
 from restore.latent.training import HELD_OUT, train
 from restore.metrics import psnr
+from restore.training.data import list_pictures
 
 SIDE = 28
 NEIGHBOURS = 10
@@ -231,24 +232,19 @@ def pythae(seed: int) -> dict[str, float]:
 def codec(path: Path) -> None:
     """Prints a row for each level of a codec: bits a pixel and PSNR on CBSD68, beside JPEG and WebP."""
     network, device = load_codec(path, "cpu")
-    paths, pictures = read_pictures(Path(os.environ["RESTORE_DATA"]) / "bench" / "CBSD68", print, print)
+    paths = list_pictures([Path(os.environ["RESTORE_DATA"]) / "bench" / "CBSD68"])
+    pictures = [pixels for _, pixels in read_pictures(paths, print, print)]
     area = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
-
-    def cell(size: int, made: list[np.ndarray]) -> str:
-        scores = [psnr(one, picture) for one, picture in zip(made, pictures, strict=True)]
-        return f"{8 * size / area:.3f} | {np.mean(scores):.2f}"
-
     print("| level | bit a pixel | PSNR (dB) | JPEG: bit a pixel | PSNR | WebP: bit a pixel | PSNR |")
     for level in range(network.config.levels):
         coder = Coder(network, level, device)
         names = names_of(paths, paths[0].parent)
         packed = [coder.pack(name, picture) for name, picture in zip(names, pictures, strict=True)]
         size = len(to_bytes(packed, level, network.digest(level)))
-        cells = [cell(size, [coder.unpack(one) for one in packed])]
-        for format in ("jpeg", "webp"):
-            _, theirs, made = same_bytes(pictures, size, format)
-            cells.append(cell(theirs, made))
-        print(f"| {level + 1} | {' | '.join(cells)} |", flush=True)
+        scores = [psnr(coder.unpack(one), picture) for one, picture in zip(packed, pictures, strict=True)]
+        measured = [(size, scores), *(beside(paths, size, format)[1:] for format in ("jpeg", "webp"))]
+        cells = " | ".join(f"{8 * size / area:.3f} | {np.mean(scores):.2f}" for size, scores in measured)
+        print(f"| {level + 1} | {cells} |", flush=True)
 
 
 FIGURES: dict[str, Callable[[int], dict[str, float]]] = {

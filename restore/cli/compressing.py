@@ -77,42 +77,48 @@ def train_codec(options: CodecOptions) -> None:
 
 
 def compress(flags: CompressFlags, model: CodecFlags) -> None:
-    """Make one small file of a folder of pictures, as 8-bit RGB or gray; what it keeps of them is printed."""
+    """Make one small file of a folder of pictures, as 8-bit RGB or gray, and print what it keeps of them."""
     from restore.latent.compression import SUFFIX
 
-    output = flags.output or flags.folder.with_name(f"{flags.folder.resolve().stem}{SUFFIX}")
+    source = flags.folder if flags.folder.name else flags.folder.resolve()
+    output = flags.output or source.with_name(f"{source.stem if source.is_file() else source.name}{SUFFIX}")
     if output.is_dir():
         raise UsageError(f"{output}: is a folder, where a file would have to go")
     if output.exists() and not model.overwrite:
         raise UsageError(f"{output} exists; --overwrite replaces what is there")
 
-    from restore.latent.compression import Coder, load_codec, names_of, read_pictures, same_bytes, to_bytes
+    from restore.latent.compression import Coder, beside, load_codec, names_of, read_pictures, to_bytes
     from restore.latent.views import write_bytes
     from restore.metrics import psnr
+    from restore.training.data import list_pictures
 
     network, device = load_codec(model.model, model.device)
     coder = Coder(network, flags.level - 1, device)
-    failed: list[str] = []
-    paths, pictures = read_pictures(flags.folder, failed.append, say)
-    root = flags.folder if flags.folder.is_dir() else flags.folder.parent
-    packed = [coder.pack(name, pixels) for name, pixels in zip(names_of(paths, root), pictures, strict=True)]
+    paths = list_pictures([source])
+    names = dict(zip(paths, names_of(paths, source if source.is_dir() else source.parent), strict=True))
+    failed: list[RestoreError] = []
+    packed, scores, area = [], [], 0
+    for path, pixels in read_pictures(paths, failed.append, say):
+        packed.append(coder.pack(names[path], pixels))
+        scores.append(psnr(coder.unpack(packed[-1]), pixels))
+        area += packed[-1].height * packed[-1].width
+        print(f"{path}\t{len(packed[-1].data)} bytes\t{scores[-1]:.2f} dB")
+    for error in failed:
+        say(f"left out: {error}")
+    if not packed:
+        raise RestoreError(f"{source}: none of the pictures can be read")
     data = to_bytes(packed, coder.level, network.digest(coder.level))
-    pixels = sum(one.height * one.width for one in packed)
-    scores = [psnr(coder.unpack(one), picture) for one, picture in zip(packed, pictures, strict=True)]
-    for one, score in zip(packed, scores, strict=True):
-        print(f"{one.name}\t{len(one.data)} bytes\t{score:.2f} dB")
     write_bytes(output, data)
 
     def row(what: str, size: int, scores: list[float]) -> None:
-        print(f"{what}: {size} bytes, {8 * size / pixels:.3f} bit a pixel, PSNR {sum(scores) / len(scores):.2f} dB")
+        print(f"{what}: {size} bytes, {8 * size / area:.3f} bit a pixel, PSNR {sum(scores) / len(scores):.2f} dB")
 
     row(f"{len(packed)} pictures in {output}", len(data), scores)
     for format in JPEG_AND_WEBP if flags.compare else ():
-        quality, size, decoded = same_bytes(pictures, len(data), format)
-        theirs = [psnr(one, picture) for one, picture in zip(decoded, pictures, strict=True)]
+        quality, size, theirs = beside(paths, len(data), format)
         row(f"{format} at quality {quality}", size, theirs)
     if failed:
-        raise RestoreError(f"{len(failed)} pictures are missing in {output}: {failed[0]}")
+        raise RestoreError(f"{output}: {len(failed)} of {len(paths)} pictures are missing, {failed[0]}")
 
 
 def decompress(flags: DecompressFlags, model: CodecFlags) -> None:

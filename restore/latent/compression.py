@@ -6,7 +6,8 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -23,9 +24,9 @@ from restore.images import read_image
 from restore.latent.codec import ARCH, BOUND, STRIDE, TRADES, Codec, CodecConfig
 from restore.latent.data import to_pixels, to_planes
 from restore.latent.extras import need
+from restore.metrics import psnr
 from restore.pixels import to_dtype, to_float
 from restore.tasks.losses import PixelLoss
-from restore.training.data import list_pictures
 
 TASK = "compress"  # in the headers of weights
 PATCH = 128
@@ -35,7 +36,7 @@ SUFFIX = ".pictures"
 MAGIC = b"RLC1"
 PREFIX = struct.Struct("<4sII")  # magic, CRC-32 of all that follows it, bytes of the packed header
 LARGEST_HEADER = 1 << 26
-MOST_PIXELS = 1 << 28  # of a picture
+MOST_PIXELS = 1 << 27  # of a picture
 PEAK = 255.0**2
 
 
@@ -156,8 +157,10 @@ class Coder:
 
     @torch.no_grad()
     def pack(self, name: str, pixels: np.ndarray) -> Packed:
-        """(H,W,1 or 3) uint8, made small."""
+        """(H,W,1 or 3) uint8, made small. Raises RestoreError for more than `MOST_PIXELS`."""
         height, width, channels = pixels.shape
+        if height * width > MOST_PIXELS:
+            raise RestoreError(f"{name}: more than {MOST_PIXELS / 1e6:.0f} megapixels; make it smaller first")
         planes = to_planes(np.broadcast_to(pixels, (height, width, 3))[None]).to(self.device)
         code = self.network.encode(planes, self._level)[0].round().clamp(-BOUND, BOUND)
         symbols = code.flatten(1).cpu().numpy().astype(np.int32) + BOUND
@@ -260,30 +263,25 @@ def names_of(paths: Sequence[Path], root: Path) -> list[str]:
     """Names without suffixes, but with them where two pictures would be called alike."""
     relative = [path.relative_to(root) for path in paths]
     bare = [path.with_suffix("").as_posix() for path in relative]
-    return [path.as_posix() if bare.count(name) > 1 else name for name, path in zip(bare, relative, strict=True)]
+    times = Counter(bare)
+    return [path.as_posix() if times[name] > 1 else name for name, path in zip(bare, relative, strict=True)]
 
 
 def read_pictures(
-    folder: Path, failed: Callable[[str], None], report: Callable[[str], None]
-) -> tuple[list[Path], list[np.ndarray]]:
-    """The pictures below a folder, or of one file, as (H,W,1 or 3) uint8, and their paths.
+    paths: Sequence[Path], failed: Callable[[ImageError], None], report: Callable[[str], None]
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Paths and pictures (H,W,1 or 3) in uint8, one at a time.
 
     Args:
-        folder: Searched through and through.
-        failed: Takes a line for each picture that cannot be read, which is left out.
-        report: Takes the same lines, and what is not kept of a picture.
-
-    Raises:
-        UsageError: The folder is missing or holds no picture.
-        RestoreError: None can be read.
+        paths: The files.
+        failed: Takes the error of each that cannot be read, which is left out.
+        report: Takes lines about what is not kept of a picture.
     """
-    read: dict[Path, np.ndarray] = {}
-    for path in list_pictures([folder]):
+    for path in paths:
         try:
             image = read_image(path)
         except ImageError as error:
-            failed(str(error))
-            report(f"skipped: {error}")
+            failed(error)
             continue
         pixels = image.pixels
         if pixels.dtype != np.uint8:
@@ -291,29 +289,37 @@ def read_pictures(
             pixels = to_dtype(to_float(pixels), np.uint8)
         if image.alpha is not None:
             report(f"{path}: transparency is not kept")
-        read[path] = pixels
-    if not read:
-        raise RestoreError(f"{folder}: none of the pictures can be read")
-    return list(read), list(read.values())
+        yield path, pixels
 
 
-def same_bytes(pictures: Sequence[np.ndarray], size: int, format: str) -> tuple[int, int, list[np.ndarray]]:
-    """What JPEG or WebP make of pictures (H,W,1 or 3) uint8 when they may have `size` bytes together, or a little more.
+def beside(paths: Sequence[Path], size: int, format: str) -> tuple[int, int, list[float]]:
+    """What JPEG or WebP make of pictures when they may have `size` bytes together, or a little more.
+
+    Args:
+        paths: The files, which are read as `read_pictures` does.
+        size: In bytes.
+        format: jpeg or webp.
 
     Returns:
-        The lowest quality that needs no less (or 100), the bytes, and the pictures decoded.
+        The lowest quality that needs no less (or 100), the bytes, and the PSNR of each.
     """
+
+    def pictures() -> Iterator[np.ndarray]:
+        return (pixels for _, pixels in read_pictures(paths, _silent, _silent))
+
     low, high = 0, 100
-    files: dict[int, list[bytes]] = {}
-    while low < high or high not in files:
+    while low < high:
         quality = (low + high) // 2
-        files[quality] = [_encoded(pixels, format, quality) for pixels in pictures]
-        if sum(map(len, files[quality])) >= size or quality == high:
+        if sum(len(_encoded(pixels, format, quality)) for pixels in pictures()) >= size:
             high = quality
         else:
             low = quality + 1
-    decoded = [_decoded(file, pixels.shape) for file, pixels in zip(files[high], pictures, strict=True)]
-    return high, sum(map(len, files[high])), decoded
+    total, scores = 0, []
+    for pixels in pictures():
+        data = _encoded(pixels, format, high)
+        total += len(data)
+        scores.append(psnr(_decoded(data, pixels.shape), pixels))
+    return high, total, scores
 
 
 def _encoded(pixels: np.ndarray, format: str, quality: int) -> bytes:
@@ -327,3 +333,7 @@ def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     image = PIL.Image.open(BytesIO(data)).convert("L" if shape[2] == 1 else "RGB")
     pixels: np.ndarray = np.asarray(image).reshape(shape)
     return pixels
+
+
+def _silent(_: object) -> None:
+    """A report nobody reads: it was said when the pictures were read first."""
