@@ -103,7 +103,7 @@ class Codec(Architecture):
 
     def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
         """(N,3,H,W) -> what is decoded at the highest level."""
-        level = torch.full((len(planes),), self.config.levels - 1)
+        level = torch.full((len(planes),), self.config.levels - 1, device=planes.device)
         return self.decode(self.encode(planes, level).round(), level, planes.shape[-2], planes.shape[-1])
 
     def values_a_pixel(self, scale: int) -> float:

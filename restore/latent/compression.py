@@ -31,7 +31,6 @@ from restore.tasks.losses import PixelLoss
 TASK = "compress"  # in the headers of weights
 PATCH = 128
 JUDGED = 256  # side of what validation looks at
-VALIDATION_SEED = 0
 SUFFIX = ".pictures"
 MAGIC = b"RLC1"
 PREFIX = struct.Struct("<4sII")  # magic, CRC-32 of all that follows it, bytes of the packed header
@@ -93,7 +92,7 @@ class CodecObjective:
             return {}
         top, left = (max(0, (length - JUDGED) // 2) for length in picture.shape[:2])
         clean = to_planes(picture[None, top : top + JUDGED, left : left + JUDGED]).to(network.stretch.device)
-        level = torch.tensor([number % self.config.levels])
+        level = torch.tensor([number % self.config.levels], device=clean.device)
         code = network.encode(clean, level).round()
         cost = float(_costs(network, clean, level, code, code))
         return {f"level {int(level) + 1}": -10 * math.log10(cost)}
