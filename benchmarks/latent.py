@@ -1,9 +1,12 @@
 """The autoencoder family on digits: the figures of the section "latent" in RESULTS.md.
 
     python benchmarks/latent.py [reconstruct search anomalies probe samples] [--seeds 0,1,2]
+    python benchmarks/latent.py pythae --seeds 0     needs the package pythae
+    python benchmarks/latent.py --codec codec.safetensors
 
 Needs `digits/train` and `digits/test` below RESTORE_DATA. Prints a line a figure and seed, then the means. All choices
-(best weights, regularisation) are made on a twentieth of the training pictures.
+(best weights, regularisation) are made on a twentieth of the training pictures. `--codec` prints the levels of a codec
+on `bench/CBSD68` instead, beside JPEG and WebP that may have a little more bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +27,15 @@ from sklearn.decomposition import PCA
 
 from restore.latent import generating, probing
 from restore.latent.anomalies import area_under_curve, scores
+from restore.latent.compression import Coder, beside, load_codec, names_of, read_pictures, to_bytes
 from restore.latent.data import Pictures, equal_contrast, read_folder, to_planes
+from restore.latent.kinds.variational import importance_weighted
 from restore.latent.model import Latent, load_latent
 from restore.latent.neighbours import fit_hash, hamming, nearest
 from restore.latent.options import ModelOptions, TrainingOptions
 from restore.latent.training import HELD_OUT, train
+from restore.metrics import psnr
+from restore.training.data import list_pictures
 
 SIDE = 28
 NEIGHBOURS = 10
@@ -184,22 +192,84 @@ def samples(seed: int) -> dict[str, float]:
     return {label: float((certainty(judge(), pixels)[0] > SURE).mean()) for label, pixels in shares.items()}
 
 
+def pythae(seed: int) -> dict[str, float]:
+    """Its undercomplete and variational autoencoders by its own trainer, and ours: equal layers, steps and batches."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import AE, VAE, AEConfig, VAEConfig
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    learn, choose, test = digits()
+    shape, steps, batch = (1, SIDE, SIDE), 2000, 128
+    known = BaseDataset(learn.planes, torch.zeros(len(learn)))
+
+    def trained(build: Callable[[], Any]) -> Any:
+        torch.manual_seed(seed)
+        model = build()
+        with tempfile.TemporaryDirectory() as folder:
+            plan = {"per_device_train_batch_size": batch, "learning_rate": 1e-3, "seed": seed, "no_cuda": True}
+            config = BaseTrainerConfig(output_dir=folder, num_epochs=round(steps * batch / len(learn)), **plan)
+            BaseTrainer(model, known, training_config=config).train()
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            return model.eval()({"data": test.planes})
+
+    theirs = trained(lambda: AE(AEConfig(shape, CODE)))
+    theirs_drawn = trained(lambda: VAE(VAEConfig(shape, CODE, reconstruction_loss="bce")))
+    ways = {"widths": (512,), "batch_size": batch, "lr": 1e-3, "code": CODE}
+    ours = fitted(learn, choose, seed, steps, **ways)
+    ours_drawn = fitted(learn, choose, seed, steps, **ways, kind="variational", loss="bce")
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        bound = importance_weighted(ours_drawn.network, test.planes, "bce", 1, draw)
+    return {
+        "pythae, undercomplete, squared error": float((theirs.recon_x - test.planes).square().mean()),
+        "ours, undercomplete, squared error": float(ours.errors(test.pixels).mean()),
+        "pythae, variational, minus the evidence lower bound in nats": float(theirs_drawn.loss),
+        "ours, variational, minus the evidence lower bound in nats": -float(bound.mean()),
+    }
+
+
+def codec(path: Path) -> None:
+    """Prints a row for each level of a codec: bits a pixel and PSNR on CBSD68, beside JPEG and WebP."""
+    network, device = load_codec(path, "cpu")
+    paths = list_pictures([Path(os.environ["RESTORE_DATA"]) / "bench" / "CBSD68"])
+    pictures = [pixels for _, pixels in read_pictures(paths, print, print)]
+    area = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
+    print("| level | bit a pixel | PSNR (dB) | JPEG: bit a pixel | PSNR | WebP: bit a pixel | PSNR |")
+    for level in range(network.config.levels):
+        coder = Coder(network, level, device)
+        names = names_of(paths, paths[0].parent)
+        packed = [coder.pack(name, picture) for name, picture in zip(names, pictures, strict=True)]
+        size = len(to_bytes(packed, level, network.digest(level)))
+        scores = [psnr(coder.unpack(one), picture) for one, picture in zip(packed, pictures, strict=True)]
+        measured = [(size, scores), *(beside(paths, size, format)[1:] for format in ("jpeg", "webp"))]
+        cells = " | ".join(f"{8 * size / area:.3f} | {np.mean(scores):.2f}" for size, scores in measured)
+        print(f"| {level + 1} | {cells} |", flush=True)
+
+
 FIGURES: dict[str, Callable[[int], dict[str, float]]] = {
     "reconstruct": reconstruct,
     "search": search,
     "anomalies": anomalies,
     "probe": probe,
     "samples": samples,
+    "pythae": pythae,
 }
 
 
 def main() -> int:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figures", nargs="*", default=list(FIGURES), help=", ".join(FIGURES))
+    parser.add_argument(
+        "figures", nargs="*", default=[name for name in FIGURES if name != "pythae"], help=", ".join(FIGURES)
+    )
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--codec", type=Path, help="weights of `restore latent train-codec`")
     flags = parser.parse_args()
     torch.set_num_threads(1)
+    if flags.codec:
+        codec(flags.codec)
+        return 0
     all_found: dict[str, list[float]] = {}
     for name in flags.figures:
         for seed in map(int, flags.seeds.split(",")):

@@ -23,6 +23,7 @@ from restore import weights
 from restore.errors import RestoreError, UsageError, install_hint
 from restore.inference.engine import PixelModel
 from restore.models import blocks
+from restore.models.foreign import ForeignNetwork
 from restore.models.masking import FIND, MaskedAutoencoder
 from restore.tasks.base import Window, load_task
 from restore.tasks.spec import Options, task_spec
@@ -95,7 +96,9 @@ def graphs(
         UsageError: (also as WeightsError) for anything that is not there or does not fit.
     """
     spec = task_spec(task)
-    _, network = weights.load(weights.find(task, model), task)
+    header, network = weights.load(weights.find(task, model), task)
+    if isinstance(network, ForeignNetwork):
+        raise UsageError(f"{model}: {header.arch} is exported by its own project's tools, not by `restore export`")
     head = load_task(task).head(options or spec.options())
     if head.scale not in network.scales:
         known = ", ".join(map(str, network.scales))

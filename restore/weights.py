@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 
 from restore.errors import RestoreError, UsageError, WeightsError, unknown_name
-from restore.models import Architecture, build, config_from_dict
+from restore.models import Architecture, build, config_from_dict, foreign
 from restore.utils.atomic_write import write_atomic
 
 FORMAT = "1"
@@ -132,10 +132,14 @@ def _mapping(text: str) -> dict[str, Any]:
 def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
     """The header and the network of a weights file, in float32 on the CPU, in evaluation mode.
 
+    Networks of other projects are loaded by spandrel, for a `task` that they fit.
+
     Raises:
         WeightsError: it is not weights of `task`, does not fit the architecture it names, or holds numbers that are not
             finite; the message names the file.
     """
+    if task is not None and foreign.is_foreign(path):
+        return _load_foreign(path, task)
     header = read_header(path)
     if task is not None and header.task != task:
         raise WeightsError(f"{path}: weights for {header.task}, not for {task}")
@@ -154,6 +158,14 @@ def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise WeightsError(f"{path}: damaged weights (some are not finite)")
     return header, network.eval()
+
+
+def _load_foreign(path: Path, task: str) -> tuple[Header, Architecture]:
+    """`load` for a network of another project."""
+    network = foreign.load(path)
+    if task not in (("inpaint",) if network.masked else ("denoise", "super-resolve")):
+        raise WeightsError(f"{path}: {network.name}, made for {network.purpose}, cannot be used for {task}")
+    return Header(task=task, arch=network.name, config={}, variant=path.stem), network
 
 
 def _check_config(config: Mapping[str, Any], tensors: int) -> None:

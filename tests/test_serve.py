@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serve_tools import Limits, Served, serving
 
+from restore import load
 from restore.cli import app
 from restore.images import Image, encode_image, read_image
 from restore.tasks import TASKS
@@ -121,6 +122,25 @@ def test_a_mask_is_where_pixels_change(server, photo, photo_png):
     assert changed.any() and not changed[mask[..., 0] == 0].any()
     assert "does not fit" in refused(server.post("inpaint", photo_png, mask=png(mask[:20])), 422)
     assert "takes no mask" in refused(server.post("denoise", photo_png, mask=png(mask)), 422)
+
+
+def test_hints_are_colours_that_are_known(server, photo, tiny):
+    """What colorize gives with hints is what it gives in Python; other tasks take none."""
+    gray = png(np.ascontiguousarray(photo[:60, :80, :1]))
+    hints = np.zeros((60, 80, 4), np.uint8)
+    hints[20:40, 20:40] = (200, 30, 30, 255)
+
+    def post(task, dots):
+        sent = encode_image(Image(dots[..., :3], alpha=dots[..., 3]), "png")
+        return server.client.post(f"/api/v1/{task}", files={"file": ("a.png", gray), "hints": ("h.png", sent)})
+
+    told, untold = (read_image(one.content).pixels for one in (post("colorize", hints), server.post("colorize", gray)))
+    assert not np.array_equal(told, untold)
+    restorer = load("colorize", str(tiny("colorize")), "cpu", "fp32")
+    np.testing.assert_array_equal(told, restorer(read_image(gray).pixels, hints=hints))
+    assert "does not fit" in refused(post("colorize", hints[:30]), 422)
+    assert "takes no hints" in refused(post("denoise", hints), 422)
+    assert "takes no mask" in refused(server.post("colorize", gray, mask=gray), 422)
 
 
 def test_json_says_what_was_found(server, photo_png):

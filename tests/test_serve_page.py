@@ -23,6 +23,10 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium")
 
 
+PAINTED = """() => { const canvas = document.querySelector('canvas');
+    return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]; }"""
+
+
 @pytest.fixture(scope="module")
 def served(tiny):
     with serving({task: str(tiny(task)) for task in TASKS}) as server:
@@ -193,6 +197,27 @@ def test_a_mask_is_found_painted_and_erased(page, picture):
     restored(page)
     changed = (read_image(downloaded(page)[1]).pixels != picture).any(axis=-1)
     assert changed[:30, :30].mean() > 0.5 and not changed[31:].any()
+
+
+def test_hints_are_painted_in_colours(page, served, picture):
+    """A dab of a colour goes to colorize as it is, and is no mask for another task afterwards."""
+    data = png(picture[..., :1])
+    page.select_option("#task", "colorize")
+    choose(page, data)
+    page.click("#actual")
+    page.fill("#colour", "#2040c0")
+    page.dispatch_event("#colour", "change")
+    page.check("[name=tool][value=brush]")
+    plane = page.locator(".plane").bounding_box()
+    page.mouse.click(plane["x"] + 50, plane["y"] + 60)
+    restored(page)
+    hints = np.array(page.evaluate(PAINTED), np.uint8).reshape(160, 200, 4)
+    assert tuple(hints[60, 50]) == (32, 64, 192, 255) and 200 < (hints[..., 3] > 127).sum() < 800
+    dots = encode_image(Image(hints[..., :3], alpha=hints[..., 3]), "png")
+    told = served.client.post("/api/v1/colorize", files={"file": ("a.png", data), "hints": ("h.png", dots)})
+    assert downloaded(page)[1] == told.content != served.post("colorize", data).content
+    page.select_option("#task", "inpaint")
+    assert not any(page.evaluate(PAINTED))
 
 
 def test_what_was_found_is_where_painting_starts(page, served, picture):

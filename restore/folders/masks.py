@@ -70,11 +70,7 @@ def encode_mask(mask: np.ndarray | None, size: tuple[int, int]) -> bytes:
 
 
 def read_hints(path: Path) -> np.ndarray:
-    """Reads colours that a person gives.
-
-    Returns:
-        (H,W,4) RGB and alpha, upright: the colours that are known where alpha is opaque. In a picture without alpha
-        they are known where it is not white.
+    """Reads hints of colours, see `restore.images.masks.hints_from`.
 
     Raises:
         ImageError: the file cannot be read.

@@ -114,6 +114,8 @@ def load(
     if head.scale not in network.scales:
         known = ", ".join(map(str, network.scales))
         raise UsageError(f"these weights enlarge by {known}, not by {head.scale}; choose another scale or model")
+    if precision != "auto" and dtype not in network.precisions:
+        raise UsageError(f"{header.arch} does not compute in {precision}; leave out --precision")
     return Restorer(
         head,
         network,
@@ -170,6 +172,7 @@ class Restorer(InputAdapter):
         if strength > 1:
             head = head.stronger(strength)
         head.check(network)
+        dtype = dtype if dtype in network.precisions else torch.float32
         self.head, self.options, self.device, self.dtype, self.header = head, options, device, dtype, header
         self.network, self.tile, self.strength, self.tta = network, tile, strength, tta
         self.hinted = head.hinted

@@ -144,7 +144,7 @@ class TilePlanner:
         self, network: Architecture, scale: int, dtype: torch.dtype, device: torch.device, tile: int, overlap: int
     ) -> None:
         self.device, self.tile, self.overlap, self._stride = device, tile, overlap, network.stride
-        self._preferred_device = device
+        self._preferred_device, self._whole = device, network.whole
         self._bytes_a_pixel = network.values_a_pixel(scale) * dtype.itemsize
         self._max_side: int | None = None
         self._max_pixels: int | None = None
@@ -253,6 +253,8 @@ class TilePlanner:
         # Batches of tiles keep a GPU busy; a CPU is busy with one.
         self._batch_pixels = 1 if self.device.type == "cpu" else min(fitting, self._max_pixels or MAX_BATCH_PIXELS)
         side = self.tile or automatic_side(fitting, self.overlap, self.device)
+        if self._whole and not self.tile and height * width <= fitting:
+            side = max(height, width)
         return plan_tiles(height, width, min(side, self._max_side or side), self.overlap, self._stride)
 
     def _fitting(self) -> int:

@@ -13,6 +13,7 @@ EXTRAS = {
     "sklearn": "latent",
     "umap": "umap",
     "usearch": "search",
+    "constriction": "compress",
 }
 
 

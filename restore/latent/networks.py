@@ -13,6 +13,7 @@ from restore.errors import UsageError
 from restore.models.registry import Architecture, register
 
 ARCH = "latent-autoencoder"
+SWAP_ARCH = "latent-swap"
 CRITIC_WIDTH = 128  # hidden units of the adversarial kind's discriminator
 
 
@@ -88,6 +89,7 @@ class LatentAutoencoder(Architecture):
         flat = channels[-1] * sides[-1] ** 2
         widths = (flat, *(config.widths if config.net == "dense" else ()))
         self.encoder = nn.ModuleList(nn.Linear(i, o) for i, o in zip(widths, (*widths[1:], outputs), strict=True))
+        self.layers = len(self.encoder)
         ends = list(reversed(list(zip(widths, (*widths[1:], config.code), strict=True))))
         if config.tied:
             self.decoder_biases = nn.ParameterList(nn.Parameter(torch.zeros(i)) for i, _ in ends)
@@ -131,7 +133,7 @@ class LatentAutoencoder(Architecture):
     def logits(self, codes: torch.Tensor) -> torch.Tensor:
         """(N,code) -> pictures before the last sigmoid; of linear networks the pictures themselves."""
         hidden = codes
-        last = len(self.encoder) - 1
+        last = self.layers - 1
         for number in range(last + 1):
             hidden = self.decode_layer(number, hidden)
             if number < last or self.up:
@@ -145,7 +147,7 @@ class LatentAutoencoder(Architecture):
     def decode_layer(self, number: int, hidden: torch.Tensor) -> torch.Tensor:
         """Dense decoder layer `number`, from the code on, without its activation."""
         if self.config.tied:
-            weight = self.encoder[len(self.encoder) - 1 - number].get_parameter("weight")
+            weight = self.encoder[self.layers - 1 - number].get_parameter("weight")
             return F.linear(hidden, weight.t(), self.decoder_biases[number])
         layer: torch.Tensor = self.decoder[number](hidden)
         return layer
@@ -153,6 +155,46 @@ class LatentAutoencoder(Architecture):
     def activate(self, hidden: torch.Tensor) -> torch.Tensor:
         """What lies between dense layers."""
         return hidden if self.config.linear else F.gelu(hidden)
+
+
+@register(SWAP_ARCH, LatentConfig)
+class SwapAutoencoder(Architecture):
+    """One encoder and two decoders, for pictures of two folders at once.
+
+    Pictures are (N,2C,S,S), one of each folder behind the other, and so are codes (N,2*code).
+    """
+
+    stride = 1
+    scales = (1,)
+
+    def __init__(self, config: LatentConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.radius = config.size
+        self.first, self.second = LatentAutoencoder(config), LatentAutoencoder(config)
+        self.second.down, self.second.encoder = nn.ModuleList(), nn.ModuleList()
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """The mean picture (C,S,S)."""
+        return self.first.mean
+
+    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+        """(N,2C,S,S) -> the reconstruction of each by the decoder of its folder."""
+        return torch.sigmoid(self.logits(self.encoded(planes)))
+
+    def values_a_pixel(self, scale: int) -> float:
+        """Numbers kept at once for each input pixel."""
+        return 2 * self.first.values_a_pixel(scale)
+
+    def encoded(self, planes: torch.Tensor) -> torch.Tensor:
+        """(N,2C,S,S) -> codes (N,2*code)."""
+        return torch.cat([self.first.encoded(half) for half in planes.chunk(2, 1)], 1)
+
+    def logits(self, codes: torch.Tensor) -> torch.Tensor:
+        """(N,2*code) -> both pictures (N,2C,S,S) before the last sigmoid."""
+        first, second = codes.chunk(2, 1)
+        return torch.cat([self.first.logits(first), self.second.logits(second)], 1)
 
 
 def kept_largest(codes: torch.Tensor, count: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from restore.latent.data import to_pixels, to_planes
 from restore.latent.kinds import Kind
-from restore.latent.networks import ARCH, LatentAutoencoder, LatentConfig
+from restore.latent.networks import ARCH, SWAP_ARCH, LatentAutoencoder, LatentConfig
 from restore.latent.options import AUTO, ONE_LAYER, SIGMOID_CODES, ModelOptions
 from restore.tasks.losses import PixelLoss
 
@@ -47,11 +47,11 @@ class LatentObjective:
     """A batch is `clean`, planes (N,C,S,S), and `seed`, from which all of its chance comes."""
 
     name = TASK
-    arch = ARCH
     variants = (None,)
 
     def __init__(self, options: ModelOptions, kind: Kind, config: LatentConfig) -> None:
         self.kind, self.config, self.patch = kind, config, config.size
+        self.arch = SWAP_ARCH if config.kind == "swap" else ARCH
         self.options = {name: value for name, value in vars(options).items() if name != "size"}
 
     def initial(self) -> dict[str, torch.Tensor]:
@@ -92,8 +92,9 @@ class LatentObjective:
 
     @torch.no_grad()
     def preview(self, network: LatentAutoencoder, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the encoder sees, its reconstruction, and the picture, (S,S,3)."""
+        """What the encoder sees, its reconstruction, and the picture, (S,S,3); of a pair those of the first folder."""
         clean = to_planes(picture[None]).to(network.mean.device)
         seen = self.kind.seen(clean, torch.Generator().manual_seed(VALIDATION_SEED))
-        rows = (np.broadcast_to(to_pixels(planes)[0], (*picture.shape[:2], 3)) for planes in (seen, network(seen)))
-        return (*rows, np.broadcast_to(picture, (*picture.shape[:2], 3)))  # type: ignore[return-value]
+        rows = (to_pixels(seen)[0], to_pixels(network(seen))[0], picture)
+        shown = (np.broadcast_to(row[..., : self.config.channels], (*picture.shape[:2], 3)) for row in rows)
+        return tuple(shown)  # type: ignore[return-value]

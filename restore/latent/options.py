@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from restore.errors import UsageError
@@ -110,6 +110,38 @@ class TrainingOptions(Options):
     snapshots: int = option(0, "Weights to keep on the way, for `map` over the epochs.", min=0)
     seed: int = option(0, "Seed of everything random.", min=0)
     device: str = option("auto", "Where to train.", metavar="auto|cpu|mps|cuda|cuda:N")
+    stop_after: float | None = option(
+        None, "Pause after so many minutes; the same command with --resume goes on.", metavar="MINUTES"
+    )
+    resume: bool = option(False, "Go on from the checkpoint beside the output.")
+    overwrite: bool = option(False, "Replace an output, or a checkpoint, that exists.")
+    data_terms: str = option("", "Under which terms the pictures stand, for the header of the weights.", metavar="TEXT")
+    quiet: bool = option(False, "Print errors only.", flags=("-q",))
+
+
+@dataclass(frozen=True)
+class CodecOptions(Options):
+    """The network of `compress` and how it is trained; without `steps` and `minutes` for an hour."""
+
+    folders: list[Path] = option(
+        MISSING, "Folders of pictures, searched through and through.", metavar="FOLDER...", argument=True
+    )
+    output: Path = option(Path("codec.safetensors"), "Weights file to write.", flags=("-o",), metavar="FILE")
+    channels: int = option(96, "Channels of the hidden layers.", min=8)
+    code: int = option(128, "Channels of the code, one place for every 16x16 pixels.", min=1)
+    patch: int = option(128, "Side of a patch, in pixels.", min=16)
+    steps: int | None = option(None, "Length of the run in optimiser steps.", min=1)
+    minutes: float | None = option(None, "Length of the run in minutes, made into steps by a short timing.")
+    batch_size: int = option(16, "Patches a step.", min=1)
+    lr: float = option(1e-3, "Peak learning rate.")
+    val: list[Path] | None = option(
+        None, "Pictures to choose the best weights by; else some of FOLDER are held out.", metavar="FOLDER"
+    )
+    seed: int = option(0, "Seed of everything random.", min=0)
+    device: str = option("auto", "Where to train.", metavar="auto|cpu|mps|cuda|cuda:N")
+    precision: str = option(
+        "auto", "Precision of the convolutions.", choices=("auto", "fp32", "bf16"), metavar="auto|fp32|bf16"
+    )
     stop_after: float | None = option(
         None, "Pause after so many minutes; the same command with --resume goes on.", metavar="MINUTES"
     )

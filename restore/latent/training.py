@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,9 @@ def train(
     processes = Processes(pick_device(training.device), named=":" in training.device)
     if processes.count > 1:
         raise UsageError("latent autoencoders train in one process; leave out torchrun")
-    config = config_for(model, pictures.pixels.shape[1], pictures.pixels.shape[3])
+    # A swap learns from a picture of either folder at once.
+    channels = pictures.pixels.shape[3] // (2 if model.kind == "swap" else 1)
+    config = config_for(model, pictures.pixels.shape[1], channels)
     if model.kind == "overcomplete" and config.code <= config.values:
         raise UsageError(f"an overcomplete code is larger than the picture: --code must be above {config.values}")
     pixels = list(validation.pixels[:MAX_VALIDATION])
@@ -250,6 +252,12 @@ def train(
 
 def first_weights(config: LatentConfig, pixels: np.ndarray) -> dict[str, torch.Tensor]:
     """Where a run starts besides chance: the mean picture (N,S,S,C), which networks subtract and begin at."""
+    if config.kind == "swap":
+        single, parts = replace(config, kind="undercomplete"), np.split(pixels, 2, axis=3)
+        first, second = (first_weights(single, part) for part in parts)
+        first["mean"] = second["mean"] = (first["mean"] + second["mean"]) / 2
+        named = (("first", first), ("second", second))
+        return {f"{part}.{name}": tensor for part, tensors in named for name, tensor in tensors.items()}
     mean = torch.from_numpy(pixels.mean(0, dtype=np.float64)).permute(2, 0, 1).float() / 255
     first = {"mean": mean}
     if config.net == "dense" and not config.linear:

@@ -73,7 +73,7 @@ class ResidualHeads(nn.ModuleDict):
         details = self[str(scale)](features)
         if self.fold * scale > 1:
             details = F.pixel_shuffle(details, self.fold * scale)
-        details = _crop(details, height * scale, width * scale).float()
+        details = crop(details, height * scale, width * scale).float()
         if not self.residual:
             return details
         return enlarge(planes[:, : self.out_channels].float(), scale) + details
@@ -112,7 +112,7 @@ def pad_to_multiple(planes: torch.Tensor, multiple: int) -> torch.Tensor:
     return planes
 
 
-def _crop(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def crop(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """The top left `height` x `width` of (N,C,H,W); the sides may be symbolic, as in `pad_to_multiple`."""
     if is_symbolic(height, width):  # a slice would compare sizes
         planes = planes.index_select(-2, torch.arange(height, device=planes.device))

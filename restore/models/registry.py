@@ -20,11 +20,15 @@ class Architecture(nn.Module):
         stride: sides of the input are padded to a multiple of it, and tiles start at multiples of it.
         radius: how far, in input pixels, an input can influence an output (half the receptive field).
         scales: by how much the output may be larger than the input.
+        whole: pictures are better not cut into tiles.
+        precisions: what it computes in.
     """
 
     stride: int
     radius: int
     scales: tuple[int, ...]
+    whole = False
+    precisions: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
 
     def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
         """(N,C,H,W) -> (N,C',H*scale,W*scale); scale None is the only, or the first, of `scales`."""

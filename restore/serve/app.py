@@ -61,6 +61,11 @@ _BODY = {
                             "format": "binary",
                             "description": "White is what to restore (inpaint, dewatermark).",
                         },
+                        "hints": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "Known colours on transparent or white (colorize).",
+                        },
                     },
                 }
             },
@@ -260,7 +265,7 @@ class _Server:
         return host, int(length) if length.isdigit() else self.limits.max_bytes
 
     async def read(self, request: Request, name: str) -> Upload:
-        """The body: a form with `file` and perhaps `mask`, or the picture itself, called `name`.
+        """The body: a form with `file` and perhaps `mask` or `hints`, or the picture itself, called `name`.
 
         Raises:
             Refused: 400 for half a body, 408 if it takes too long, 413 or 422.
@@ -376,18 +381,20 @@ def _endpoint(server: _Server, spec: TaskSpec) -> Callable[..., Any]:
 async def _upload(request: Request, name: str) -> Upload:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return Upload(await request.body(), name or "picture")
-    async with request.form(max_files=2, max_fields=2) as form:
-        unknown = sorted({str(key) for key, _ in form.multi_items()} - {"file", "mask"})
+    async with request.form(max_files=3, max_fields=3) as form:
+        unknown = sorted({str(key) for key, _ in form.multi_items()} - {"file", "mask", "hints"})
         if unknown:
-            raise Refused(422, f"unknown part '{unknown[0][:40]}'; known: file, mask (options go into the query)")
-        picture, mask = form.get("file"), form.get("mask")
+            raise Refused(
+                422, f"unknown part '{unknown[0][:40]}'; known: file, mask, hints (options go into the query)"
+            )
+        picture = form.get("file")
         if not isinstance(picture, UploadFile):
             raise Refused(422, "the form has no file: send the picture as the part 'file'")
-        if mask is not None and not isinstance(mask, UploadFile):
-            raise Refused(422, "the mask is no file")
-        return Upload(
-            await picture.read(), name or picture.filename or "picture", None if mask is None else await mask.read()
-        )
+        given = {part: form.get(part) for part in ("mask", "hints") if part in form}
+        read = {part: await one.read() for part, one in given.items() if isinstance(one, UploadFile)}
+        if no_file := sorted(given.keys() - read.keys()):
+            raise Refused(422, f"the part '{no_file[0]}' is no file")
+        return Upload(await picture.read(), name or picture.filename or "picture", **read)
 
 
 async def _gone(request: Request) -> None:

@@ -102,6 +102,7 @@ def describe(spec: TaskSpec) -> dict[str, Any]:
         "name": spec.name,
         "help": spec.help,
         "masks": spec.masks,
+        "hints": spec.hints,
         "most_strength": most_strength(spec),
         "options": [_described(known, kind) for known, kind in _open_fields(spec)],
     }

@@ -20,6 +20,7 @@ from restore.folders.masks import encode_mask
 from restore.folders.names import Naming
 from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
 from restore.images.failures import CODEC_ERRORS, printable
+from restore.images.masks import hints_from
 from restore.images.pixels import without_limit
 from restore.inference.restored import Restored
 from restore.pixels import white
@@ -42,11 +43,13 @@ class Upload:
         data: the bytes of the picture's file.
         name: its file name, as the client calls it; only ever shown and given back, never opened.
         mask: the bytes of a mask's file: white is what to restore. None: the damage is looked for.
+        hints: those of a picture of colours that are known, on transparent or white. None: there are none.
     """
 
     data: bytes
     name: str = "picture"
     mask: bytes | None = None
+    hints: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ class Service:
         watch.at("decoding")
         name = file_name(upload.name)
         image = read_image(upload.data, name=name, max_megapixels=self.limits.max_megapixels)
-        mask = None if upload.mask is None else self._mask(upload.mask, order)
+        mask = self._given(upload, order)
         restorer = self.restorers.get(order, lane.name)
         suffix, wanted = _target(image, order, name)  # before computing what cannot be written
         watch.at("computing")
@@ -188,10 +191,17 @@ class Service:
         watch.at("encoding", 1.0)
         return _output(upload, order, restored, seconds, suffix, wanted, name)
 
-    def _mask(self, data: bytes, order: Order) -> np.ndarray:
-        if not order.spec.masks:
-            raise UsageError(f"{order.spec.name} takes no mask; leave it out")
-        pixels = read_image(data, name="the mask", max_megapixels=self.limits.max_megapixels).pixels
+    def _given(self, upload: Upload, order: Order) -> np.ndarray | None:
+        """The mask or the hints that were sent, as a restorer takes them."""
+        spec, most = order.spec, self.limits.max_megapixels
+        for part, data, wanted in (("mask", upload.mask, spec.masks), ("hints", upload.hints, spec.hints)):
+            if data is not None and not wanted:
+                raise UsageError(f"{spec.name} takes no {part}; leave it out")
+        if upload.hints is not None:
+            return hints_from(read_image(upload.hints, name="the picture of hints", max_megapixels=most))
+        if upload.mask is None:
+            return None
+        pixels = read_image(upload.mask, name="the mask", max_megapixels=most).pixels
         mask: np.ndarray = pixels.max(axis=-1) > white(pixels.dtype) / 2
         return mask
 

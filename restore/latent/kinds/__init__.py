@@ -5,12 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 
 from restore.latent.kinds.base import Kind
-from restore.latent.options import KINDS, ModelOptions
+from restore.latent.options import ModelOptions
 
 
 def kind_of(options: ModelOptions) -> Kind:
     """The loss that `options` ask for."""
-    assert options.kind in KINDS
     made: Kind = import_module(f"restore.latent.kinds.{options.kind.replace('-', '_')}").LOSS(options)
     return made
 

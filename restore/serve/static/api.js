@@ -29,13 +29,13 @@ export async function preview(file) {
   return (await checked(fetch("/api/v1/preview", { method: "POST", body: file }))).blob();
 }
 
-// Begins a job; where the server has too much to do, tries again when it says.
-export async function beginJob(task, file, mask, options, wanted) {
+// Begins a job, `given` a mask or hints as { part, blob }, or null; where the server has too much to do, tries again when it says.
+export async function beginJob(task, file, given, options, wanted) {
   const query = new URLSearchParams({ task, ...options });
   for (;;) {
     const form = new FormData();
     form.append("file", file, file.name);
-    if (mask) form.append("mask", mask, "mask.png");
+    if (given) form.append(given.part, given.blob, `${given.part}.png`);
     try {
       return await (await checked(fetch(`/api/v1/jobs?${query}`, { method: "POST", body: form }))).json();
     } catch (error) {

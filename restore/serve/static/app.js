@@ -250,8 +250,8 @@ async function run(item) {
   Object.assign(item, { stage: "sending", share: 0, error: null, wanted: true, job: null });
   update(item);
   try {
-    const mask = task().masks ? await maskOf(item) : null;
-    const job = await beginJob(name, item.file, mask, options, () => item.wanted);
+    const given = await givenFor(item);
+    const job = await beginJob(name, item.file, given, options, () => item.wanted);
     item.job = job;
     if (!item.wanted) await cancelJob(job);
     const last = await follow(job, (state) => {
@@ -289,14 +289,33 @@ async function take(item, last, key, full, strength) {
 
 const edited = (item) => (shown === item ? viewer.mask.edited : item.mask?.edited);
 
-async function maskOf(item) {
-  if (!edited(item)) return null;
-  return Mask.blob(shown === item ? viewer.mask.save() : item.mask);
+// What is painted over the pictures of a task: a mask, hints or nothing.
+const painted = () => (task()?.masks ? "mask" : task()?.hints ? "hints" : "");
+
+async function givenFor(item) {
+  const part = painted();
+  if (!part || !edited(item)) return null;
+  return { part, blob: await Mask.blob(shown === item ? viewer.mask.save() : item.mask, part === "hints") };
+}
+
+// A mask says nothing to a task that takes hints, nor the other way round.
+function forgetPainted() {
+  for (const item of items) Object.assign(item, { mask: null, found: null });
+  viewer.mask.resize(viewer.mask.canvas.width, viewer.mask.canvas.height);
 }
 
 function showMaskTools() {
-  const wanted = Boolean(task()?.masks);
+  const wanted = painted();
+  if ($("mask-tools").dataset.part !== wanted) forgetPainted();
+  $("mask-tools").dataset.part = wanted;
   $("mask-tools").hidden = !wanted;
+  const hints = wanted === "hints";
+  viewer.mask.hints = hints ? $("colour").value : null;
+  $("colour-field").hidden = !hints;
+  $("forget").hidden = hints;
+  const { mask, maskHelp, loadMask, hints: colours, hintsHelp, loadHints } = TEXTS;
+  const texts = hints ? [colours, hintsHelp, loadHints] : [mask, maskHelp, loadMask];
+  for (const [at, id] of ["mask-title", "mask-help", "mask-load"].entries()) $(id).textContent = texts[at];
   viewer.mask.hidden = !wanted || !$("mask-show").checked;
   viewer.tool = wanted ? document.querySelector("[name=tool]:checked").value : "move";
   $("stage").classList.toggle("paints", viewer.tool !== "move" && !viewer.mask.hidden);

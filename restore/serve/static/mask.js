@@ -1,4 +1,4 @@
-// A mask of the size of the picture: opaque where it is to be restored.
+// A mask of the size of the picture, opaque where it is to be restored; or hints, strokes in colours that are known.
 const COLOUR = "#ff2a6d";
 const KEPT = 8; // strokes that can be undone
 
@@ -6,6 +6,7 @@ export class Mask {
   constructor(canvas) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d", { willReadFrequently: true });
+    this.hints = null; // the colour of the next stroke; null: it is a mask
     this.onchange = () => {};
     this.resize(1, 1);
   }
@@ -27,7 +28,7 @@ export class Mask {
 
   begin(erases, size) {
     this.#keep();
-    Object.assign(this.context, { lineCap: "round", lineJoin: "round", lineWidth: size, strokeStyle: COLOUR });
+    Object.assign(this.context, { lineCap: "round", lineJoin: "round", lineWidth: size, strokeStyle: this.hints ?? COLOUR });
     this.context.globalCompositeOperation = erases ? "destination-out" : "source-over";
     this.last = null;
   }
@@ -59,13 +60,14 @@ export class Mask {
     this.#changed();
   }
 
-  // Takes a picture, white where it is to be restored. `edited`: a person chose it.
+  // Takes a picture, white where it is to be restored; of hints the colours as they are. `edited`: a person chose it.
   async take(blob, edited) {
     const picture = await createImageBitmap(blob);
     const { width, height } = this.canvas;
     this.#keep();
     this.context.clearRect(0, 0, width, height);
     this.context.drawImage(picture, 0, 0, width, height);
+    if (this.hints) return this.#changed(edited);
     const pixels = this.context.getImageData(0, 0, width, height);
     const [red, green, blue] = [1, 3, 5].map((at) => parseInt(COLOUR.slice(at, at + 2), 16));
     const inside = ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0; // little-endian, as all browsers' machines
@@ -88,13 +90,14 @@ export class Mask {
     this.edited = edited;
   }
 
-  // What was saved as a PNG, white where it is to be restored.
-  static blob({ pixels }) {
+  // What was saved as a PNG, white where it is to be restored; of hints as painted.
+  static blob({ pixels }, hints) {
     const { width, height } = pixels;
     const made = Object.assign(document.createElement("canvas"), { width, height });
     const words = new Uint32Array(pixels.data.buffer.slice(0));
     for (let at = 0; at < words.length; at += 1) words[at] = words[at] >>> 24 > 127 ? 0xffffffff : 0xff000000;
-    made.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(words.buffer), width, height), 0, 0);
+    const mask = new ImageData(new Uint8ClampedArray(words.buffer), width, height);
+    made.getContext("2d").putImageData(hints ? pixels : mask, 0, 0);
     return new Promise((resolve) => made.toBlob(resolve, "image/png"));
   }
 
