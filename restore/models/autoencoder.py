@@ -90,16 +90,21 @@ class ConvAutoencoder(Architecture):
 
     def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
         scale = self.scales[0] if scale is None else scale
-        height, width = planes.shape[-2:]
-        padded = pad_to_multiple(planes, self.stride)
-        folded = F.pixel_unshuffle(padded, self.config.fold).to(self.stem.weight.dtype)
-        stem = self.stem(folded)
-        features = self._decode(self._encode(stem)).add_(stem)
-        details = F.pixel_shuffle(self.heads[str(scale)](features), self.config.fold * scale)
-        details = crop(details, height * scale, width * scale).float()
+        details = self.details(self.features(planes), planes.shape[-2:], scale)
         if not self.config.residual:
             return details
         return enlarge(planes[:, : self.config.out_channels].float(), scale) + details
+
+    def features(self, planes: torch.Tensor) -> torch.Tensor:
+        """What the decoder ends with: (N,widths[0],h,w), of the folded and padded input."""
+        folded = F.pixel_unshuffle(pad_to_multiple(planes, self.stride), self.config.fold)
+        stem = self.stem(folded.to(self.stem.weight.dtype))
+        return self._decode(self._encode(stem)).add_(stem)
+
+    def details(self, features: torch.Tensor, size: tuple[int, ...], scale: int) -> torch.Tensor:
+        """What the head for `scale` makes of `features` of an input of `size` (H,W): float32."""
+        shuffled = F.pixel_shuffle(self.heads[str(scale)](features), self.config.fold * scale)
+        return crop(shuffled, size[0] * scale, size[1] * scale).float()
 
     def values_a_pixel(self, scale: int) -> float:
         """The larger of two moments: a block at work on the finest level, beside the skips; and the head's end.

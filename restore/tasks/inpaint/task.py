@@ -13,14 +13,19 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from restore.corruptions.base import Corrupted
+from restore.corruptions.degradation import Choice, Part
+from restore.corruptions.film_grain import FilmGrain
+from restore.corruptions.look_alikes import LookAlikes
 from restore.corruptions.occlusion_bars import OcclusionBars
+from restore.corruptions.print_damage import aged_print
 from restore.corruptions.reencoded import Reencoded
 from restore.errors import UsageError
 from restore.metrics import psnr
-from restore.models.masking import FIND, MaskedAutoencoderConfig
-from restore.pixels import to_dtype, to_float
+from restore.models.masking import FIND, HoleAutoencoderConfig, part_labels
+from restore.pixels import luma, to_dtype, to_float
 from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
 from restore.tasks.functional import sample_window
 from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
@@ -51,6 +56,7 @@ COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of th
 TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
+JUDGED = 0.5  # weight of the loss of what is said of parts
 # The training mask is dilated by 0 pixels with a probability of 0.5, by 1 with 0.3, by 2 with 0.2.
 DILATION_LIMITS = (0.5, 0.8)
 
@@ -128,8 +134,37 @@ class InpaintHead(MaskHead[InpaintOptions, Holes]):
         """Segmentation loss of the mask, plus the mean pixel loss inside of it."""
         assert sample.hints is not None
         assert sample.mask is not None
-        filled = masked_mean(pixel_loss(prediction[:, 1:], sample.clean), sample.hints[:, 3:])
-        return filled + mask_loss(prediction[:, :1], sample.mask)
+        logits, verdicts, restored = prediction[:, :1], prediction[:, 1:-3], prediction[:, -3:]
+        filled = masked_mean(pixel_loss(restored, sample.clean), sample.hints[:, 3:])
+        return filled + mask_loss(logits, sample.mask) + verdict_loss(logits, verdicts, sample.mask)
+
+
+def verdict_loss(logits: torch.Tensor, verdicts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of what the network says of each part that it found, and of each picture with parts.
+
+    What is true of a part is the share of it that is damaged. Every part of a picture counts the same, and pictures
+    with many parts count more, by the root of their number.
+
+    Args:
+        logits: (N,1,H,W) of the mask, which make the parts.
+        verdicts: (N,2,H,W), log odds for each pixel of a part; (N,0,H,W): parts are not judged.
+        mask: (N,1,H,W), 0 or 1.
+    """
+    losses, weights = [logits.sum() * 0], 1.0
+    for number, levels in enumerate(logits[:, 0].detach().float().cpu().numpy() if verdicts.shape[1] else ()):
+        labels = torch.from_numpy(part_labels(levels)).to(mask.device).long()
+        inside = labels > 0
+        if not inside.any():
+            continue
+        parts, true, said = labels[inside] - 1, mask[number, 0][inside], verdicts[number][:, inside].float()
+        size = torch.bincount(parts)
+        truth = torch.bincount(parts, true) / size
+        own = torch.zeros(len(size), device=said.device).index_add(0, parts, said[0]) / size
+        weight = math.sqrt(len(size))
+        losses.append(F.binary_cross_entropy_with_logits(own, truth.to(own)) * weight)
+        losses.append(F.binary_cross_entropy_with_logits(said[1].mean(), mask[number].amax()) * weight)
+        weights += weight
+    return torch.stack(losses).sum() * (JUDGED / weights)
 
 
 def _detect_mask(picture: Picture, levels: np.ndarray, aggressive: bool) -> np.ndarray | None:
@@ -183,13 +218,31 @@ def _eight_bit(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image if image.dtype == np.uint8 else to_dtype(to_float(image), np.uint8))
 
 
+def _aged(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H,W,3) uint8 gray, brown or with faded colours, of less contrast, most often with grain."""
+    values, kind = to_float(clean), rng.random()
+    if kind < 0.8:
+        values = np.repeat(luma(values)[..., None], 3, axis=-1)
+    black, white = rng.uniform(0, 0.25), rng.uniform(0.75, 1)
+    tint = rng.uniform([1, 0.85, 0.6], [1, 0.97, 0.9]) if kind >= 0.55 else np.ones(3)
+    faded = to_dtype((black + (white - black) * values * tint).astype(np.float32), clean.dtype)
+    if rng.random() < 0.3:
+        return faded
+    grain = FilmGrain((1.5, 16.0), coloured=0.0 if kind < 0.55 else 0.3)
+    return grain.apply(faded, grain.sample(faded.shape, rng)).image
+
+
 class Inpaint:
     """Bars, strokes, rectangles and text, paired with a head that detects and inpaints them."""
 
     spec = TASKS["inpaint"]
     arch = "hole-autoencoder"
-    config = MaskedAutoencoderConfig(
-        widths=(64, 128, 160), blocks=(1, 2, 3), finder_widths=(32, 64, 112, 144), finder_blocks=(1, 1, 2, 1)
+    config = HoleAutoencoderConfig(
+        widths=(64, 128, 160),
+        blocks=(1, 2, 3),
+        finder_widths=(32, 64, 112, 144),
+        finder_blocks=(1, 1, 2, 1),
+        evidence=12,
     )
     patch = 128
 
@@ -203,7 +256,15 @@ class Inpaint:
         if damage.bars == "lecture":  # digits of 28x28, which are never re-encoded
             return [TrainingPair(self.operator(damage), InpaintHead())]
         bars = OcclusionBars(bars=damage.bars, short_side=SHORT_SIDES)
-        return [TrainingPair(Reencoded(bars, damage.reencoded), InpaintHead(), slack=2 if damage.reencoded else 1)]
+        rest = max(0.0, 1 - damage.prints - damage.undamaged)
+        kinds = Choice(
+            (
+                Part(bars, rest),
+                Part(aged_print(SHORT_SIDES), damage.prints),
+                Part(LookAlikes(), damage.undamaged),
+            )
+        )
+        return [TrainingPair(Reencoded(kinds, damage.reencoded), InpaintHead(), slack=2 if damage.reencoded else 1)]
 
     def cases(self, damage: OcclusionOptions) -> list[Case]:
         """PSNR inside the mask: with a detected mask, with the true mask, and detected after resizing and JPEG."""
@@ -212,10 +273,12 @@ class Inpaint:
         if damage.bars == "lecture":
             return cases
         reencoded = TrainingPair(Reencoded(exact.corruption, 1.0), InpaintHead())
-        return [*cases, Case("re-encoded", reencoded, psnr, inside=True)]
+        prints = TrainingPair(Reencoded(aged_print(), 1.0), InpaintHead())
+        return [*cases, *(Case(n, p, psnr, inside=True) for n, p in (("re-encoded", reencoded), ("prints", prints)))]
 
     def prepare(self, clean: np.ndarray, damage: OcclusionTraining, rng: np.random.Generator) -> np.ndarray:
-        return clean
+        """Makes a share of the patches look like old photographs, which are no damage by themselves."""
+        return clean if damage.bars == "lecture" or rng.random() >= damage.aged else _aged(clean, rng)
 
     def config_for(self, config: Any, damage: OcclusionTraining) -> Any:
         return replace(config, scales=(1,))
