@@ -178,20 +178,22 @@ def dilate(mask: Array, pixels: int) -> Array:
     return cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
 
 
-def mask_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mask_loss(logits: torch.Tensor, mask: torch.Tensor, *, each: bool = False) -> torch.Tensor:
     """Binary cross-entropy plus soft Jaccard loss, both over the whole batch.
 
     Args:
         logits: (N,1,H,W).
         mask: (N,1,H,W), 0 or 1.
+        each: take the Jaccard loss of each picture: a thin scratch then counts as much as a large hole.
 
     Returns:
         A scalar.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, mask)
     probability = torch.sigmoid(logits)
-    intersection = (probability * mask).sum()
-    return entropy + 1 - (intersection + 1) / ((probability + mask).sum() - intersection + 1)
+    over = (1, 2, 3) if each else (0, 1, 2, 3)
+    intersection = (probability * mask).sum(over)
+    return entropy + 1 - ((intersection + 1) / ((probability + mask).sum(over) - intersection + 1)).mean()
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

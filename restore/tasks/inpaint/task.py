@@ -136,7 +136,7 @@ class InpaintHead(MaskHead[InpaintOptions, Holes]):
         assert sample.mask is not None
         logits, verdicts, restored = prediction[:, :1], prediction[:, 1:-3], prediction[:, -3:]
         filled = masked_mean(pixel_loss(restored, sample.clean), sample.hints[:, 3:])
-        return filled + mask_loss(logits, sample.mask) + verdict_loss(logits, verdicts, sample.mask)
+        return filled + mask_loss(logits, sample.mask, each=True) + verdict_loss(logits, verdicts, sample.mask)
 
 
 def verdict_loss(logits: torch.Tensor, verdicts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
