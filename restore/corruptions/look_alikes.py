@@ -113,9 +113,9 @@ def _chart(image: np.ndarray, rng: np.random.Generator) -> Drawing:
     for _ in range(int(rng.integers(1, 5))):
         colour = rng.uniform(0, 1, 3).tolist()
         if rng.random() < 0.5:
-            x = np.arange(0, width, 8)
-            y = height * rng.uniform(0.2, 0.8) + np.cumsum(rng.normal(0, rng.uniform(1, 9), len(x)))
-            points = np.stack([x, y], 1).astype(np.int32)
+            along = np.arange(0, width, 8)
+            up = height * rng.uniform(0.2, 0.8) + np.cumsum(rng.normal(0, rng.uniform(1, 9), len(along)))
+            points = np.stack([along, up], 1).astype(np.int32)
             cv2.polylines(page, [points], False, colour, int(rng.integers(1, 5)), cv2.LINE_AA)
         else:
             step = int(rng.integers(8, 40))
@@ -160,7 +160,8 @@ def _railing(image: np.ndarray, rng: np.random.Generator) -> Drawing:
     turn = rng.choice((0.0, np.pi / 2)) if rng.random() < 0.6 else rng.uniform(0, np.pi)
     turn, period = turn + rng.normal(0, 0.05), rng.uniform(5, 60)
     bend = 1 + rng.normal(0, 3e-4) * (x - width / 2)
-    wide, crossed, cover = period * rng.uniform(0.1, 0.5), rng.random() < 0.35, np.zeros((height, width), np.float32)
+    wide, crossed = period * rng.uniform(0.1, 0.5), rng.random() < 0.35
+    cover: np.ndarray = np.zeros((height, width), np.float32)
     for angle in (turn, turn + np.pi / 2) if crossed else (turn,):
         along = (x * np.cos(angle) + y * np.sin(angle)) * bend + rng.uniform(0, period)
         distance = np.abs(along % period - period / 2)
@@ -171,7 +172,7 @@ def _railing(image: np.ndarray, rng: np.random.Generator) -> Drawing:
     texture = 1 + rng.uniform(0, 0.2) * cv2.GaussianBlur(rng.standard_normal((height, width), np.float32), (0, 0), 1)
     ink = np.clip(_ink(rng, bool(rng.random() < 0.4)), 0.12, 0.9)  # not the black and white of what is drawn over
     colour = ink * _shading(image, rng) * texture[..., None] * rng.uniform(0.6, 1)
-    return cv2.GaussianBlur(image + cover[..., None] * (colour - image), (0, 0), rng.uniform(0.4, 0.9))
+    return np.asarray(cv2.GaussianBlur(image + cover[..., None] * (colour - image), (0, 0), rng.uniform(0.4, 0.9)))
 
 
 def _border(image: np.ndarray, rng: np.random.Generator) -> Drawing:
@@ -179,15 +180,14 @@ def _border(image: np.ndarray, rng: np.random.Generator) -> Drawing:
     drawing, (height, width) = image.copy(), image.shape[:2]
     colour = _ink(rng, bool(rng.random() < 0.4))
     sides = rng.permutation(4)[: int(rng.integers(2, 5))] if rng.random() < 0.5 else range(4)
-    depth = rng.integers(3, max(4, min(height, width) // 4), 4) if rng.random() < 0.3 else [
-        int(rng.integers(3, max(4, min(height, width) // 4)))
-    ] * 4
-    inside = np.ones((height, width), np.float32)
+    depths = rng.integers(3, max(4, min(height, width) // 4), 4)
+    if rng.random() < 0.7:
+        depths[:] = depths[0]
+    inside: np.ndarray = np.ones((height, width), np.float32)
     for side in sides:
-        turned = np.rot90(inside, int(side))
-        turned[: int(depth[side])] = 0
+        np.rot90(inside, int(side))[: int(depths[side])] = 0
     if rng.random() < 0.3:
-        inside = cv2.GaussianBlur(inside, (0, 0), rng.uniform(0.5, 2))
+        inside = np.asarray(cv2.GaussianBlur(inside, (0, 0), rng.uniform(0.5, 2)))
     drawing = colour + inside[..., None] * (drawing - colour)
     if rng.random() < 0.3:
         rule = cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))[..., None]

@@ -81,7 +81,7 @@ class _Print:
 
     def count(self, low: float, high: float) -> int:
         """Log-uniform number in a picture, as many of them as a patch shows, at least 1."""
-        return max(1, round(self.share * low * (high / low) ** self.rng.random()))
+        return max(1, round(self.share * low * (high / low) ** float(self.rng.random())))
 
     def walk(self, length: float, turn: float, heading: float | None = None) -> np.ndarray:
         """A path (n,2) of `length` pixels through the picture, whose direction drifts by `turn` radians a step."""
@@ -266,9 +266,7 @@ class Stains(PrintDamage):
             wave = sum(rng.normal(0, 0.25 / k) * np.cos(k * angles + rng.uniform(0, 6)) for k in range(1, 6))
             radii = np.maximum(0.2, 1 + wave)[:, None] * surface.pixels(3, 22) * rng.uniform(0.6, 1, 2)
             centre = rng.random(2) * (surface.width, surface.height)
-            traces.append(
-                surface.trace(centre + radii * np.stack([np.cos(angles), np.sin(angles)], 1), 0, (0.75, 1.0))
-            )
+            traces.append(surface.trace(centre + radii * np.stack([np.cos(angles), np.sin(angles)], 1), 0, (0.75, 1.0)))
         return surface.params(traces, surface.uniform(-1.0, 0.15), surface.uniform(0.5, 2.0))
 
 

@@ -196,9 +196,8 @@ class HoleAutoencoder(MaskedAutoencoder):
 
 def _judge(inputs: int) -> nn.Sequential:
     """Two hidden layers, as convolutions of one pixel: (N,inputs,P,1) -> (N,1,P,1)."""
-    widths = inputs, JUDGE_WIDTH, JUDGE_WIDTH
-    hidden = [m for pair in zip(widths, widths[1:], strict=False) for m in (nn.Conv2d(*pair, 1), nn.ReLU())]
-    return nn.Sequential(*hidden, nn.Conv2d(JUDGE_WIDTH, 1, 1))
+    first, second = nn.Conv2d(inputs, JUDGE_WIDTH, 1), nn.Conv2d(JUDGE_WIDTH, JUDGE_WIDTH, 1)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Conv2d(JUDGE_WIDTH, 1, 1))
 
 
 def part_labels(logits: np.ndarray, low: float = PART_LOW, high: float = PART_HIGH) -> np.ndarray:
@@ -242,7 +241,9 @@ def pool_evidence(logits: torch.Tensor, evidence: torch.Tensor, labels: torch.Te
     mean = torch.zeros(count, device=values.device).index_add(0, numbers, inside) / size
     highest = torch.full((count,), -1.0, device=values.device).scatter_reduce(0, numbers, inside, "amax")
     own = torch.cat([part / size, mean[None], highest[None], size.log()[None] / 8])
-    whole = torch.cat([part.sum(1) / size.sum(), evidence.float().mean((1, 2)), size.sum()[None].div(labels.numel()).log() / 8])
+    whole = torch.cat(
+        [part.sum(1) / size.sum(), evidence.float().mean((1, 2)), size.sum()[None].div(labels.numel()).log() / 8]
+    )
     return torch.cat([own, whole[:, None].expand(-1, count)])[..., None]
 
 

@@ -50,8 +50,8 @@ class HysteresisThreshold:
 
 def detect_logits(
     picture: Picture, predict: Predictor, stage: str, planes_of: Callable[[torch.Tensor], torch.Tensor] | None = None
-) -> Array:
-    """Runs the network on a whole picture, tile by tile, and quantises the first channel of its output.
+) -> tuple[Array, Array | None]:
+    """Runs the network on a whole picture, tile by tile, and quantises its output.
 
     Args:
         picture: the picture.
@@ -60,9 +60,12 @@ def detect_logits(
         planes_of: makes the network input (1,C,h,w) of RGB planes (1,3,h,w); None: the RGB planes.
 
     Returns:
-        (H,W) int8 on the host: logits times `LEVELS`; `LOWEST` in a plain border.
+        (H,W) int8 on the host: the logits in the first channel times `LEVELS`; `LOWEST` in a plain border. The other
+        channels (C,H/2,W/2) int8, of every second row and column, times `HIGHEST`; None if there are none.
     """
-    logits = torch.empty(picture.size, dtype=torch.int8, device=picture.pixels.device)
+    device = picture.pixels.device
+    logits = torch.empty(picture.size, dtype=torch.int8, device=device)
+    rest: torch.Tensor | None = None
 
     def planes(window: Window) -> torch.Tensor:
         rgb = picture.planes(window)
@@ -70,9 +73,16 @@ def detect_logits(
 
     for window, output in predict.tiles(picture.size, planes, stage):
         logits[window.slices] = (output[0] * LEVELS).clamp(LOWEST, HIGHEST).floor().to(logits)
+        if len(output) > 1:
+            if rest is None:
+                small = [-(-side // 2) for side in picture.size]
+                rest = torch.empty((len(output) - 1, *small), dtype=torch.int8, device=device)
+            part = output[1:, window.top % 2 :: 2, window.left % 2 :: 2] * HIGHEST
+            top, left = -(-window.top // 2), -(-window.left // 2)
+            rest[:, top : top + part.shape[1], left : left + part.shape[2]] = part.round().to(rest)
     levels = to_array(logits)
     levels[plain_border(picture.rgb)] = LOWEST
-    return levels
+    return levels, None if rest is None else to_array(rest)
 
 
 def plain_border(image: Array) -> Array:
@@ -162,12 +172,6 @@ def component_means(values: Array, labels: Array, within: Array, count: int) -> 
     pixels = np.bincount(selected, minlength=count)
     result: Array = sums / np.maximum(pixels, 1)
     return result
-
-
-def highest_mean_logit(levels: Array, mask: Array) -> float:
-    """The highest mean logit of the components of `mask` (H,W) bool, not empty; `levels` as in `mask_from_logits`."""
-    labels, size, _ = components(mask, mask)
-    return float(component_means(levels, labels, mask, len(size))[1:].max() / LEVELS)
 
 
 def dilate(mask: Array, pixels: int) -> Array:

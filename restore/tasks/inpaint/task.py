@@ -24,34 +24,39 @@ from restore.corruptions.print_damage import aged_print
 from restore.corruptions.reencoded import Reencoded
 from restore.errors import UsageError
 from restore.metrics import psnr
-from restore.models.masking import FIND, HoleAutoencoderConfig, part_labels
+from restore.models.masking import (
+    FIND,
+    JUDGE,
+    PART_HIGH,
+    PART_LOW,
+    HoleAutoencoderConfig,
+    part_labels,
+    pool_evidence,
+)
 from restore.pixels import luma, to_dtype, to_float
 from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
-from restore.tasks.functional import sample_window
+from restore.tasks.functional import sample_window, to_array
 from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
 from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
+    HIGHEST,
     LEVELS,
     LOWEST,
-    UNCERTAIN,
-    HysteresisThreshold,
     MaskHead,
     detect_logits,
     dilate,
-    highest_mean_logit,
-    mask_from_logits,
     mask_loss,
     masked_mean,
 )
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
-# For shapes of constant colour, which completes the mask.
-EXACT_THRESHOLD = HysteresisThreshold(low=-1.0, high=6.0)
-# After resizing or compression: a missed pixel stays visible, an additional one is filled well.
-REENCODED_THRESHOLD = HysteresisThreshold(low=-4.0, high=4.5)
-# Highest mean logit of a component, below which a re-encoded image counts as clean unless `aggressive`: real damage has
-# high logits everywhere, similar objects of the scene only in spots.
-MIN_MEAN_LOGIT = 1.5
+# Log odds of parts: from the first on they are restored, from the second on they are spoken of.
+CONVINCING, DOUBTFUL = 2.0, 0.0
+UNJUDGED = 4.5  # logit that one pixel of a part has to reach if the weights cannot judge it
+MIN_PIXELS = 4  # of a part
+# Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
+# by so many pixels of at least this logit.
+GROWTH, EDGE_LOGIT = 3, -4.0
 COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of the damage
 TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
@@ -85,20 +90,18 @@ class InpaintHead(MaskHead[InpaintOptions, Holes]):
         Raises:
             UsageError: `mask` covers the whole image.
         """
-        detected = mask is None
+        detected, note = mask is None, ""
         if mask is None:
-            mask = _detect_mask(picture, detect_logits(picture, predict, FIND), options.aggressive)
-            if mask is None:
-                return Holes(np.zeros(picture.size, bool), note=UNCERTAIN)
+            mask, note = detect_holes(picture, predict, options.aggressive)
         if not mask.any():
-            return Holes(mask)
+            return Holes(mask, note)
         mask = dilate(mask, options.grow)
         if mask.all():
             if not detected:
                 raise UsageError("the mask covers the whole picture, which leaves nothing to fill it from")
             return Holes(np.zeros_like(mask), note="the whole picture looks damaged, left unchanged")
         rough = torch.from_numpy(rough_filling(picture.rgb, mask)).to(picture.device).permute(2, 0, 1)
-        return Holes(mask, rough=rough, mask_plane=torch.from_numpy(mask).to(picture.device)[None])
+        return Holes(mask, note, rough=rough, mask_plane=torch.from_numpy(mask).to(picture.device)[None])
 
     def context(self, analysis: Holes, window: Window) -> torch.Tensor | None:
         """The rough filling (3 channels) and the mask (1 channel) of a window."""
@@ -167,18 +170,55 @@ def verdict_loss(logits: torch.Tensor, verdicts: torch.Tensor, mask: torch.Tenso
     return torch.stack(losses).sum() * (JUDGED / weights)
 
 
-def _detect_mask(picture: Picture, levels: np.ndarray, aggressive: bool) -> np.ndarray | None:
-    """The mask (H,W) that follows from quantised logits; None if it may be an object of the scene."""
-    mask = mask_from_logits(levels, EXACT_THRESHOLD)
-    if not mask.any():
-        return mask
+def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tuple[np.ndarray, str]:
+    """Finds damage.
+
+    Args:
+        picture: the picture.
+        predict: the network.
+        aggressive: take doubtful parts too.
+
+    Returns:
+        The mask (H,W) bool, and what a person is told of the parts that were left.
+    """
+    levels, evidence = detect_logits(picture, predict, FIND)
+    labels = part_labels(levels, PART_LOW * LEVELS, (UNJUDGED if evidence is None else PART_HIGH) * LEVELS)
+    sizes = np.bincount(labels.ravel())[1:]
+    if not len(sizes):
+        return labels > 0, ""
+    odds = np.full(len(sizes), np.inf) if evidence is None else _judged(levels, evidence, labels, predict)
+    odds[sizes < min(MIN_PIXELS, labels.size // 2)] = -np.inf
+    taken = odds >= (DOUBTFUL if aggressive else CONVINCING)
+    left = int(np.count_nonzero(~taken & (odds >= DOUBTFUL)))
+    mask = np.append(False, taken)[labels]
+    return refined(picture, mask, levels) if mask.any() else mask, left_note(left)
+
+
+def left_note(parts: int) -> str:
+    """What a person is told of `parts` that are in doubt."""
+    if not parts:
+        return ""
+    one = parts == 1
+    return (
+        f"{parts} part{'' if one else 's'} may be damage and {'is' if one else 'are'} left unchanged;"
+        f" --aggressive restores {'it' if one else 'them'} too, with --dry-run --save-mask DIR it shows them"
+    )
+
+
+def _judged(levels: np.ndarray, evidence: np.ndarray, labels: np.ndarray, predict: Predictor) -> np.ndarray:
+    """Log odds (P,) that the parts are damage, of a picture that has any."""
+    logits, values = torch.from_numpy(levels) / LEVELS, torch.from_numpy(evidence) / HIGHEST
+    odds = predict.whole(pool_evidence(logits, values, torch.from_numpy(labels)), JUDGE)
+    return to_array(odds[:, :, 0].amin(0)).astype(np.float64)
+
+
+def refined(picture: Picture, mask: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Completes a mask (H,W) bool by the colours under it, and by soft edges; `levels` are the quantised logits."""
     pixels = _eight_bit(picture.rgb)
-    if not has_solid_colour(pixels, mask):
-        mask = mask_from_logits(levels, REENCODED_THRESHOLD)
-        if highest_mean_logit(levels, mask) < MIN_MEAN_LOGIT and not aggressive:
-            return None
-        return extend_strokes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS)
-    return complete_shapes(pixels, mask, excluded=levels == LOWEST)
+    if has_solid_colour(pixels, mask):
+        return complete_shapes(pixels, mask, excluded=levels == LOWEST)
+    grown = dilate(mask, GROWTH) & (levels >= EDGE_LOGIT * LEVELS) | mask
+    return extend_strokes(pixels, grown, certain=mask & (levels >= COLOUR_LOGIT * LEVELS))
 
 
 def rough_filling(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
