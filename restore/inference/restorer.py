@@ -14,6 +14,7 @@ from restore import weights
 from restore.devices import pick_device, pick_precision, single_thread_after_fork
 from restore.errors import UsageError
 from restore.images import Image
+from restore.images.masks import as_mask
 from restore.inference.engine import Engine, PixelModel
 from restore.inference.restored import Restored
 from restore.inference.tiling import Item, TilePlanner, is_out_of_memory
@@ -29,6 +30,7 @@ from restore.tasks.functional import as_tensor, to_pixels, to_planes
 # most 2.6 levels of 255 with 24 pixels, 2.0 with 32, 0.9 with 40, 0.5 with 48 and 0.02 with 64. Blending overlapping
 # tiles instead of cropping them is worse at each of these.
 MAX_OVERLAP = 48
+QUESTIONED = 0.5  # share of a picture from which on a given mask may be inverted
 CHANGE_PIXELS = 250_000  # of a large picture that tell by how much it has changed
 BAND_PIXELS = 1 << 20  # of a picture that are checked at once, so that nothing of its size is held beside it
 
@@ -55,6 +57,7 @@ class _Work:
         gray: the restored picture must be gray.
         out: the array on the host that the result is downloaded into.
         mask: (H,W) bool, on the device of `source`, the pixels that may change; None: all.
+        filled: (H,W) bool, the pixels that become opaque; None: none.
         flags: for each tile, on the device, whether it is finite.
     """
 
@@ -64,6 +67,7 @@ class _Work:
     gray: bool
     out: np.ndarray
     mask: torch.Tensor | None = None
+    filled: np.ndarray | None = None
     flags: list[tuple[torch.Tensor, Item[_Work]]] = field(default_factory=list)
 
     @property
@@ -185,7 +189,8 @@ class Restorer:
         Args:
             image: uint8, uint16 or float (white at 1, values outside [0, 1] accepted), of shape (H,W), (H,W,1) gray,
                 (H,W,2) gray and alpha, (H,W,3) RGB or (H,W,4) RGB and alpha.
-            mask: (H,W) bool, the damaged pixels, for tasks that detect damage; None: they are detected.
+            mask: the damaged pixels, for tasks that detect damage, in any form that `as_mask` takes: (H,W) bool, 0
+                and 1, 0 to 255, on transparency, an array or a Pillow image; None: they are detected.
             hints: (H,W,4) RGB and alpha, the colours that are known where alpha is opaque, for tasks that give colours.
 
         Returns:
@@ -211,6 +216,8 @@ class Restorer:
             work = self._begin(image[..., :colours], mask if hints is None else hints, out[..., :made])
             if colours < channels:
                 self._enlarge(image[..., colours:], out[..., made:])
+                if work.filled is not None:
+                    out[..., made:][work.filled] = white(image.dtype)
             self._compute([work])
             self._collect(work)()
         return out
@@ -279,6 +286,8 @@ class Restorer:
             enlarged = np.empty((height, width, 1), alpha.dtype)
             self._enlarge(alpha[..., None], enlarged)
             alpha = enlarged[..., 0]
+        if alpha is not None and work.filled is not None:
+            alpha = np.where(work.filled, np.asarray(white(alpha.dtype), alpha.dtype), alpha)
         collect = self._collect(work)
 
         def finish() -> Restored:
@@ -303,26 +312,40 @@ class Restorer:
             gray=not self.head.colours and _is_gray(image),
             out=out,
         )
+        if mask is not None and self.head.fills:
+            work.filled = analysis.mask
         if analysis.mask is not None:
             work.mask = torch.from_numpy(analysis.mask).to(source.device)
         return work
 
     def _analysed(self, image: np.ndarray, source: torch.Tensor, mask: np.ndarray | None) -> Analysis:
         if mask is not None:
-            self._check_given(mask, image.shape[:2])
+            mask = self._checked(mask, image.shape[:2])
         picture = Picture(image, source, self._planner.device)
         with torch.inference_mode():
             analysis: Analysis = self.head.analyse(picture, self.options, self, mask)
+        if mask is not None and mask.dtype == bool and (share := float(mask.mean())) > QUESTIONED:
+            return replace(analysis, note=f"the mask covers {100 * share:.0f} % of the picture; is it inverted?")
         return analysis
 
-    def _check_given(self, given: np.ndarray, size: tuple[int, ...]) -> None:
-        """Raises UsageError for a mask, or hints, that do not belong to this task and a picture of `size`."""
-        kind, shape = ("hints", (*size, 4)) if self.head.hinted else ("a mask", size)
-        if given.ndim != len(shape) or given.shape[2:] != shape[2:]:
-            raise UsageError(f"{kind} for this picture has shape {shape} in this task; got {given.shape}")
-        if given.shape != shape:
+    def _checked(self, given: Any, size: tuple[int, ...]) -> np.ndarray:
+        """A mask (H,W) bool, or hints (H,W,4), for a picture of `size`.
+
+        Raises:
+            UsageError: they do not belong to this task or this picture, or nothing is marked.
+        """
+        kind = "hints" if self.head.hinted else "a mask"
+        given = given if self.head.hinted else as_mask(given)
+        if self.head.hinted and (given.ndim != 3 or given.shape[2] != 4):
+            raise UsageError(f"hints for this picture have shape {(*size, 4)} in this task; got {given.shape}")
+        if given.shape[:2] != tuple(size):
             (height, width), (h, w) = size, given.shape[:2]
-            raise UsageError(f"{kind} of {w}x{h} does not fit a picture of {width}x{height}")
+            raise UsageError(
+                f"{kind} of {w}x{h} does not fit a picture of {width}x{height}; scale one to the size of the other"
+            )
+        if not self.head.hinted and not given.any():
+            raise UsageError("the mask marks nothing: white, or what is painted on transparency, is what to restore")
+        return np.asarray(given)
 
     def _compute(self, works: Sequence[_Work]) -> None:
         """Computes the results of `works`."""

@@ -20,6 +20,7 @@ from restore.folders.masks import encode_mask
 from restore.folders.names import Naming
 from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
 from restore.images.failures import CODEC_ERRORS, printable
+from restore.images.masks import as_mask
 from restore.images.pixels import without_limit
 from restore.inference.restored import Restored
 from restore.pixels import white
@@ -191,9 +192,8 @@ class Service:
     def _mask(self, data: bytes, order: Order) -> np.ndarray:
         if not order.spec.masks:
             raise UsageError(f"{order.spec.name} takes no mask; leave it out")
-        pixels = read_image(data, name="the mask", max_megapixels=self.limits.max_megapixels).pixels
-        mask: np.ndarray = pixels.max(axis=-1) > white(pixels.dtype) / 2
-        return mask
+        image = read_image(data, name="the mask", max_megapixels=self.limits.max_megapixels)
+        return as_mask(image.pixels, image.alpha)
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:

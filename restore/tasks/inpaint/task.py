@@ -82,6 +82,8 @@ class Holes(Analysis):
 class InpaintHead(MaskHead[InpaintOptions, Holes]):
     """Detects the mask, unless it is given, and inpaints the pixels inside."""
 
+    fills = True
+
     def analyse(
         self, picture: Picture, options: InpaintOptions, predict: Predictor, mask: np.ndarray | None = None
     ) -> Holes:
