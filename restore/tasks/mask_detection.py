@@ -18,6 +18,7 @@ from restore.tasks.functional import to_array
 
 BORDER_TOLERANCE = 6 / 255  # deviation of the pixels of a plain border from its colour, after compression
 UNCERTAIN = "possible damage left unchanged; --aggressive restores it too"
+SMOOTHING = 30  # pixels, of the Jaccard loss of a single picture
 LEVELS = 16  # quantisation steps of a logit of 1: int8 holds logits from -8 to 8
 LOWEST, HIGHEST = -128, 127
 
@@ -188,16 +189,17 @@ def mask_loss(logits: torch.Tensor, mask: torch.Tensor, *, each: bool = False) -
     Args:
         logits: (N,1,H,W).
         mask: (N,1,H,W), 0 or 1.
-        each: take the Jaccard loss of each picture: a thin scratch then counts as much as a large hole.
+        each: take the Jaccard loss of each picture: a thin scratch then counts as much as a large hole. It is smoothed
+            by more pixels, or a single one in a picture without damage would outweigh a scratch.
 
     Returns:
         A scalar.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, mask)
     probability = torch.sigmoid(logits)
-    over = (1, 2, 3) if each else (0, 1, 2, 3)
+    over, smooth = ((1, 2, 3), SMOOTHING) if each else ((0, 1, 2, 3), 1)
     intersection = (probability * mask).sum(over)
-    return entropy + 1 - ((intersection + 1) / ((probability + mask).sum(over) - intersection + 1)).mean()
+    return entropy + 1 - ((intersection + smooth) / ((probability + mask).sum(over) - intersection + smooth)).mean()
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -51,7 +51,7 @@ from restore.tasks.mask_detection import (
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
 # Log odds of parts: from the first on they are restored, from the second on they are spoken of.
-CONVINCING, DOUBTFUL = 2.0, 0.0
+CONVINCING, DOUBTFUL = 1.0, 0.0
 UNJUDGED = 4.5  # logit that one pixel of a part has to reach if the weights cannot judge it
 MIN_PIXELS = 4  # of a part
 # Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
