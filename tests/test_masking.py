@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from restore.models import build
-from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig
+from restore.models.masking import FIND, JUDGE, TRAIN, HoleAutoencoderConfig, part_labels, pool_evidence
 
-CONFIG = MaskedAutoencoderConfig(widths=(6, 8), blocks=(1, 1), finder_widths=(4, 6, 8), finder_blocks=(1, 1, 1))
+SIZES = {"widths": (6, 8), "blocks": (1, 1), "finder_widths": (4, 6, 8), "finder_blocks": (1, 1, 1)}
+JUDGED = HoleAutoencoderConfig(**SIZES, evidence=5)
 SHAPES = {  # planes in and out, by architecture and stage
     ("hole-autoencoder", ""): (4, 3),
     ("hole-autoencoder", FIND): (3, 1),
@@ -28,7 +30,7 @@ SHAPES = {  # planes in and out, by architecture and stage
 def test_shapes(arch, stage, height, width):
     inputs, outputs = SHAPES[arch, stage]
     with torch.inference_mode():
-        output = build(arch, CONFIG)(torch.rand(2, inputs, height, width), stage=stage)
+        output = build(arch, SIZES)(torch.rand(2, inputs, height, width), stage=stage)
     assert output.shape == (2, outputs, height, width)
     assert output.dtype == torch.float32
 
@@ -37,7 +39,7 @@ def test_shapes(arch, stage, height, width):
 def test_receptive_field(arch, stage):
     """A changed pixel changes the output, but nowhere farther away than `radius`."""
     torch.manual_seed(1)
-    network = build(arch, CONFIG).double().eval()
+    network = build(arch, SIZES).double().eval()
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(module.weight, std=0.2)
@@ -55,7 +57,7 @@ def test_receptive_field(arch, stage):
 @pytest.mark.parametrize("arch", ["hole-autoencoder", "overlay-autoencoder"])
 def test_train_stage_matches_the_other_stages(arch):
     """TRAIN concatenates FIND and ""; samples that are not reconstructed pass unchanged."""
-    network, inputs = build(arch, CONFIG), [SHAPES[arch, stage][0] for stage in (FIND, "")]
+    network, inputs = build(arch, SIZES), [SHAPES[arch, stage][0] for stage in (FIND, "")]
     finder_input, painter_input = (torch.rand(5, count, 16, 16) for count in inputs)
     with torch.inference_mode():
         together = network(torch.cat([finder_input, painter_input], dim=1), stage=TRAIN)
@@ -68,7 +70,7 @@ def test_train_stage_matches_the_other_stages(arch):
 
 def test_blend_is_inverted_by_coverage():
     """With a zero residual and full coverage the blend is inverted; with unknown opacity the picture stays."""
-    network = build("overlay-autoencoder", CONFIG)
+    network = build("overlay-autoencoder", SIZES)
     head = network.painter.heads["1"]
     nn.init.zeros_(head.weight)
     assert head.bias is not None
@@ -82,3 +84,44 @@ def test_blend_is_inverted_by_coverage():
         unchanged = network(torch.cat([picture, picture, torch.ones_like(opacity)], dim=1))
     torch.testing.assert_close(inverted, clean, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(unchanged, picture, atol=1e-5, rtol=1e-4)
+
+
+@settings(max_examples=10, deadline=None)
+@given(height=st.integers(1, 40), width=st.integers(1, 40))
+def test_a_judge_of_any_size(height, width):
+    """FIND gives logits and evidence that is equal in squares; TRAIN what is said of each part, and 0 elsewhere."""
+    torch.manual_seed(0)
+    network = build("hole-autoencoder", JUDGED)
+    with torch.inference_mode():
+        found = network(torch.rand(2, 3, height, width), stage=FIND)
+        trained = network(torch.rand(2, 7, height, width), stage=TRAIN)
+    assert found.shape == (2, 6, height, width) and found[:, 1:].abs().max() <= 1
+    odd = found[:, 1:, 1::2, 1::2]
+    assert torch.equal(odd, found[:, 1:, ::2, ::2][..., : odd.shape[-2], : odd.shape[-1]])
+    assert trained.shape == (2, 6, height, width)
+    for one in trained:
+        outside = torch.from_numpy(part_labels(one[0].numpy())) == 0
+        assert (one[1:3, outside] == 0).all()
+
+
+def test_evidence_is_pooled_under_each_part():
+    logits = np.full((9, 11), -4.0, np.float32)
+    logits[0:4, 0:4], logits[6:9, 8:11], logits[8, 0] = 2.0, 4.0, 0.0  # the last is too low for a part
+    labels = part_labels(logits)
+    assert labels.max() == 2 and (labels > 0).sum() == 25
+    evidence = torch.zeros(2, 5, 6)
+    evidence[0, :2, :2], evidence[1, 3:, 4:] = 1.0, 0.5
+    pooled = pool_evidence(torch.from_numpy(logits), evidence, torch.from_numpy(labels))[..., 0]
+    assert pooled[:2].T.tolist() == [[1.0, 0.0], [0.0, 0.5]]
+    assert pooled[2:4].T.tolist() == [[0.25, 0.25], [0.5, 0.5]]  # mean and highest logit, of 8
+    whole = pooled[5:, 0].tolist()
+    assert whole[:2] == pytest.approx([16 / 25, 0.5 * 9 / 25])
+    assert whole[2:4] == pytest.approx([4 / 30, 0.5 * 4 / 30])
+    network = build("hole-autoencoder", HoleAutoencoderConfig(**SIZES, evidence=2)).eval()
+    with torch.inference_mode():
+        said = network(pooled[None, ..., None], stage=JUDGE)
+        again = network(
+            pool_evidence(torch.from_numpy(logits * 0 - 4), evidence, torch.zeros(9, 11).long())[None], stage=JUDGE
+        )
+    assert said.shape == (1, 2, 2, 1) and said[0, 1, 0] == said[0, 1, 1] != said[0, 0, 0]
+    assert again.isfinite().all(), "a picture without parts"

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from folder_tools import files_in, pixels
 
+import restore as package
 from restore.cli import app, restoring
 from restore.errors import UsageError
 from restore.folders.compute_queue import PerPicture
@@ -27,6 +29,7 @@ from restore.folders.pipeline import Pipeline, WriteOptions
 from restore.folders.plan import Job, plan
 from restore.folders.watch import watch
 from restore.images import Image, encode_image, read_image, write_image
+from restore.images.masks import as_mask
 from restore.inference.restored import Restored
 from restore.tasks import TASKS
 
@@ -63,6 +66,8 @@ def find(image: Image, mask: np.ndarray | None) -> np.ndarray:
     found = (image.pixels == 255).all(axis=-1) if mask is None else mask
     if found.shape != image.pixels.shape[:2]:
         raise UsageError(f"a mask of {found.shape[::-1]} does not fit")
+    if mask is not None and not found.any():
+        raise UsageError("the mask marks nothing")
     if found.all():
         raise UsageError("the mask covers the whole picture, which leaves nothing to fill it from")
     return found
@@ -172,18 +177,77 @@ def test_case_and_accents(here):
     [("m.png", 1, np.uint8), ("m.png", 257, np.uint16), ("m.tif", 257, np.uint16), ("m.tif", 1 / 255, np.float32)],
 )
 def test_over_127_is_a_hole_in_every_depth(here, name, scale, dtype):
-    values = np.array([[0, 1, 127, 128, 254, 255]], np.float64) * scale
+    values = np.array([[0, 1, 127, 0, 0, 0, 0, 128, 254, 255]], np.float64) * scale
     save(name, values.astype(dtype))
-    assert read_mask(Path(name)).tolist() == [[False, False, False, True, True, True]]
+    assert read_mask(Path(name)).tolist() == [[False] * 7 + [True] * 3]
 
 
-def test_any_channel_counts_and_alpha_does_not(here):
-    mask = np.zeros((3, 4, 4), np.uint8)
-    mask[0, 0, 0] = mask[1, 1, 2] = 200
-    mask[..., 3] = 255
-    mask[1, 1, 3] = 0
-    save("m.png", mask)
-    assert np.argwhere(read_mask(Path("m.png"))).tolist() == [[0, 0], [1, 1]]
+def disc() -> np.ndarray:
+    """(40,56) float32, 1 inside and 0 outside of a disc, with a soft edge."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    return np.clip(9.5 - np.hypot(y - 20, x - 25), 0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["white", "black", "red", "erased", "ones", "sixteen", "boolean", "gray alpha"])
+def test_masks_as_people_make_them(kind, here):
+    """Painted on black, painted in any colour on transparency, erased from the picture; with soft edges or without."""
+    level, photo = np.rint(255 * disc()).astype(np.uint8), pixels(2, *SIZE)
+    clear = np.zeros((*SIZE, 3), np.uint8)
+    array = {
+        "white": level,
+        "black": np.dstack([clear, level]),
+        "red": np.dstack([clear + np.array([255, 0, 0], np.uint8), level]),
+        "erased": np.dstack([photo, 255 - level]),
+        "ones": (level > 16).astype(np.uint8),
+        "sixteen": level.astype(np.uint16) * np.uint16(257),
+        "boolean": level > 16,
+        "gray alpha": np.dstack([np.zeros(SIZE, np.uint8), level]),
+    }[kind]
+    assert np.array_equal(as_mask(array), disc() > 1 / 16)
+    if kind != "boolean":
+        save("m.png", array)
+        assert np.array_equal(read_mask(Path("m.png")), disc() > 1 / 16)
+
+
+def test_masks_of_programs():
+    """Floats, integers of any size and pictures of Pillow; nothing else."""
+    expected = disc() > 1 / 16
+    level = np.where(expected, 255, 0).astype(np.uint8)
+    for made in (disc(), disc() * 255, disc()[..., None], (level > 0).astype(np.int64), level.astype(np.int64)):
+        assert np.array_equal(as_mask(made), expected)
+    for mode in ("1", "L", "P", "RGB", "I;16"):
+        picture = PIL.Image.fromarray(level > 0 if mode == "1" else np.where(level > 0, 255, 0).astype(np.uint8))
+        if mode == "I;16":
+            picture = PIL.Image.fromarray((level > 0).astype(np.uint16) * np.uint16(65535))
+        assert np.array_equal(as_mask(picture if mode in ("1", "I;16") else picture.convert(mode)), expected), mode
+    for wrong in ([[1]], np.zeros((2, 2, 5)), np.array(["a"]), np.zeros((0, 3)), None):
+        with pytest.raises(UsageError, match="mask"):
+            as_mask(wrong)
+
+
+def test_what_was_erased_of_a_picture_is_its_mask(tmp_path, monkeypatch, capsys, tiny):
+    """`--mask` names the picture itself; what is painted is opaque again."""
+    monkeypatch.chdir(tmp_path)
+    picture = np.dstack([pixels(2, *SIZE), np.where(disc() > 0.5, 0, 255).astype(np.uint8)])
+    save("holed.png", picture)
+    arguments = ["--mask", "holed.png", "-m", str(tiny("inpaint")), "--device", "cpu"]
+    assert app.run(["inpaint", "holed.png", "out.png", *arguments]) == 0
+    out = read_image(Path("out.png"))
+    assert out.alpha.min() == 255
+    assert np.array_equal(out.pixels[disc() < 0.5], picture[..., :3][disc() < 0.5])
+    save("holed.png", picture[..., :3])
+    assert app.run(["inpaint", "holed.png", "again.png", *arguments]) == 1
+    assert "is no mask of itself: nothing of it is transparent" in capsys.readouterr().err
+
+
+def test_a_mask_of_most_of_the_picture_is_questioned(tiny, photo):
+    restorer = package.load("inpaint", str(tiny("inpaint")), device="cpu")
+    mask = np.ones(photo.shape[:2], bool)
+    mask[:100] = False
+    assert "the mask covers 67 % of the picture; is it inverted?" in restorer.examine(Image(photo), mask).note
+    assert not restorer.examine(Image(photo), ~mask).note
+    with pytest.raises(UsageError, match="marks nothing"):
+        restorer(photo, mask=mask & False)
 
 
 def test_a_mask_is_turned_upright_as_its_picture_is(here):
@@ -211,10 +275,11 @@ def test_what_is_wrong_with_a_mask_fails_its_picture_alone(inpaint, capsys):
     captured = capsys.readouterr()
     lines = {line["input"][3:-4]: line for line in map(json.loads, captured.out.splitlines())}
     assert {name for name, line in lines.items() if line["status"] == "failed"} == {
-        "twice", "small", "whole", "broken", "missing",
+        "none", "twice", "small", "whole", "broken", "missing",
     }  # fmt: skip
     for name, says in {
         "twice": "twice.jpg and twice.png in masks may both be its mask",
+        "none": "the mask marks nothing",
         "small": "does not fit",
         "whole": "covers the whole picture, which leaves nothing to fill it from",
         "broken": "masks/broken.png: ",
@@ -223,8 +288,7 @@ def test_what_is_wrong_with_a_mask_fails_its_picture_alone(inpaint, capsys):
         assert says in lines[name]["error"], name
         assert f"failed: in/{name}.png: {lines[name]['error']}" in captured.err
     assert (lines["good"]["status"], lines["good"]["mask_share"]) == ("restored", round(60 / 2240, 6))
-    assert (lines["none"]["status"], lines["none"]["note"]) == ("copied", "nothing found, copied")
-    assert set(files_in("out")) == {"good.png", "none.png"}
+    assert set(files_in("out")) == {"good.png"}
 
 
 def test_two_pictures_of_one_stem_need_masks_of_their_own(inpaint, capsys):
@@ -256,7 +320,6 @@ def test_wrong_calls_write_nothing(inpaint, capsys, monkeypatch):
         ("in", "--mask", "in"): "in: holds the pictures; give masks a folder of their own",
         ("in", "--save-mask", "in"): "in: holds the pictures",
         ("in/*.png", "--save-mask", "in"): "in: holds the pictures",
-        ("picture.png", "--mask", "picture.png"): "picture.png: is an input, and no mask of one",
         ("picture.png", "--save-mask", "."): "picture.png: is an input, and inputs are never written over",
         ("picture.png", "mask.png", "--mask", "mask.png", "-k"): "mask.png: is an input",
         ("in", "--mask", "masks", "--save-mask", "masks"): "--mask and --save-mask are both masks",
@@ -445,8 +508,8 @@ masked = pytest.mark.parametrize("task", sorted(name for name, spec in TASKS.ite
 
 @masked
 def test_the_tasks_themselves(task, here, tiny, photo, capsys):
-    """With random weights: outside of a given mask nothing changes, and an empty one leaves the file as it is."""
-    data = save("in/a.png", photo[:96, :120])
+    """With random weights: outside of a given mask nothing changes, and an empty one is an error."""
+    save("in/a.png", photo[:96, :120])
     for name in ("b", "whole", "small"):
         save(f"in/{name}.png", photo[:96, :120])
     mask = hole(40, (96, 120))
@@ -455,14 +518,14 @@ def test_the_tasks_themselves(task, here, tiny, photo, capsys):
     save_mask("masks/whole.png", mask | True)
     save_mask("masks/small.png", hole())
     model = [task, "in", "-m", str(tiny(task)), "--device", "cpu"]
-    failing = {"in/small.png", "in/whole.png"} if task == "inpaint" else {"in/small.png"}
+    failing = {"in/a.png", "in/small.png"} | ({"in/whole.png"} if task == "inpaint" else set())
     assert app.run([*model, "-o", "out", "--mask", "masks", "--save-mask", "saved", "--json"]) == 1
     lines = told(capsys)
     assert {name for name, line in lines.items() if line["error"]} == failing
     assert "a mask of 56x40 does not fit a picture of 120x96" in lines["in/small.png"]["error"]
     if task == "inpaint":
         assert "covers the whole picture, which leaves nothing to fill it from" in lines["in/whole.png"]["error"]
-    assert Path("out/a.png").read_bytes() == data
+    assert "the mask marks nothing" in lines["in/a.png"]["error"] and not Path("out/a.png").exists()
     assert np.array_equal(read_mask(Path("saved/b.png")), mask)
     painted = read_image(Path("out/b.png")).pixels
     assert np.array_equal(painted[~mask], photo[:96, :120][~mask])

@@ -78,7 +78,7 @@ def _network(task: Task, init: str | None, flags: NetworkFlags) -> tuple[str, An
 
     if init:
         header = weights.read_header(weights.find(task.spec.name, init))
-        arch, values = header.arch, header.config
+        arch, values = header.arch, weights.config_values(config_from_dict(header.arch, header.config))
     else:
         arch, values = task.arch, weights.config_values(task.config)
     if flags.arch and flags.arch != arch:

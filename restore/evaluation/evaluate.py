@@ -116,7 +116,10 @@ class Model:
                 tta=self.tta,
                 header=self.header,
             )
-        restored = self._restorers[label].restore(Image(trial.damage.image), trial.given_mask)
+        given = trial.given_mask
+        if given is not None and not given.any():
+            return Prediction(trial.identity, given)
+        restored = self._restorers[label].restore(Image(trial.damage.image), given)
         return Prediction(restored.image.pixels, restored.mask)
 
     def check(self, scale: int) -> None:

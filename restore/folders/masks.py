@@ -14,8 +14,7 @@ from restore.errors import UsageError
 from restore.folders.names import Naming, name_key, unique_outputs
 from restore.images import Image, encode_image, find_images, read_image
 from restore.images.failures import printable
-from restore.images.masks import hints_from
-from restore.pixels import white
+from restore.images.masks import as_mask, hints_from
 
 
 @dataclass(frozen=True)
@@ -44,17 +43,16 @@ class MaskPaths:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Reads a mask.
+    """Reads a mask, as `as_mask` does.
 
     Returns:
-        (H,W) bool, upright: True where any colour channel is over 127 of 255 (in any depth); alpha does not count.
+        (H,W) bool, upright: True where it marks the picture.
 
     Raises:
         ImageError: the file cannot be read.
     """
-    pixels = read_image(path).pixels
-    mask: np.ndarray = pixels.max(axis=-1) > white(pixels.dtype) / 2
-    return mask
+    image = read_image(path)
+    return as_mask(image.pixels, image.alpha)
 
 
 def encode_mask(mask: np.ndarray | None, size: tuple[int, int]) -> bytes:

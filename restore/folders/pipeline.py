@@ -21,7 +21,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from restore.errors import ImageError, RestoreError
+from restore.errors import ImageError, RestoreError, UsageError
 from restore.folders.compute_queue import ComputeQueue, Processor, Streaming
 from restore.folders.limits import DiskSpace, MemoryLimiter, default_memory_limit, estimate_memory
 from restore.folders.masks import encode_hints, encode_mask, read_hints, read_mask
@@ -250,6 +250,8 @@ class Pipeline(Runner):
         if output != job.output and (done := self._done_before(job, output, overwrite)) is not None:
             return done
         read, encode = (read_hints, encode_hints) if job.hints else (read_mask, encode_mask)
+        if job.mask is not None and job.mask == job.input and (image.alpha is None or image.alpha.all()):
+            raise UsageError("is no mask of itself: nothing of it is transparent; give another --mask")
         mask = None if job.mask is None else read(job.mask)
         # Before computing: hours must not be spent on what cannot be written.
         for path in (None if options.dry_run else job.output, job.save_mask):

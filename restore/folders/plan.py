@@ -331,7 +331,8 @@ def _refuse_mask_collisions(jobs: list[Job]) -> None:
     if any(job.mask is not None for job in jobs):
         inputs = {_file_id(job.input) for job in jobs if job.input is not None} - {None}
         for job in jobs:
-            if job.mask is not None and _file_id(job.mask) in inputs:
+            own = job.mask == job.input and job.mask is not None and not job.hints  # what was erased of it marks it
+            if job.mask is not None and not own and _file_id(job.mask) in inputs:
                 raise UsageError(
                     f"{printable(job.mask)}: is an input, and no {_kind(job)} of one; give another --{_kind(job)}"
                 )

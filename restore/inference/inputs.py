@@ -14,7 +14,7 @@ import torch
 
 from restore.errors import UsageError
 from restore.images import Image, read_image
-from restore.images.masks import hints_from, mask_from
+from restore.images.masks import as_mask, hints_from
 from restore.images.pixels import picture_of, split
 from restore.images.profiles import true_profile
 from restore.inference.restored import Restored
@@ -307,9 +307,9 @@ def _given(given: Any, of_hints: bool) -> np.ndarray | None:
         planes = given.detach().cpu()
         given = (planes.permute(1, 2, 0) if planes.ndim == 3 else planes).numpy()
     if isinstance(given, np.ndarray):
-        return given if of_hints else mask_from(given)
+        return given if of_hints else as_mask(given)
     image, _ = adapt(given)
-    return hints_from(image) if of_hints else mask_from(image.pixels)
+    return hints_from(image) if of_hints else as_mask(image.pixels, image.alpha)
 
 
 def _form(image: Image) -> tuple[tuple[int, ...], np.dtype]:

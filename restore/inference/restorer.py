@@ -21,7 +21,7 @@ from restore.inference.restored import Change, Restored, Stream, root_mean_squar
 from restore.inference.tiling import Item, Tile, TilePlanner, is_out_of_memory
 from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
-from restore.pixels import bleed, is_gray
+from restore.pixels import bleed, is_gray, white
 from restore.tasks import Options, task_spec
 from restore.tasks.base import Analysis, Head, OptionsT, Picture, Window, load_task
 
@@ -30,6 +30,7 @@ from restore.tasks.base import Analysis, Head, OptionsT, Picture, Window, load_t
 # most 2.6 levels of 255 with 24 pixels, 2.0 with 32, 0.9 with 40, 0.5 with 48 and 0.02 with 64. Blending overlapping
 # tiles instead of cropping them is worse at each of these.
 MAX_OVERLAP = 48
+QUESTIONED = 0.5  # share of a picture from which on a given mask may be inverted
 BAND_PIXELS = 1 << 20  # of a picture that are checked at once, so that nothing of its size is held beside it
 
 
@@ -56,6 +57,7 @@ class _Work:
         out: the array on the host that the result is downloaded into.
         whole: that array with the alpha of the picture after it, if it has any.
         mask: (H,W) bool, on the device of `source`, the pixels that may change; None: all.
+        filled: (H,W) bool, the pixels that become opaque; None: none.
         flags: for each tile, on the device, whether it is finite.
     """
 
@@ -66,6 +68,7 @@ class _Work:
     out: np.ndarray
     whole: np.ndarray
     mask: torch.Tensor | None = None
+    filled: np.ndarray | None = None
     flags: list[tuple[torch.Tensor, Item[_Work]]] = field(default_factory=list)
 
     @property
@@ -266,6 +269,8 @@ class Restorer(InputAdapter):
         if isinstance(work, Exception):
             return Pending(lambda: _raise(work))
         alpha = None if image.alpha is None else work.whole[..., -1]
+        if alpha is not None and work.filled is not None:
+            alpha[work.filled] = white(alpha.dtype)
         collect = self._collect(work)
 
         def finish() -> Restored:
@@ -299,6 +304,8 @@ class Restorer(InputAdapter):
             out=out,
             whole=whole,
         )
+        if mask is not None and self.head.fills:
+            work.filled = analysis.mask
         if analysis.mask is not None:
             work.mask = torch.from_numpy(analysis.mask).to(source.device)
         return work
@@ -309,18 +316,25 @@ class Restorer(InputAdapter):
         picture = Picture(image, source, self._planner.device)
         with torch.inference_mode():
             analysis: Analysis = self.head.analyse(picture, self.options, self, mask)
+        if mask is not None and mask.dtype == bool and (share := float(mask.mean())) > QUESTIONED:
+            return replace(analysis, note=f"the mask covers {100 * share:.0f} % of the picture; is it inverted?")
         return analysis
 
     def _check_given(self, given: np.ndarray, size: tuple[int, ...]) -> None:
         """Raises UsageError for a mask, or hints, that do not belong to this task and a picture of `size`."""
         if not (self.head.hinted or self.head.masked):
             raise UsageError("this task takes no mask: it restores every pixel")
-        kind, shape = ("hints", (*size, 4)) if self.head.hinted else ("a mask", size)
-        if given.ndim != len(shape) or given.shape[2:] != shape[2:]:
+        kind = "hints" if self.head.hinted else "a mask"
+        if given.shape[2:] != ((4,) if self.head.hinted else ()):
+            shape = (*size, 4) if self.head.hinted else size
             raise UsageError(f"{kind} for this picture has shape {shape} in this task; got {given.shape}")
-        if given.shape != shape:
+        if given.shape[:2] != tuple(size):
             (height, width), (h, w) = size, given.shape[:2]
-            raise UsageError(f"{kind} of {w}x{h} does not fit a picture of {width}x{height}")
+            raise UsageError(
+                f"{kind} of {w}x{h} does not fit a picture of {width}x{height}; scale one to the size of the other"
+            )
+        if not self.head.hinted and not given.any():
+            raise UsageError("the mask marks nothing: white, or what is painted on transparency, is what to restore")
 
     def _compute(self, works: Sequence[_Work], tiles: Sequence[Tile] | None = None) -> None:
         """Computes the results of `works`; tiles: None: planned for each."""

@@ -84,9 +84,13 @@ class ConvAutoencoder(Architecture):
 
     def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
         scale = self.scales[0] if scale is None else scale
-        stem = self.stem(folded(planes, self.stride, self.config.fold).to(self.stem.weight.dtype))
-        restored: torch.Tensor = self.heads(self._decode(self._encode(stem)).add_(stem), planes, scale)
+        restored: torch.Tensor = self.heads(self.features(planes), planes, scale)
         return restored
+
+    def features(self, planes: torch.Tensor) -> torch.Tensor:
+        """What the heads are given: (N,widths[0],h,w), of the folded and padded input."""
+        stem = self.stem(folded(planes, self.stride, self.config.fold).to(self.stem.weight.dtype))
+        return self._decode(self._encode(stem)).add_(stem)
 
     def values_a_pixel(self, scale: int) -> float:
         """The larger of two moments: a block at work on the finest level, beside the skips; and the head's end.

@@ -10,13 +10,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from restore.models.autoencoder import ConvAutoencoder, ConvAutoencoderConfig
+from restore.models.blocks import crop
 from restore.models.registry import Architecture, register
 
-FIND, TRAIN = "find", "train"
+FIND, JUDGE, TRAIN = "find", "judge", "train"
+# Logits that make a part of the picture a candidate, which is judged: a connected component of pixels of at least
+# the first, one of which has the second.
+PART_LOW, PART_HIGH = -1.0, 0.5
+JUDGE_WIDTH = 48
+PART_STATISTICS, PICTURE_STATISTICS = 3, 1
 FLATNESS_SIDE = 5  # pixels: length of the neighbourhoods of `flatness`
 MIN_CONTRAST = 1 / 512  # half a level of 255
 COVERAGE_BIAS = 2.0  # initial logit of the coverage of a pixel by a mark
@@ -100,22 +109,80 @@ class MaskedAutoencoder(Architecture):
         return max(self.finder.values_a_pixel(1), self.painter.values_a_pixel(1)) + 16
 
 
-@register("hole-autoencoder", MaskedAutoencoderConfig)
+@dataclass(frozen=True)
+class HoleAutoencoderConfig(MaskedAutoencoderConfig):
+    """Configuration of `HoleAutoencoder`.
+
+    Args:
+        evidence: channels that are pooled under each part to judge it; 0: parts are not judged.
+    """
+
+    evidence: int = 0
+
+
+@register("hole-autoencoder", HoleAutoencoderConfig)
 class HoleAutoencoder(MaskedAutoencoder):
-    """Segments holes, and refines a rough filling of them.
+    """Segments holes, judges the parts that it finds, and refines a rough filling of them.
+
+    A part is judged by the evidence under it, under all parts and in the whole picture (each averaged), and by its size
+    and logits: a single object of the scene is told from damage by what else there is.
 
     Shape:
         Stage "": (N,4,H,W), RGB with roughly filled holes and the mask (1 in holes) -> RGB (N,3,H,W).
-        FIND: RGB (N,3,H,W) -> logits of the mask (N,1,H,W).
-        TRAIN: (N,7,H,W) -> (N,4,H,W).
+        FIND: RGB (N,3,H,W) -> logits of the mask and evidence in [-1, 1], equal in squares of `finder_fold` pixels:
+        (N,1+evidence,H,W).
+        JUDGE: (N,C,P,1) of `pool_evidence` -> log odds that a part is damage, and that the picture has any, (N,2,P,1).
+        TRAIN: (N,7,H,W) -> (N,4,H,W); where parts are judged, (N,6,H,W): the logits are followed by both log odds, for
+        each pixel of a part.
     """
 
-    def __init__(self, config: MaskedAutoencoderConfig) -> None:
+    config: HoleAutoencoderConfig
+
+    def __init__(self, config: HoleAutoencoderConfig) -> None:
         super().__init__(config, config.finder(6, 1), config.painter(4))
+        if config.evidence:
+            whole = 2 * config.evidence + PICTURE_STATISTICS
+            self.evidence = nn.Conv2d(config.finder_widths[0], config.evidence, 1)
+            self.part_judge = _judge(config.evidence + PART_STATISTICS + whole)
+            self.picture_judge = _judge(whole)
+
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
+        if stage == JUDGE:
+            return self.judge(planes)
+        output = super().forward(planes, scale, stage)
+        if stage != TRAIN or not self.config.evidence:
+            return output
+        logits, evidence, restored = output.split((1, self.config.evidence, 3), dim=1)
+        fold = self.config.finder_fold
+        labels = torch.from_numpy(np.stack([part_labels(one) for one in logits[:, 0].detach().cpu().numpy()]))
+        verdicts = [
+            self._verdict(one, values[:, ::fold, ::fold], places.to(planes.device))
+            for one, values, places in zip(logits[:, 0], evidence, labels, strict=True)
+        ]
+        return torch.cat([logits, torch.stack(verdicts), restored], dim=1)
+
+    def _verdict(self, logits: torch.Tensor, evidence: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Both log odds for each pixel (2,H,W), 0 outside of parts."""
+        pooled = pool_evidence(logits.detach(), evidence, labels.long())
+        found = F.pad(self.judge(pooled[None])[0, :, :, 0], (1, 0))
+        return found[:, labels]
+
+    def judge(self, planes: torch.Tensor) -> torch.Tensor:
+        """Judges pooled evidence: (N,C,P,1) -> (N,2,P,1)."""
+        own = self.config.evidence + PART_STATISTICS
+        dtype = self.evidence.weight.dtype
+        return torch.cat([self.part_judge(planes.to(dtype)), self.picture_judge(planes[:, own:].to(dtype))], 1).float()
 
     def find(self, planes: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.finder(torch.cat([planes.float(), flatness(planes.float())], dim=1))
-        return logits
+        size = planes.shape[-2:]
+        seen = torch.cat([planes.float(), flatness(planes.float())], dim=1)
+        features = self.finder.features(seen)
+        logits: torch.Tensor = self.finder.heads(features, seen, 1)
+        if not self.config.evidence:
+            return logits
+        evidence = torch.tanh(self.evidence(features).float())
+        enlarged = F.interpolate(evidence, scale_factor=float(self.config.finder_fold), mode="nearest")
+        return torch.cat([logits, crop(enlarged, *size)], dim=1)
 
     def reconstruct(self, planes: torch.Tensor) -> torch.Tensor:
         restored: torch.Tensor = self.painter(planes)
@@ -123,6 +190,62 @@ class HoleAutoencoder(MaskedAutoencoder):
 
     def passthrough(self, planes: torch.Tensor) -> torch.Tensor:
         return planes[:, :3]
+
+    def values_a_pixel(self, scale: int) -> float:
+        return super().values_a_pixel(scale) + 2 * self.config.evidence
+
+
+def _judge(inputs: int) -> nn.Sequential:
+    """Two hidden layers, as convolutions of one pixel: (N,inputs,P,1) -> (N,1,P,1)."""
+    first, second = nn.Conv2d(inputs, JUDGE_WIDTH, 1), nn.Conv2d(JUDGE_WIDTH, JUDGE_WIDTH, 1)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Conv2d(JUDGE_WIDTH, 1, 1))
+
+
+def part_labels(logits: np.ndarray, low: float = PART_LOW, high: float = PART_HIGH) -> np.ndarray:
+    """Labels the candidates for damage.
+
+    Args:
+        logits: (H,W) of the mask.
+        low, high: see `PART_LOW`, in the unit of `logits`.
+
+    Returns:
+        (H,W) int32: 0 for the background, and 1 to P.
+    """
+    count, labels = cv2.connectedComponents((logits >= low).astype(np.uint8), connectivity=8)
+    kept = np.zeros(count, np.int32)
+    kept[labels[logits >= high]] = 1
+    kept[0] = 0
+    numbers: np.ndarray = np.where(kept > 0, kept.cumsum(), 0)[labels].astype(np.int32)
+    return numbers
+
+
+def pool_evidence(logits: torch.Tensor, evidence: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Averages evidence under each part, under all of them and over the picture.
+
+    Args:
+        logits: (H,W) of the mask.
+        evidence: (E,h,w), smaller by the fold of the finder.
+        labels: (H,W) of `part_labels`.
+
+    Returns:
+        (C,P,1): what the stage JUDGE takes, for each part, in float32; for a made-up one if there is none.
+    """
+    height, width = evidence.shape[-2:]
+    rows, columns = labels.nonzero(as_tuple=True)
+    numbers = labels[rows, columns].long() - 1
+    count = int(numbers.max()) + 1 if len(numbers) else 1
+    fold = -(-labels.shape[0] // height)
+    values = evidence[:, (rows // fold).clamp(max=height - 1), (columns // fold).clamp(max=width - 1)].float()
+    inside = logits[rows, columns].float().clamp(-8, 8) / 8
+    size = torch.zeros(count, device=values.device).index_add(0, numbers, torch.ones_like(inside)).clamp(min=1)
+    part = torch.zeros(len(values), count, device=values.device, dtype=values.dtype).index_add(1, numbers, values)
+    mean = torch.zeros(count, device=values.device).index_add(0, numbers, inside) / size
+    highest = torch.full((count,), -1.0, device=values.device).scatter_reduce(0, numbers, inside, "amax")
+    own = torch.cat([part / size, mean[None], highest[None], size.log()[None] / 8])
+    whole = torch.cat(
+        [part.sum(1) / size.sum(), evidence.float().mean((1, 2)), size.sum()[None].div(labels.numel()).log() / 8]
+    )
+    return torch.cat([own, whole[:, None].expand(-1, count)])[..., None]
 
 
 @register("overlay-autoencoder", MaskedAutoencoderConfig)

@@ -20,7 +20,7 @@ from restore.folders.masks import encode_mask
 from restore.folders.names import Naming
 from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
 from restore.images.failures import CODEC_ERRORS, printable
-from restore.images.masks import hints_from
+from restore.images.masks import as_mask, hints_from
 from restore.images.pixels import without_limit
 from restore.inference.restored import Restored
 from restore.pixels import white
@@ -201,9 +201,8 @@ class Service:
             return hints_from(read_image(upload.hints, name="the picture of hints", max_megapixels=most))
         if upload.mask is None:
             return None
-        pixels = read_image(upload.mask, name="the mask", max_megapixels=most).pixels
-        mask: np.ndarray = pixels.max(axis=-1) > white(pixels.dtype) / 2
-        return mask
+        image = read_image(upload.mask, name="the mask", max_megapixels=most)
+        return as_mask(image.pixels, image.alpha)
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:

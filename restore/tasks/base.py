@@ -171,6 +171,7 @@ class Head(Generic[OptionsT, AnalysisT]):
     colours = False  # whether a gray picture may become a coloured one
     masked = False  # whether it detects damage, or takes a mask of it
     hinted = False  # whether a person may tell it colours: `analyse` is then given hints (H,W,4), and no mask
+    fills = False  # whether what a given mask marks is made up, and thus opaque even where the picture is transparent
     upright = False  # whether turning a picture changes what it shows: self-ensemble then only mirrors
     runs_network = True  # whether tiles go through the network; else `analyse` has done that
     training_stage = ""  # what `run` is told in training

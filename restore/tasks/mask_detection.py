@@ -18,6 +18,7 @@ from restore.tasks.functional import to_array
 
 BORDER_TOLERANCE = 6 / 255  # deviation of the pixels of a plain border from its colour, after compression
 UNCERTAIN = "possible damage left unchanged; --aggressive restores it too"
+SMOOTHING = 30  # pixels, of the Jaccard loss of a single picture
 LEVELS = 16  # quantisation steps of a logit of 1: int8 holds logits from -8 to 8
 LOWEST, HIGHEST = -128, 127
 
@@ -51,8 +52,8 @@ class HysteresisThreshold:
 
 def detect_logits(
     picture: Picture, predict: Predictor, stage: str, planes_of: Callable[[torch.Tensor], torch.Tensor] | None = None
-) -> Array:
-    """Runs the network on a whole picture, tile by tile, and quantises the first channel of its output.
+) -> tuple[Array, Array | None]:
+    """Runs the network on a whole picture, tile by tile, and quantises its output.
 
     Args:
         picture: the picture.
@@ -61,9 +62,12 @@ def detect_logits(
         planes_of: makes the network input (1,C,h,w) of RGB planes (1,3,h,w); None: the RGB planes.
 
     Returns:
-        (H,W) int8 on the host: logits times `LEVELS`; `LOWEST` in a plain border.
+        (H,W) int8 on the host: the logits in the first channel times `LEVELS`; `LOWEST` in a plain border. The other
+        channels (C,H/2,W/2) int8, of every second row and column, times `HIGHEST`; None if there are none.
     """
-    logits = torch.empty(picture.size, dtype=torch.int8, device=picture.pixels.device)
+    device = picture.pixels.device
+    logits = torch.empty(picture.size, dtype=torch.int8, device=device)
+    rest: torch.Tensor | None = None
 
     def planes(window: Window) -> torch.Tensor:
         rgb = picture.planes(window)
@@ -71,9 +75,16 @@ def detect_logits(
 
     for window, output in predict.tiles(picture.size, planes, stage):
         logits[window.slices] = (output[0] * LEVELS).clamp(LOWEST, HIGHEST).floor().to(logits)
+        if len(output) > 1:
+            if rest is None:
+                small = [-(-side // 2) for side in picture.size]
+                rest = torch.empty((len(output) - 1, *small), dtype=torch.int8, device=device)
+            part = output[1:, window.top % 2 :: 2, window.left % 2 :: 2] * HIGHEST
+            top, left = -(-window.top // 2), -(-window.left // 2)
+            rest[:, top : top + part.shape[1], left : left + part.shape[2]] = part.round().to(rest)
     levels = to_array(logits)
     levels[plain_border(picture.rgb)] = LOWEST
-    return levels
+    return levels, None if rest is None else to_array(rest)
 
 
 def plain_border(image: Array) -> Array:
@@ -165,12 +176,6 @@ def component_means(values: Array, labels: Array, within: Array, count: int) -> 
     return result
 
 
-def highest_mean_logit(levels: Array, mask: Array) -> float:
-    """The highest mean logit of the components of `mask` (H,W) bool, not empty; `levels` as in `mask_from_logits`."""
-    labels, size, _ = components(mask, mask)
-    return float(component_means(levels, labels, mask, len(size))[1:].max() / LEVELS)
-
-
 def probability(logit: float) -> float:
     """The logistic function, from log odds to 0..1."""
     return float(1 / (1 + np.exp(-logit)))
@@ -184,20 +189,23 @@ def dilate(mask: Array, pixels: int) -> Array:
     return cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
 
 
-def mask_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mask_loss(logits: torch.Tensor, mask: torch.Tensor, *, each: bool = False) -> torch.Tensor:
     """Binary cross-entropy plus soft Jaccard loss, both over the whole batch.
 
     Args:
         logits: (N,1,H,W).
         mask: (N,1,H,W), 0 or 1.
+        each: take the Jaccard loss of each picture: a thin scratch then counts as much as a large hole. It is smoothed
+            by more pixels, or a single one in a picture without damage would outweigh a scratch.
 
     Returns:
         A scalar.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, mask)
     probability = torch.sigmoid(logits)
-    intersection = (probability * mask).sum()
-    return entropy + 1 - (intersection + 1) / ((probability + mask).sum() - intersection + 1)
+    over, smooth = ((1, 2, 3), SMOOTHING) if each else ((0, 1, 2, 3), 1)
+    intersection = (probability * mask).sum(over)
+    return entropy + 1 - ((intersection + smooth) / ((probability + mask).sum(over) - intersection + smooth)).mean()
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -162,11 +162,11 @@ def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) ->
     Returns:
         The marks and the evidence that these are watermarks; None if nothing was detected.
     """
-    first = detect_logits(picture, predict, FIND, partial(_finder_input, blend=None))
+    first, _ = detect_logits(picture, predict, FIND, partial(_finder_input, blend=None))
     blend = _estimated_blend(picture, first, FIRST_PASS)
     if blend is None:
         return None
-    second = detect_logits(picture, predict, FIND, partial(_finder_input, blend=blend))
+    second, _ = detect_logits(picture, predict, FIND, partial(_finder_input, blend=blend))
     mask = mask_from_logits(second, SECOND_PASS)
     if not mask.any():
         return None

@@ -13,45 +13,56 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from restore.corruptions.base import Corrupted
+from restore.corruptions.degradation import Choice, Part
+from restore.corruptions.film_grain import FilmGrain
+from restore.corruptions.look_alikes import LookAlikes
 from restore.corruptions.occlusion_bars import OcclusionBars
+from restore.corruptions.print_damage import aged_print
 from restore.corruptions.reencoded import Reencoded
 from restore.errors import UsageError
 from restore.metrics import psnr
-from restore.models.masking import FIND, MaskedAutoencoderConfig
-from restore.pixels import to_float, to_uint8
+from restore.models.masking import (
+    FIND,
+    JUDGE,
+    PART_HIGH,
+    PART_LOW,
+    HoleAutoencoderConfig,
+    part_labels,
+    pool_evidence,
+)
+from restore.pixels import luma, to_dtype, to_float, to_uint8
 from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
-from restore.tasks.functional import sample_window
+from restore.tasks.functional import sample_window, to_array
 from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
 from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
+    HIGHEST,
     LEVELS,
     LOWEST,
-    UNCERTAIN,
-    HysteresisThreshold,
     MaskHead,
     detect_logits,
     dilate,
-    highest_mean_logit,
-    mask_from_logits,
     mask_loss,
     masked_mean,
     probability,
 )
 from restore.tasks.spec import TASKS, MaskOptions, OcclusionOptions, OcclusionTraining
 
-# For shapes of constant colour, which completes the mask.
-EXACT_THRESHOLD = HysteresisThreshold(low=-1.0, high=6.0)
-# After resizing or compression: a missed pixel stays visible, an additional one is filled well.
-REENCODED_THRESHOLD = HysteresisThreshold(low=-4.0, high=4.5)
-# Highest mean logit of a component, below which a re-encoded image counts as clean unless `aggressive`: real damage has
-# high logits everywhere, similar objects of the scene only in spots.
-MIN_MEAN_LOGIT = 1.5
+# Log odds of parts: from the first on they are restored, from the second on they are spoken of.
+CONVINCING, DOUBTFUL = 1.0, 0.0
+UNJUDGED = 4.5  # logit that one pixel of a part has to reach if the weights cannot judge it
+MIN_PIXELS = 4  # of a part
+# Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
+# by so many pixels of at least this logit.
+GROWTH, EDGE_LOGIT = 3, -4.0
 COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of the damage
 TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
+JUDGED = 0.5  # weight of the loss of what is said of parts
 # The training mask is dilated by 0 pixels with a probability of 0.5, by 1 with 0.3, by 2 with 0.2.
 DILATION_LIMITS = (0.5, 0.8)
 
@@ -72,6 +83,8 @@ class Holes(Analysis):
 class InpaintHead(MaskHead[MaskOptions, Holes]):
     """Detects the mask, unless it is given, and inpaints the pixels inside."""
 
+    fills = True
+
     def analyse(
         self, picture: Picture, options: MaskOptions, predict: Predictor, mask: np.ndarray | None = None
     ) -> Holes:
@@ -80,13 +93,11 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         Raises:
             UsageError: `mask` covers the whole image.
         """
-        detected, confidence = mask is None, None
+        detected, note, confidence = mask is None, "", None
         if mask is None:
-            mask, confidence = _detect_mask(picture, detect_logits(picture, predict, FIND), options.aggressive)
-            if mask is None:
-                return Holes(np.zeros(picture.size, bool), note=UNCERTAIN, confidence=confidence)
+            mask, confidence, note = detect_holes(picture, predict, options.aggressive)
         if not mask.any():
-            return Holes(mask)
+            return Holes(mask, note, confidence)
         mask = dilate(mask, options.grow)
         if mask.all():
             if not detected:
@@ -94,7 +105,7 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
             return Holes(np.zeros_like(mask), note="the whole picture looks damaged, left unchanged")
         rough = torch.from_numpy(rough_filling(picture.rgb, mask)).to(picture.device).permute(2, 0, 1)
         plane = torch.from_numpy(mask).to(picture.device)[None]
-        return Holes(mask, confidence=confidence, rough=rough, mask_plane=plane)
+        return Holes(mask, note, confidence, rough=rough, mask_plane=plane)
 
     def context(self, analysis: Holes, window: Window) -> torch.Tensor | None:
         """The rough filling (3 channels) and the mask (1 channel) of a window."""
@@ -130,24 +141,89 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         """Segmentation loss of the mask, plus the mean pixel loss inside of it."""
         assert sample.hints is not None
         assert sample.mask is not None
-        filled = masked_mean(pixel_loss(prediction[:, 1:], sample.clean), sample.hints[:, 3:])
-        return filled + mask_loss(prediction[:, :1], sample.mask)
+        logits, verdicts, restored = prediction[:, :1], prediction[:, 1:-3], prediction[:, -3:]
+        filled = masked_mean(pixel_loss(restored, sample.clean), sample.hints[:, 3:])
+        return filled + mask_loss(logits, sample.mask, each=True) + verdict_loss(logits, verdicts, sample.mask)
 
 
-def _detect_mask(picture: Picture, levels: np.ndarray, aggressive: bool) -> tuple[np.ndarray | None, float | None]:
-    """The mask (H,W) that follows from quantised logits, None if it may be an object of the scene; its confidence."""
-    mask = mask_from_logits(levels, EXACT_THRESHOLD)
-    if not mask.any():
-        return mask, None
+def verdict_loss(logits: torch.Tensor, verdicts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of what the network says of each part that it found, and of each picture with parts.
+
+    What is true of a part is the share of it that is damaged. Every part of a picture counts the same, and pictures
+    with many parts count more, by the root of their number.
+
+    Args:
+        logits: (N,1,H,W) of the mask, which make the parts.
+        verdicts: (N,2,H,W), log odds for each pixel of a part; (N,0,H,W): parts are not judged.
+        mask: (N,1,H,W), 0 or 1.
+    """
+    losses, weights = [logits.sum() * 0], 1.0
+    for number, levels in enumerate(logits[:, 0].detach().float().cpu().numpy() if verdicts.shape[1] else ()):
+        labels = torch.from_numpy(part_labels(levels)).to(mask.device).long()
+        inside = labels > 0
+        if not inside.any():
+            continue
+        parts, true, said = labels[inside] - 1, mask[number, 0][inside], verdicts[number][:, inside].float()
+        size = torch.bincount(parts)
+        truth = torch.bincount(parts, true) / size
+        own = torch.zeros(len(size), device=said.device).index_add(0, parts, said[0]) / size
+        weight = math.sqrt(len(size))
+        losses.append(F.binary_cross_entropy_with_logits(own, truth.to(own)) * weight)
+        losses.append(F.binary_cross_entropy_with_logits(said[1].mean(), mask[number].amax()) * weight)
+        weights += weight
+    return torch.stack(losses).sum() * (JUDGED / weights)
+
+
+def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tuple[np.ndarray, float | None, str]:
+    """Finds damage.
+
+    Args:
+        picture: the picture.
+        predict: the network.
+        aggressive: take doubtful parts too.
+
+    Returns:
+        The mask (H,W) bool; how likely the most convincing part is damage, 0 to 1, None if there are none; and what a
+        person is told of the parts that were left.
+    """
+    levels, evidence = detect_logits(picture, predict, FIND)
+    labels = part_labels(levels, PART_LOW * LEVELS, (UNJUDGED if evidence is None else PART_HIGH) * LEVELS)
+    sizes = np.bincount(labels.ravel())[1:]
+    if not len(sizes):
+        return labels > 0, None, ""
+    odds = np.full(len(sizes), np.inf) if evidence is None else _judged(levels, evidence, labels, predict)
+    odds[sizes < min(MIN_PIXELS, labels.size // 2)] = -np.inf
+    taken = odds >= (DOUBTFUL if aggressive else CONVINCING)
+    left = int(np.count_nonzero(~taken & (odds >= DOUBTFUL)))
+    mask = np.append(False, taken)[labels]
+    return refined(picture, mask, levels) if mask.any() else mask, probability(float(odds.max())), left_note(left)
+
+
+def left_note(parts: int) -> str:
+    """What a person is told of `parts` that are in doubt."""
+    if not parts:
+        return ""
+    one = parts == 1
+    return (
+        f"{parts} part{'' if one else 's'} may be damage and {'is' if one else 'are'} left unchanged;"
+        f" --aggressive restores {'it' if one else 'them'} too, with --dry-run --save-mask DIR it shows them"
+    )
+
+
+def _judged(levels: np.ndarray, evidence: np.ndarray, labels: np.ndarray, predict: Predictor) -> np.ndarray:
+    """Log odds (P,) that the parts are damage, of a picture that has any."""
+    logits, values = torch.from_numpy(levels) / LEVELS, torch.from_numpy(evidence) / HIGHEST
+    odds = predict.whole(pool_evidence(logits, values, torch.from_numpy(labels)), JUDGE)
+    return to_array(odds[:, :, 0].amin(0)).astype(np.float64)
+
+
+def refined(picture: Picture, mask: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Completes a mask (H,W) bool by the colours under it, and by soft edges; `levels` are the quantised logits."""
     pixels = to_uint8(picture.rgb)
-    if not has_solid_colour(pixels, mask):
-        mask = mask_from_logits(levels, REENCODED_THRESHOLD)
-        logit = highest_mean_logit(levels, mask)
-        if logit < MIN_MEAN_LOGIT and not aggressive:
-            return None, probability(logit)
-        return extend_strokes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS), probability(logit)
-    confidence = probability(highest_mean_logit(levels, mask))
-    return complete_shapes(pixels, mask, excluded=levels == LOWEST), confidence
+    if has_solid_colour(pixels, mask):
+        return complete_shapes(pixels, mask, excluded=levels == LOWEST)
+    grown = dilate(mask, GROWTH) & (levels >= EDGE_LOGIT * LEVELS) | mask
+    return extend_strokes(pixels, grown, certain=mask & (levels >= COLOUR_LOGIT * LEVELS))
 
 
 def rough_filling(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -183,13 +259,31 @@ def _telea(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), TELEA_RADIUS, cv2.INPAINT_TELEA)).reshape(image.shape)
 
 
+def _aged(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H,W,3) uint8 gray, brown or with faded colours, of less contrast, most often with grain."""
+    values, kind = to_float(clean), rng.random()
+    if kind < 0.8:
+        values = np.repeat(luma(values)[..., None], 3, axis=-1)
+    black, white = rng.uniform(0, 0.25), rng.uniform(0.75, 1)
+    tint = rng.uniform([1, 0.85, 0.6], [1, 0.97, 0.9]) if kind >= 0.55 else np.ones(3)
+    faded = to_dtype((black + (white - black) * values * tint).astype(np.float32), clean.dtype)
+    if rng.random() < 0.3:
+        return faded
+    grain = FilmGrain((1.5, 16.0), coloured=0.0 if kind < 0.55 else 0.3)
+    return grain.apply(faded, grain.sample(faded.shape, rng)).image
+
+
 class Inpaint:
     """Bars, strokes, rectangles and text, paired with a head that detects and inpaints them."""
 
     spec = TASKS["inpaint"]
     arch = "hole-autoencoder"
-    config = MaskedAutoencoderConfig(
-        widths=(64, 128, 160), blocks=(1, 2, 3), finder_widths=(32, 64, 112, 144), finder_blocks=(1, 1, 2, 1)
+    config = HoleAutoencoderConfig(
+        widths=(64, 128, 160),
+        blocks=(1, 2, 3),
+        finder_widths=(32, 64, 112, 144),
+        finder_blocks=(1, 1, 2, 1),
+        evidence=12,
     )
     patch = 128
 
@@ -203,7 +297,15 @@ class Inpaint:
         if damage.bars == "lecture":  # digits of 28x28, which are never re-encoded
             return [TrainingPair(self.operator(damage), InpaintHead())]
         bars = OcclusionBars(bars=damage.bars, short_side=SHORT_SIDES)
-        return [TrainingPair(Reencoded(bars, damage.reencoded), InpaintHead(), slack=2 if damage.reencoded else 1)]
+        rest = max(0.0, 1 - damage.prints - damage.undamaged)
+        kinds = Choice(
+            (
+                Part(bars, rest),
+                Part(aged_print(SHORT_SIDES), damage.prints),
+                Part(LookAlikes(), damage.undamaged),
+            )
+        )
+        return [TrainingPair(Reencoded(kinds, damage.reencoded), InpaintHead(), slack=2 if damage.reencoded else 1)]
 
     def cases(self, damage: OcclusionOptions) -> list[Case]:
         """PSNR inside the mask: with a detected mask, with the true mask, and detected after resizing and JPEG."""
@@ -212,10 +314,12 @@ class Inpaint:
         if damage.bars == "lecture":
             return cases
         reencoded = TrainingPair(Reencoded(exact.corruption, 1.0), InpaintHead())
-        return [*cases, Case("re-encoded", reencoded, psnr, inside=True)]
+        prints = TrainingPair(Reencoded(aged_print(), 1.0), InpaintHead())
+        return [*cases, *(Case(n, p, psnr, inside=True) for n, p in (("re-encoded", reencoded), ("prints", prints)))]
 
     def prepare(self, clean: np.ndarray, damage: OcclusionTraining, rng: np.random.Generator) -> np.ndarray:
-        return clean
+        """Makes a share of the patches look like old photographs, which are no damage by themselves."""
+        return clean if damage.bars == "lecture" or rng.random() >= damage.aged else _aged(clean, rng)
 
     def config_for(self, config: Any, damage: OcclusionTraining) -> Any:
         return replace(config, scales=(1,))

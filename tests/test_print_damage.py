@@ -1,0 +1,87 @@
+"""Damage of old prints, and clean pictures that look damaged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from restore.corruptions.look_alikes import KINDS, LookAlikes, LookAlikesParams
+from restore.corruptions.print_damage import (
+    Dust,
+    Folds,
+    PrintDamageParams,
+    Scratches,
+    ScratchesAndDust,
+    Stains,
+    TornEdges,
+    Trace,
+    aged_print,
+)
+from restore.errors import UsageError
+from restore.pixels import to_float, white
+
+OPERATORS = [Scratches(), Dust(), Folds(), TornEdges(), Stains(), ScratchesAndDust(), aged_print()]
+operators = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: type(operator).__name__)
+
+
+@operators
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_only_the_mask_changes(operator, channels, dtype, photo):
+    """Every damage leaves traces in most pictures, nothing outside of its mask, and the same bytes a second time."""
+    image = (to_float(photo[:160, :200, :channels]) * white(np.dtype(dtype))).astype(dtype)
+    changed = []
+    for seed in range(12):
+        params = operator.sample(image.shape, np.random.default_rng(seed))
+        damaged, again = operator.apply(image, params), operator.apply(image, params)
+        assert damaged.image.tobytes() == again.image.tobytes()
+        assert damaged.image.dtype == image.dtype and damaged.image.shape == image.shape
+        assert np.array_equal(damaged.image[~damaged.mask], image[~damaged.mask])
+        assert operator.target(image, params) is image
+        changed.append(float((damaged.image != image).any(-1).mean()))
+    assert 0 < np.median(changed) < 0.4
+    assert max(changed) < 0.7
+
+
+def test_scratches_are_thin_and_shine_through(photo):
+    """A trace of half opacity moves the picture half of the way to its colour."""
+    line = Trace(((10.0, 20.0), (90.0, 20.0)), 2.0, 0.5, (255, 255, 255))
+    params = PrintDamageParams((line,), gaps=-1.0, grain=4.0, blur=0.0, seed=0)
+    image = np.full((40, 100, 3), 100, np.uint8)
+    damaged = Scratches().apply(image, params)
+    assert damaged.mask[18:22, 20:80].any(0).all() and not damaged.mask[:16].any() and not damaged.mask[24:].any()
+    assert abs(int(damaged.image.max()) - 178) <= 2
+
+
+def test_gaps_break_a_scratch():
+    line = Trace(((0.0, 20.0), (200.0, 20.0)), 2.0, 1.0, (0, 0, 0))
+    image = np.full((40, 200, 3), 200, np.uint8)
+    whole, broken = (
+        Scratches().apply(image, PrintDamageParams((line,), gaps, 4.0, 0.0, 1)).mask.any(0).mean() for gaps in (-1, 0.5)
+    )
+    assert whole > 0.95
+    assert 0.2 < broken < 0.8
+
+
+def test_a_patch_shows_its_share_of_the_dust():
+    """As many specks to the area as the picture has that the patch stands for."""
+    shape, rng = (64, 64, 3), np.random.default_rng
+    alone = [len(Dust().sample(shape, rng(seed)).traces) for seed in range(40)]
+    part = [len(Dust((640, 640)).sample(shape, rng(seed)).traces) for seed in range(40)]
+    assert np.mean(part) < np.mean(alone) / 5
+    with pytest.raises(UsageError, match="short_side"):
+        Dust((20, 10))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_look_alikes_hold_no_damage(kind, photo):
+    image, operator = photo[:120, :160], LookAlikes()
+    for seed in range(6):
+        params = LookAlikesParams(kind, seed)
+        made = operator.apply(image, params)
+        assert not made.mask.any()
+        assert made.image.shape == image.shape and made.image.dtype == image.dtype
+        assert np.array_equal(made.image, operator.target(image, params))
+        assert np.array_equal(made.image, image) == (kind == "photo")
+    drawn = {operator.sample(image.shape, np.random.default_rng(seed)).kind for seed in range(200)}
+    assert drawn == set(KINDS)
