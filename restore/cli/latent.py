@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli import compressing
+from restore.cli import compressing, swapping
 from restore.cli.flags import add_command, argument, group
 from restore.cli.reporting import say
 from restore.errors import UsageError
@@ -154,31 +154,6 @@ class FeaturesFlags(Options):
     n: int = option(64, "Filters and units to show, at most.", flags=("-n",), min=1)
 
 
-@dataclass(frozen=True)
-class SwapFlags(Options):
-    """Flags of `restore latent swap`."""
-
-    first: Path = argument("A folder of aligned pictures, such as faces.", "A")
-    second: Path = argument("Another, aligned alike.", "B")
-    model: Path = option(
-        Path("swap.safetensors"), "Weights: used where they exist, else trained.", flags=("-m",), metavar="FILE"
-    )
-    output: Path = option(Path("swapped.png"), "A picture, or a page (.html).", flags=("-o",), metavar="FILE")
-    pictures: Path | None = option(None, "Also write every picture of A as B to this folder, as PNG.", metavar="DIR")
-    n: int = option(12, "Pictures to show, spread over A.", flags=("-n",), min=1)
-    code: int = option(64, "Numbers in a code.", min=1)
-    net: str = option("conv", "Convolutional layers before the last, or fully connected.", choices=("conv", "dense"))
-    size: int = option(64, "Side that pictures are shrunk to, cut to squares around their centres.", min=4)
-    amount: float = option(0.1, "How far the encoder's pictures are moved.", min=0.0)
-    steps: int = option(3000, "Length of the training in steps.", min=1)
-    batch_size: int = option(64, "Pairs a step.", min=1)
-    lr: float = option(1e-3, "Peak learning rate.")
-    seed: int = option(0, "Seed of everything random.", min=0)
-    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
-    resume: bool = option(False, "Go on with a training that was interrupted.")
-    overwrite: bool = option(False, "Train anew where weights exist, and replace outputs.")
-
-
 def add(app: typer.Typer) -> None:
     """Adds `latent`, with its commands."""
     about = "Autoencoders of your own folder: map, search, generate, compress, find what is odd."
@@ -268,7 +243,7 @@ def add(app: typer.Typer) -> None:
         examples=("my-pictures/ -n 20", "my-pictures/ --csv scores.csv"),
     )
     one("probe", probe, FolderFlags, ProbeFlags, WeightsFlags, examples=("my-pictures/", "my-pictures/ --labels 20"))
-    one("swap", swap, SwapFlags, examples=("a/ b/ -o swapped/", "a/ b/ --steps 3000"))
+    swapping.add(latent)
     compressing.add(latent)
     app.add_typer(latent, name="latent")
 
@@ -556,44 +531,6 @@ def probe(folder: FolderFlags, flags: ProbeFlags, model: WeightsFlags) -> None:
     for name in found[0]:
         values = [one[name] for one in found]
         print(f"{name:28} {100 * np.mean(values):.1f} % ({100 * min(values):.1f} to {100 * max(values):.1f})")
-
-
-def swap(flags: SwapFlags) -> None:
-    """Show pictures of folder A as a decoder for folder B makes them: one encoder, a decoder for each."""
-    from restore.latent.views import check_output, png, sheet, write_bytes, write_view
-
-    check_output(flags.output, flags.overwrite)
-
-    import numpy as np
-
-    from restore.latent.compression import names_of
-    from restore.latent.data import read_folder
-    from restore.latent.options import TrainingOptions
-    from restore.latent.swapping import SwapModel, decoded_as, load_swap, train_pair
-
-    if flags.overwrite or flags.resume or not flags.model.exists():
-        model = SwapModel(code=flags.code, net=flags.net, size=flags.size, amount=flags.amount)
-        same = ("steps", "batch_size", "lr", "seed", "device", "resume", "overwrite")
-        training = TrainingOptions(output=flags.model, **{name: getattr(flags, name) for name in same})
-        if train_pair(flags.first, flags.second, model, training, say).status != "finished":
-            raise typer.Exit(130)
-    else:
-        say(f"as {flags.model} makes them; --overwrite trains anew")
-    network, device = load_swap(flags.model, flags.device)
-    pictures = read_folder(flags.first, network.config.size, network.config.channels, say)
-    targets = []
-    if flags.pictures is not None:
-        root = flags.first if flags.first.is_dir() else flags.first.parent
-        targets = [flags.pictures / f"{name}.png" for name in names_of(pictures.paths, root)]
-        if not flags.overwrite and (present := [path for path in targets if path.exists()]):
-            raise UsageError(f"{present[0]} exists; --overwrite replaces what is there")
-    own, other = (decoded_as(network, device, pictures.pixels, number) for number in (0, 1))
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(flags.n, len(pictures))).round().astype(int))
-    rows = [list(part[chosen]) for part in (pictures.pixels, own, other)]
-    write_view(flags.output, png(sheet(rows)), "Pictures of A; as A; as B")
-    for target, picture in zip(targets, other, strict=False):  # no targets where none are asked for
-        write_bytes(target, png(picture))
-    say(f"{flags.output}: written")
 
 
 def _output(flags: OutputFlags, default: str) -> Path:
