@@ -4,7 +4,8 @@
 
 Makes the files (PNG, 48 to 80 pixels a side) in a temporary folder, breaks some in each of several ways, puts the bombs
 of tests/hostile in the place of others, lets some vanish while the run goes on, and watches the process from outside.
-With --kill the process is killed again and again, and started again with --skip-existing, until a run ends by itself.
+With --kill the process is killed after so many seconds of computing, which other work on the machine does not change,
+and started again with --skip-existing, until a run ends by itself.
 Exits with 1 if a file was lost, an original changed, a temporary was left, or memory at the end is more than 10 % above
 that after the first 500 files.
 """
@@ -16,11 +17,11 @@ import contextlib
 import hashlib
 import json
 import platform
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -132,9 +133,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--share", type=float, default=0.03, help="of files that are broken")
-    parser.add_argument("--kill", type=float, metavar="SECONDS", help="after which every run but the last is killed")
+    parser.add_argument(
+        "--kill", type=int, metavar="SECONDS", help="of computing, at which every run but the last is killed"
+    )
     parser.add_argument("--device", default="cpu", help="as for restore; a list spreads the work")
     asked = parser.parse_args()
+
+    def limit() -> None:  # the kernel kills at both limits
+        if asked.kill:
+            resource.setrlimit(resource.RLIMIT_CPU, (asked.kill, asked.kill))
+
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
         faults = make(top / "in", asked.files, asked.share)
@@ -151,9 +159,10 @@ def main() -> int:
         while code == -signal.SIGKILL:
             kills += 1
             told.clear()  # what counts is said by the last run
-            with open(top / "log", "w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as run:
-                timer = threading.Timer(asked.kill or 1e6, run.kill)
-                timer.start()
+            with (
+                open(top / "log", "w") as log,
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, preexec_fn=limit) as run,
+            ):
                 process = psutil.Process(run.pid)
                 for line in run.stdout or ():
                     if not line.endswith(b"\n"):  # killed in the middle of it
@@ -168,7 +177,6 @@ def main() -> int:
                     elif len(told) % 100 == 0 and len(told) > EARLY:
                         with contextlib.suppress(psutil.Error):  # killed meanwhile
                             used.append(memory(process))
-                timer.cancel()
             code = run.returncode
         seconds = time.perf_counter() - start
         after = digest(top / "in")

@@ -901,7 +901,7 @@ def test_errors_of_our_own_are_not_called_damage(monkeypatch):
     monkeypatch.setattr("restore.images.png.struct.unpack", wrong)  # raised in this file: a library's
     one_line_error(lambda: read_image(WHOLE["png"]), "damaged or incomplete PNG")
     monkeypatch.undo()
-    monkeypatch.setattr("restore.images.png._COLOUR", None)  # raised in the package
+    monkeypatch.setattr("restore.images.png.COLOUR_CHUNKS", None)  # raised in the package
     with pytest.raises(TypeError):
         read_image(WHOLE["png"])
     monkeypatch.undo()
