@@ -19,7 +19,6 @@ from spandrel.architectures import ESRGAN, NAFNet, SCUNet, SwinIR
 from spandrel.architectures.DnCNN import DnCNN
 from spandrel.architectures.LaMa import LaMa
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 SWIN = {"img_size": 64, "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "mlp_ratio": 2.0}
 NETWORKS = {
     "esrgan": ("super-resolve", lambda: ESRGAN.ESRGAN(num_filters=16, num_blocks=1, scale=4)),

@@ -20,7 +20,6 @@ from restore.latent.data import to_planes
 from restore.metrics import psnr
 
 pytest.importorskip("constriction")
-pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = ["--channels", "16", "--code", "24", "--patch", "64", "--batch-size", "4", "--lr", "0.004", "-q"]
 
 
