@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -57,7 +59,7 @@ def packed(tmp_path_factory, codec, pictures):
     return path
 
 
-def test_there_and_back(packed, pictures, codec, tmp_path, restore):
+def test_there_and_back(packed, pictures, codec, tmp_path):
     """Every picture by its name, as large and as gray as it was; and the same pixels in another process."""
     out, again = tmp_path / "out", tmp_path / "again"
     assert run(["latent", "decompress", str(packed), "-o", str(out), "-m", str(codec), "--device", "cpu"]) == 0
@@ -67,7 +69,8 @@ def test_there_and_back(packed, pictures, codec, tmp_path, restore):
         theirs = read_image(pictures / name.replace("b.png", "b.jpg")).pixels
         ours = read_image(out / name).pixels
         assert ours.shape == theirs.shape and psnr(ours, theirs) > 11
-    restore("latent", "decompress", packed, "-o", again, "-m", codec, "--device", "cpu")
+    command = ["latent", "decompress", packed, "-o", again, "-m", codec, "--device", "cpu"]
+    subprocess.run([sys.executable, "-m", "restore", *map(str, command)], check=True)
     assert all((out / name).read_bytes() == (again / name).read_bytes() for name in found)
 
 
