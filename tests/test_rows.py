@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import struct
 import threading
 import time
 from pathlib import Path
@@ -131,6 +133,22 @@ def test_beyond_4_gb_it_is_a_bigtiff(denoise, by_rows, tmp_path, monkeypatch, ca
         assert file.is_bigtiff and file.pages[0].description == "a long description"
     assert b"a long description" in image.exif and image.xmp == METADATA.xmp and image.iptc == METADATA.iptc
     assert image.dpi == (300, 300) and image.size == (147, 131)
+
+
+def test_exif_of_a_bigtiff_is_read_and_a_damaged_one_left_out(tmp_path):
+    def big(pointer: int) -> bytes:
+        """A BigTIFF with a title, an EXIF directory at the end, and `pointer` to that (0: the right one)."""
+        tags = [(270, 2, 0, "a title", True), ("ExifTag", 16, 1, pointer or 0x1111111111111111, True)]
+        out = io.BytesIO()
+        tifffile.imwrite(out, PHOTO, photometric="rgb", bigtiff=True, byteorder="<", metadata=None, extratags=tags)
+        data, at = out.getvalue() + bytes(out.tell() % 2), struct.pack("<Q", out.tell() + out.tell() % 2)
+        directory = struct.pack("<QHHQQQ", 1, 0x9003, 2, 20, int.from_bytes(at, "little") + 36, 0)
+        return data.replace(b"\x11" * 8, at) + directory + b"2026:11:21 10:00:00\0"
+
+    assert b"2026:11:21" in read_image(big(0)).exif
+    for pointer in (1, 1 << 30, (1 << 63) - 1, (1 << 64) - 1):
+        image = read_image(big(pointer))
+        assert np.array_equal(image.pixels, PHOTO) and image.exif is None
 
 
 def test_damage_found_on_the_way_leaves_nothing(denoise, by_rows, tmp_path, capsys):

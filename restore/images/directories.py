@@ -69,9 +69,9 @@ def read_directory(
     order = byte_order(block)
     number, pointer = ("Q", "Q") if block[2] == 43 or block[3] == 43 else ("H", "I")  # BigTIFF, or classic
     start, row, room = offset + struct.calcsize(number), 4 + 2 * struct.calcsize(pointer), struct.calcsize(pointer)
-    (count,) = struct.unpack_from(order + number, block, offset)
+    count = struct.unpack_from(order + number, block, offset)[0] if offset >= 8 and start <= len(block) else len(block)
     link = start + row * count
-    if offset < 8 or link + room > len(block):
+    if link + room > len(block):
         raise ValueError("a TIFF directory lies outside its block")
     entries, total = [], 0
     for position in range(start, link, row):
