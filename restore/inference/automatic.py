@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -31,9 +31,9 @@ class AutoPipeline(Pipeline):
         if spec.name != "denoise":
             return after
         noise = measure_noise(before.pixels, after.image.pixels)
-        if noise.found:
-            return replace(after, note=noise.describe())
-        return Restored(before, nothing=True, note=noise.describe(), change=after.change)
+        if not noise.found:
+            after = Restored(before, nothing=True, change=after.change)
+        return replace(after, note=noise.describe(), measured=asdict(noise))
 
 
 @dataclass(frozen=True)

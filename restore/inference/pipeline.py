@@ -141,7 +141,8 @@ class _Work:
             found = f"{areas} area{'s' if areas > 1 else ''} ({percent(share or 0)}) {done}"
             note = f"{found}; {note}" if note else found
         note = note or ("nothing found" if result.nothing else done)
-        self.steps += (StepResult(spec.name, not result.nothing, note, result.change, share, areas),)
+        changed = not result.nothing
+        self.steps += (StepResult(spec.name, changed, note, result.change, share, areas, result.measured),)
         self.image = result.image
 
     def finish(self) -> Restored:
@@ -152,7 +153,7 @@ class _Work:
         image = coarser(self.image, self.original.pixels.dtype)
         change = root_mean_square_change(self.original.pixels, image.pixels)
         nothing = np.array_equal(self.original.pixels, image.pixels)
-        return Restored(self.original if nothing else image, self.mask, nothing, note, change, self.steps)
+        return Restored(self.original if nothing else image, self.mask, nothing, note, change, steps=self.steps)
 
 
 def finer(image: Image) -> Image:

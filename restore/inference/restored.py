@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class StepResult:
         change: as in `Restored`, of this task alone.
         mask_share: part of the pixels that it restored, 0 to 1; None for tasks that do not look for damage.
         areas: number of connected areas of these pixels; None likewise.
+        measured: what else was measured, by name, such as the noise that `auto` decides by.
     """
 
     task: str
@@ -28,6 +29,7 @@ class StepResult:
     change: float | None = None
     mask_share: float | None = None
     areas: int | None = None
+    measured: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Restored:
         nothing: there was nothing to restore, and every pixel is the input's.
         note: what a person should know, such as why nothing was restored, or how much noise was removed.
         change: root mean square difference to the input, on the 0-255 scale; None for a picture of another size.
+        measured: as in `StepResult`.
         steps: where several tasks restored the picture, what each of them did.
     """
 
@@ -49,6 +52,7 @@ class Restored:
     nothing: bool = False
     note: str = ""
     change: float | None = None
+    measured: dict[str, float] = field(default_factory=dict)
     steps: tuple[StepResult, ...] = ()
 
 
