@@ -233,6 +233,9 @@ def test_auto_does_what_each_picture_needs(mixed, tmp_path, capsys):
             Path(record["input"]).name: [step["task"] for step in record["steps"] if step["done"]] for record in records
         }
         assert done == {"gray.png": [], "healthy.jpg": []} | expected
+        noise = {Path(record["input"]).name: record["steps"][0]["measured"] for record in records}
+        assert noise["noisy.png"]["level"] > 10 > 1 > noise["gray.png"]["level"]
+        assert noise["blocks.jpg"]["blocks"] > 1.3 > noise["healthy.jpg"]["blocks"]
         notes = {Path(record["input"]).name: record["note"] for record in records}
         assert "JPEG blocks" in notes["blocks.jpg"] and "JPEG blocks" not in notes["healthy.jpg"]
         assert "would be" in notes["noisy.png"] if flags else "denoised" in notes["noisy.png"]

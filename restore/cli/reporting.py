@@ -220,5 +220,8 @@ def _record(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
+def _rounded(value: Any) -> Any:
+    """`value` with six digits after the point, also within dictionaries."""
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return round(value, 6) if isinstance(value, float) else value

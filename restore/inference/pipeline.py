@@ -120,7 +120,8 @@ class _Work:
             found = f"{areas} area{'s' if areas > 1 else ''} ({percent(share or 0)}) {done}"
             note = f"{found}; {note}" if note else found
         note = note or ("nothing found" if result.nothing else done)
-        self.steps += (StepResult(spec.name, not result.nothing, note, result.change, share, areas),)
+        changed = not result.nothing
+        self.steps += (StepResult(spec.name, changed, note, result.change, share, areas, result.measured),)
         self.image = result.image
 
     def finish(self) -> Restored:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class StepResult:
         change: as in `Restored`, of this task alone.
         mask_share: part of the pixels that it restored, 0 to 1; None for tasks that do not look for damage.
         areas: number of connected areas of these pixels; None likewise.
+        measured: what else was measured, by name, such as the noise that `auto` decides by.
     """
 
     task: str
@@ -33,6 +34,7 @@ class StepResult:
     change: float | None = None
     mask_share: float | None = None
     areas: int | None = None
+    measured: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Restored:
         note: what a person should know, such as why nothing was restored, or how much noise was removed.
         change: root mean square difference to the input, on the 0-255 scale; None for a picture of another size.
         confidence: how likely what was detected is damage, 0 to 1; None where nothing was detected or a mask given.
+        measured: as in `StepResult`.
         steps: where several tasks restored the picture, what each of them did.
     """
 
@@ -56,6 +59,7 @@ class Restored:
     note: str = ""
     change: float | None = None
     confidence: float | None = None
+    measured: dict[str, float] = field(default_factory=dict)
     steps: tuple[StepResult, ...] = ()
 
 
