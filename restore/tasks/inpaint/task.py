@@ -61,6 +61,7 @@ COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of th
 TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
+PRINT_SCALE = (0.75, 1.0)  # by which damaged prints are shrunk: what is thin would vanish
 JUDGED = 0.5  # weight of the loss of what is said of parts
 # The training mask is dilated by 0 pixels with a probability of 0.5, by 1 with 0.3, by 2 with 0.2.
 DILATION_LIMITS = (0.5, 0.8)
@@ -299,14 +300,15 @@ class Inpaint:
             return [TrainingPair(self.operator(damage), InpaintHead())]
         bars = OcclusionBars(bars=damage.bars, short_side=SHORT_SIDES)
         rest = max(0.0, 1 - damage.prints - damage.undamaged)
+        share = damage.reencoded
         kinds = Choice(
             (
-                Part(bars, rest),
-                Part(aged_print(SHORT_SIDES), damage.prints),
-                Part(LookAlikes(), damage.undamaged),
+                Part(Reencoded(bars, share), rest),
+                Part(Reencoded(aged_print(SHORT_SIDES), share, scale=PRINT_SCALE), damage.prints),
+                Part(Reencoded(LookAlikes(), share), damage.undamaged),
             )
         )
-        return [TrainingPair(Reencoded(kinds, damage.reencoded), InpaintHead(), slack=2 if damage.reencoded else 1)]
+        return [TrainingPair(kinds, InpaintHead(), slack=2 if share else 1)]
 
     def cases(self, damage: OcclusionOptions) -> list[Case]:
         """PSNR inside the mask: with a detected mask, with the true mask, and detected after resizing and JPEG."""
@@ -315,7 +317,7 @@ class Inpaint:
         if damage.bars == "lecture":
             return cases
         reencoded = TrainingPair(Reencoded(exact.corruption, 1.0), InpaintHead())
-        prints = TrainingPair(Reencoded(aged_print(), 1.0), InpaintHead())
+        prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=PRINT_SCALE), InpaintHead())
         return [*cases, *(Case(n, p, psnr, inside=True) for n, p in (("re-encoded", reencoded), ("prints", prints)))]
 
     def prepare(self, clean: np.ndarray, damage: OcclusionTraining, rng: np.random.Generator) -> np.ndarray:
