@@ -50,8 +50,9 @@ from restore.tasks.mask_detection import (
 )
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
-# Log odds of parts: from the first on they are restored, from the second on they are spoken of.
-CONVINCING, DOUBTFUL = 1.0, 0.0
+# Log odds that a picture is damaged: from the first on its parts are restored, from the second on they are spoken of.
+CONVINCING, DOUBTFUL = 4.0, 2.0
+LIKELY = 0.0  # log odds of a part
 UNJUDGED = 4.5  # logit that one pixel of a part has to reach if the weights cannot judge it
 MIN_PIXELS = 4  # of a part
 # Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
@@ -189,10 +190,10 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     sizes = np.bincount(labels.ravel())[1:]
     if not len(sizes):
         return labels > 0, ""
-    odds = np.full(len(sizes), np.inf) if evidence is None else _judged(levels, evidence, labels, predict)
-    odds[sizes < min(MIN_PIXELS, labels.size // 2)] = -np.inf
-    taken = odds >= (DOUBTFUL if aggressive else CONVINCING)
-    left = int(np.count_nonzero(~taken & (odds >= DOUBTFUL)))
+    part, whole = np.full((2, 1), np.inf) if evidence is None else _judged(levels, evidence, labels, predict)
+    likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
+    taken = likely & (whole >= (DOUBTFUL if aggressive else CONVINCING))
+    left = int(np.count_nonzero(likely & ~taken & (whole >= DOUBTFUL)))
     mask = np.append(False, taken)[labels]
     return refined(picture, mask, levels) if mask.any() else mask, left_note(left)
 
@@ -209,10 +210,10 @@ def left_note(parts: int) -> str:
 
 
 def _judged(levels: np.ndarray, evidence: np.ndarray, labels: np.ndarray, predict: Predictor) -> np.ndarray:
-    """Log odds (P,) that the parts are damage, of a picture that has any."""
+    """Log odds (2,P): that each part is damage, and that the picture has any."""
     logits, values = torch.from_numpy(levels) / LEVELS, torch.from_numpy(evidence) / HIGHEST
     odds = predict.whole(pool_evidence(logits, values, torch.from_numpy(labels)), JUDGE)
-    return to_array(odds[:, :, 0].amin(0)).astype(np.float64)
+    return to_array(odds[:, :, 0])
 
 
 def refined(picture: Picture, mask: np.ndarray, levels: np.ndarray) -> np.ndarray:
