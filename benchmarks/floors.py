@@ -36,6 +36,7 @@ from restore.tasks.base import load_task
 CELL, GAP = 240, 8  # pixels, of a contact sheet
 TRIPLES = 2  # side by side on it
 STRENGTHS = (3, 6, 10, 15)  # h of non-local means: what is hard to choose for a picture is chosen for a whole set
+SCRATCHES, CLEAN_PICTURES = "damaged/scratches", 126
 UNCHANGED = 99.0  # dB, for pictures that come back as they were: infinity has no mean
 
 
@@ -65,7 +66,8 @@ Judge = Callable[[Results], Iterator[Line]]
 class Bench:
     """A set of the benchmark, and what is asked of it. judge: results -> lines.
 
-    rivals: who takes part beside the model; None: the baselines of the task.
+    rivals: who takes part beside the model; None: the baselines of the task. more: further folders of clean pictures,
+    each taken as it is.
     """
 
     title: str
@@ -74,11 +76,15 @@ class Bench:
     corrupted: str | None = None
     masks: str | None = None
     rivals: tuple[Method, ...] | None = None
+    more: tuple[str, ...] = ()
 
     def entries(self, bench: Path, limit: int | None) -> list[Entry]:
         """Its pictures, below the folder `bench`."""
         corrupted, masks = (None if name is None else bench / name for name in (self.corrupted, self.masks))
-        return find_entries(bench / self.clean, corrupted, masks, limit)
+        found = find_entries(bench / self.clean, corrupted, masks, limit)
+        for folder in self.more:
+            found += find_entries(bench / folder, bench / folder, None, limit)
+        return found
 
 
 def _values(results: Results, case: str, method: str, key: str) -> list[float]:
@@ -122,12 +128,32 @@ def _dewatermark(least: float) -> Judge:
     return judge
 
 
-def _unmarked(results: Results) -> Iterator[Line]:
+def _scratches(blind: float, given: float) -> Judge:
+    def judge(results: Results) -> Iterator[Line]:
+        model = results.methods[-1].name
+        yield Line("found unaided, gain inside the mask", mean(_values(results, "pairs", model, "gain")), floor=blind)
+        yield Line("the same of telea with the true mask", mean(_values(results, "pairs", "telea", "gain")))
+        rivals = ("telea", "navier-stokes", "biharmonic")
+        baseline, gain = _over(results, "pairs, mask given", model, rivals, "psnr_inside")
+        yield Line(f"mask given: over {baseline}", gain, floor=given)
+        yield Line("mask found: mean IoU", mean(_values(results, "pairs", model, "mask_iou")), "")
+
+    return judge
+
+
+def _untouched(least: int) -> Judge:
     """Clean pictures as input: only an unchanged 8-bit picture has infinite PSNR."""
-    values = _values(results, "pairs", results.methods[-1].name, "psnr")
-    changed = [value for value in values if math.isfinite(value)]
-    yield Line("pictures left byte for byte", 100 * (1 - len(changed) / len(values)), "%", 90)
-    yield Line("lowest PSNR of the others", min(changed, default=math.inf), floor=40)
+
+    def judge(results: Results) -> Iterator[Line]:
+        rows = results.of("pairs", results.methods[-1].name)
+        changed = {row.picture: row.scores["psnr"] for row in rows if math.isfinite(row.scores["psnr"])}
+        share = least / CLEAN_PICTURES  # with --limit there are fewer
+        floor = least if len(rows) == CLEAN_PICTURES else math.floor(share * len(rows))
+        yield Line(f"pictures of {len(rows)} left byte for byte", len(rows) - len(changed), "", floor)
+        yield Line("lowest PSNR of the others", min(changed.values(), default=math.inf))
+        yield Line(f"changed: {', '.join(sorted(changed)) or 'none'}", len(changed), "")
+
+    return judge
 
 
 def _colorize(results: Results) -> Iterator[Line]:
@@ -199,6 +225,12 @@ def _enlarge(scale: int, floor: float) -> Bench:
     return Bench(f"super-resolve-x{scale}", _over_rivals(floor), f"{where}/clean", f"{where}/corrupted")
 
 
+def _clean(task: str) -> Bench:
+    """Photographs, documents, charts and textures that are not damaged."""
+    more = ("color24", "Set14", "damaged/untouched/clean")
+    return Bench(f"{task}-clean", _untouched(124), "CBSD68", "CBSD68", rivals=(), more=more)
+
+
 def _damaged(task: str, kind: str, judge: Judge) -> Bench:
     where = f"damaged/{task}/{kind}"
     return Bench(f"{task}-{kind}", judge, f"{where}/clean", f"{where}/corrupted", f"{where}/mask")
@@ -208,11 +240,17 @@ SETS: dict[str, tuple[Bench, ...]] = {
     "inpaint": (
         _damaged("inpaint", "png", _inpaint(0.3, 0.5, 0.9)),
         _damaged("inpaint", "jpg", _inpaint(-0.5, 0.5, None)),
+        Bench(
+            "inpaint-scratches",
+            _scratches(7.0, 0.7),
+            *(f"{SCRATCHES}/{part}" for part in ("clean", "corrupted", "mask")),
+        ),
+        _clean("inpaint"),
     ),
     "dewatermark": (
         _damaged("dewatermark", "png", _dewatermark(6.0)),
         _damaged("dewatermark", "jpg", _dewatermark(4.0)),
-        Bench("dewatermark-unmarked", _unmarked, "CBSD68", "CBSD68"),
+        _clean("dewatermark"),
     ),
     "denoise": (
         _denoise("jpeg-noise", 1.0),

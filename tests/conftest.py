@@ -78,6 +78,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
                     torch.nn.init.normal_(weight, std=0.02)
                 if place.startswith("classify."):
                     torch.nn.init.normal_(weight, std=3.0)  # so that it has colours in mind
+                if place.endswith("_judge.4.bias"):
+                    torch.nn.init.constant_(weight, 9.0)  # so that it takes what is found
                 if place.startswith("finder.heads.") and place.endswith("weight"):
                     with torch.no_grad():  # what it says of the mask, loud enough to be mask_from_logits somewhere
                         weight[: config.finder_fold**2].mul_(500)

@@ -22,7 +22,9 @@ SAID = {
     "super-resolve-x2": ("the better of bicubic",),
     "inpaint-png": ("the better of telea", "mask given: over", "mask found: mean IoU"),
     "dewatermark-png": ("over the marked picture", "telea with the true mask"),
-    "dewatermark-unmarked": ("pictures left byte for byte", "lowest PSNR of the others"),
+    "inpaint-scratches": ("found unaided, gain inside the mask", "mask given: over", "mask found: mean IoU"),
+    "inpaint-clean": ("pictures of 4 left byte for byte", "lowest PSNR of the others"),
+    "dewatermark-clean": ("pictures of 4 left byte for byte", "lowest PSNR of the others"),
     "colorize-color24": ("RGB PSNR over gray", "RGB PSNR over table", "correlation of ab"),
 }
 

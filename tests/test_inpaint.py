@@ -277,8 +277,8 @@ def test_strokes_are_extended(photo):
 class Found:
     """A network that finds `logits` (H,W), and judges the parts by `odds`, in the order of their first rows."""
 
-    def __init__(self, logits: np.ndarray, odds: list[float] | None) -> None:
-        self.logits, self.odds = logits, odds
+    def __init__(self, logits: np.ndarray, odds: list[float] | None, whole: float = 9.0) -> None:
+        self.logits, self.odds, self.whole_odds = logits, odds, whole
 
     def tiles(self, size, planes, stage=""):
         height, width = size
@@ -291,23 +291,25 @@ class Found:
 
     def whole(self, planes, stage=""):
         assert planes.shape[1:] == (len(self.odds), 1)
-        return torch.tensor([self.odds, [9.0] * len(self.odds)])[..., None]
+        return torch.tensor([self.odds, [self.whole_odds] * len(self.odds)])[..., None]
 
 
-def test_parts_are_judged_one_by_one(photo):
-    """What is convincing is taken, what is in doubt only when asked, and said; the rest is not spoken of."""
-    image = compressed(photo[:120, :160])
+def test_pictures_and_parts_are_judged(photo):
+    """Of a picture that is damaged the likely parts are taken; of one that may be, they are spoken of."""
     logits = np.full((120, 160), -8.0, np.float32)
     logits[10:20, 20:80], logits[40:52, 20:80], logits[80:90], logits[100:104, 5:9] = 2.0, 3.0, 6.0, 6.0
     logits[115, 100] = 7.0  # a single pixel
-    picture = Picture.of(image)
-    found = Found(logits, [-3.0, 1.0, 5.0, 1.5, 9.0])
-    mask, _, note = inpaint.detect_holes(picture, found, aggressive=False)
-    assert mask[80:90].all() and not mask[:70].any() and not mask[95:].any()
-    assert note.startswith("2 parts may be damage and are left unchanged; --aggressive restores them too")
-    mask, _, note = inpaint.detect_holes(picture, found, aggressive=True)
-    assert mask[80:90].all() and mask[40:52, 20:80].all() and mask[100:104, 5:9].all() and not mask[:35].any()
-    assert not mask[115].any() and not note
+    picture, odds = Picture.of(compressed(photo[:120, :160])), [-3.0, 1.0, 5.0, 1.5, 9.0]
+    mask, _, note = inpaint.detect_holes(picture, Found(logits, odds), aggressive=False)
+    assert mask[80:90].all() and mask[40:52, 20:80].all() and mask[100:104, 5:9].all()
+    assert not mask[:35].any() and not mask[115].any() and not note
+    doubtful = Found(logits, odds, (inpaint.CONVINCING + inpaint.DOUBTFUL) / 2)
+    mask, _, note = inpaint.detect_holes(picture, doubtful, aggressive=False)
+    assert not mask.any()
+    assert note.startswith("3 parts may be damage and are left unchanged; --aggressive restores them too")
+    assert inpaint.detect_holes(picture, doubtful, aggressive=True)[0][80:90].all()
+    unlikely = inpaint.detect_holes(picture, Found(logits, odds, inpaint.DOUBTFUL - 1), aggressive=True)
+    assert not unlikely[0].any() and not unlikely[2]
     assert not inpaint.detect_holes(picture, Found(np.minimum(logits, 0.4), []), aggressive=True)[0].any()
 
 

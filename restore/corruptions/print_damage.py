@@ -14,7 +14,7 @@ from restore.corruptions.degradation import Choice, Part
 from restore.errors import UsageError
 from restore.pixels import luma, to_dtype, to_float
 
-VISIBLE = 0.1  # opacity from which on a pixel counts as damaged
+VISIBLE = 0.15  # opacity from which on a pixel counts as damaged
 _SUBPIXELS = 4  # a pixel and axis, for pictures of up to
 _FINE_PIXELS = 1 << 21  # so many pixels; larger ones are drawn without
 _SHIFT = 4  # fractional bits of coordinates
@@ -183,12 +183,12 @@ class Scratches(PrintDamage):
         vertical = surface.rng.random() < 0.25
         turn, traces = surface.uniform(0.02, 0.25), []
         for _ in range(surface.count(2, 12)):
-            thickness, length = surface.pixels(0.6, 3.0), surface.scale * surface.uniform(0.1, 1.2)
+            thickness, length = surface.pixels(0.8, 3.5), surface.scale * surface.uniform(0.1, 1.2)
             if vertical:
                 path = surface.walk(2.5 * surface.height, 0.004, math.pi / 2)
             else:
                 path = surface.walk(length, turn)
-            traces.append(surface.trace(path, thickness, (0.35, 1.0)))
+            traces.append(surface.trace(path, thickness, (0.5, 1.0)))
         return surface.params(traces, surface.uniform(-0.1, 0.45), surface.uniform(0, 0.8))
 
 
@@ -199,17 +199,17 @@ class Dust(PrintDamage):
     def _traces(self, surface: _Print) -> PrintDamageParams:
         traces, rng = [], surface.rng
         if rng.random() < 0.85:
-            largest = surface.uniform(1.2, 5.0)
+            largest = surface.uniform(2.0, 5.0)
             for _ in range(surface.count(8, 150)):
                 angles = np.sort(rng.uniform(0, 2 * math.pi, int(rng.integers(5, 9))))
-                radii = surface.pixels(0.7, largest) * rng.uniform(0.6, 1.2, (len(angles), 1)) * rng.uniform(0.6, 1, 2)
+                radii = surface.pixels(1.2, largest) * rng.uniform(0.6, 1.2, (len(angles), 1)) * rng.uniform(0.6, 1, 2)
                 centre = rng.random(2) * (surface.width, surface.height)
                 speck = centre + radii * np.stack([np.cos(angles), np.sin(angles)], 1)
                 traces.append(surface.trace(speck, 0, (0.6, 1.0)))
         if rng.random() < 0.4 or not traces:
             for _ in range(surface.count(1, 12)):
                 path = surface.walk(surface.scale * surface.uniform(0.03, 0.3), surface.uniform(0.1, 0.4))
-                traces.append(surface.trace(path, surface.pixels(0.6, 1.6), (0.5, 1.0)))
+                traces.append(surface.trace(path, surface.pixels(0.8, 2.0), (0.6, 1.0)))
         return surface.params(traces, -1.0, surface.uniform(0, 0.7))
 
 

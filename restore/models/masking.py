@@ -136,6 +136,7 @@ class HoleAutoencoder(MaskedAutoencoder):
         each pixel of a part.
     """
 
+    RECONSTRUCTION_INTERVAL = 8
     config: HoleAutoencoderConfig
 
     def __init__(self, config: HoleAutoencoderConfig) -> None:

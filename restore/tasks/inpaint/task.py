@@ -51,8 +51,9 @@ from restore.tasks.mask_detection import (
 )
 from restore.tasks.spec import TASKS, MaskOptions, OcclusionOptions, OcclusionTraining
 
-# Log odds of parts: from the first on they are restored, from the second on they are spoken of.
-CONVINCING, DOUBTFUL = 1.0, 0.0
+# Log odds that a picture is damaged: from the first on its parts are restored, from the second on they are spoken of.
+CONVINCING, DOUBTFUL = 4.0, 2.0
+LIKELY = 0.0  # log odds of a part
 UNJUDGED = 4.5  # logit that one pixel of a part has to reach if the weights cannot judge it
 MIN_PIXELS = 4  # of a part
 # Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
@@ -62,6 +63,7 @@ COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of th
 TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
+PRINT_SCALE = (0.75, 1.0)  # by which damaged prints are shrunk: what is thin would vanish
 JUDGED = 0.5  # weight of the loss of what is said of parts
 # The training mask is dilated by 0 pixels with a probability of 0.5, by 1 with 0.3, by 2 with 0.2.
 DILATION_LIMITS = (0.5, 0.8)
@@ -191,12 +193,12 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     sizes = np.bincount(labels.ravel())[1:]
     if not len(sizes):
         return labels > 0, None, ""
-    odds = np.full(len(sizes), np.inf) if evidence is None else _judged(levels, evidence, labels, predict)
-    odds[sizes < min(MIN_PIXELS, labels.size // 2)] = -np.inf
-    taken = odds >= (DOUBTFUL if aggressive else CONVINCING)
-    left = int(np.count_nonzero(~taken & (odds >= DOUBTFUL)))
+    part, whole = np.full((2, 1), np.inf) if evidence is None else _judged(levels, evidence, labels, predict)
+    likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
+    taken = likely & (whole >= (DOUBTFUL if aggressive else CONVINCING))
+    left = int(np.count_nonzero(likely & ~taken & (whole >= DOUBTFUL)))
     mask = np.append(False, taken)[labels]
-    return refined(picture, mask, levels) if mask.any() else mask, probability(float(odds.max())), left_note(left)
+    return refined(picture, mask, levels) if mask.any() else mask, probability(float(whole.max())), left_note(left)
 
 
 def left_note(parts: int) -> str:
@@ -211,10 +213,10 @@ def left_note(parts: int) -> str:
 
 
 def _judged(levels: np.ndarray, evidence: np.ndarray, labels: np.ndarray, predict: Predictor) -> np.ndarray:
-    """Log odds (P,) that the parts are damage, of a picture that has any."""
+    """Log odds (2,P): that each part is damage, and that the picture has any."""
     logits, values = torch.from_numpy(levels) / LEVELS, torch.from_numpy(evidence) / HIGHEST
     odds = predict.whole(pool_evidence(logits, values, torch.from_numpy(labels)), JUDGE)
-    return to_array(odds[:, :, 0].amin(0)).astype(np.float64)
+    return to_array(odds[:, :, 0])
 
 
 def refined(picture: Picture, mask: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -298,14 +300,15 @@ class Inpaint:
             return [TrainingPair(self.operator(damage), InpaintHead())]
         bars = OcclusionBars(bars=damage.bars, short_side=SHORT_SIDES)
         rest = max(0.0, 1 - damage.prints - damage.undamaged)
+        share = damage.reencoded
         kinds = Choice(
             (
-                Part(bars, rest),
-                Part(aged_print(SHORT_SIDES), damage.prints),
-                Part(LookAlikes(), damage.undamaged),
+                Part(Reencoded(bars, share), rest),
+                Part(Reencoded(aged_print(SHORT_SIDES), share, scale=PRINT_SCALE), damage.prints),
+                Part(Reencoded(LookAlikes(), share), damage.undamaged),
             )
         )
-        return [TrainingPair(Reencoded(kinds, damage.reencoded), InpaintHead(), slack=2 if damage.reencoded else 1)]
+        return [TrainingPair(kinds, InpaintHead(), slack=2 if share else 1)]
 
     def cases(self, damage: OcclusionOptions) -> list[Case]:
         """PSNR inside the mask: with a detected mask, with the true mask, and detected after resizing and JPEG."""
@@ -314,7 +317,7 @@ class Inpaint:
         if damage.bars == "lecture":
             return cases
         reencoded = TrainingPair(Reencoded(exact.corruption, 1.0), InpaintHead())
-        prints = TrainingPair(Reencoded(aged_print(), 1.0), InpaintHead())
+        prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=PRINT_SCALE), InpaintHead())
         return [*cases, *(Case(n, p, psnr, inside=True) for n, p in (("re-encoded", reencoded), ("prints", prints)))]
 
     def prepare(self, clean: np.ndarray, damage: OcclusionTraining, rng: np.random.Generator) -> np.ndarray:
