@@ -18,6 +18,7 @@ from restore.cli.pipelines import AutoFlags
 from restore.cli.restoring import DeviceFlags, HintFlags, MaskFlags
 from restore.errors import UsageError
 from restore.images import Image
+from restore.inference import automatic
 from restore.inference.automatic import measure_noise
 from restore.inference.loading import load
 from restore.tasks.steps import AutoOptions, StepOptions, options_by_task, parse_steps
@@ -274,3 +275,18 @@ def test_noise_and_blocks_are_told_from_drawings(photo):
     noisy = np.clip(photo + np.random.default_rng(0).normal(0, 8, photo.shape), 0, 255).astype(np.uint8)
     assert measure_noise(noisy, photo).level == pytest.approx(8, abs=1)
     assert not measure_noise(photo[:5, :3], photo[:5, :3]).found
+
+
+def test_auto_judges_large_pictures_by_their_middle(photo, monkeypatch):
+    """A healthy one costs only that; a noisy one is denoised as a whole."""
+    pipeline = load("auto", device="cpu", precision="fp32")
+    healthy = cv2.GaussianBlur(photo, (0, 0), 3)
+    noisy = np.clip(healthy + np.random.default_rng(0).normal(0, 20, photo.shape), 0, 255).astype(np.uint8)
+    monkeypatch.setattr(automatic, "JUDGED_SIDE", 96)
+    sizes, enqueue = [], pipeline.steps[0].enqueue
+    monkeypatch.setattr(
+        pipeline.steps[0], "enqueue", lambda given: sizes.extend(one.size for one, _ in given) or enqueue(given)
+    )
+    results = [pipeline.restore(image).steps[0] for image in (healthy, noisy)]
+    assert [result.done for result in results] == [False, True]
+    assert sizes == [(96, 96), (96, 96), (photo.shape[1], photo.shape[0])]

@@ -66,7 +66,7 @@ class Pipeline(InputAdapter):
         """
         works = [_Work(image, mask, finer(image) if len(self.steps) > 1 else image) for image, mask in pictures]
         for spec, step in zip(self.specs, self.steps, strict=True):
-            going = [work for work in works if work.error is None]
+            going = [work for work in works if work.error is None and not self._skip(work, spec, step)]
             begun = step.enqueue([(work.image, work.given_to(spec, self.specs)) for work in going])
             for work, pending in zip(going, begun, strict=True):
                 try:
@@ -78,6 +78,21 @@ class Pipeline(InputAdapter):
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Says what would be done. Later steps see what earlier ones make of the picture, so all of it is computed."""
         return replace(self.enqueue([(image, mask)])[0].result(), image=image)
+
+    def _skip(self, work: _Work, spec: TaskSpec, step: Restorer) -> bool:
+        """Whether a picture is done with a step that need not restore it."""
+        try:
+            known = self.healthy(spec, step, work.image)
+            if known is not None:
+                work.add(spec, step, known)
+        except Exception as error:  # must not affect the other pictures
+            work.error = error
+            return True
+        return known is not None
+
+    def healthy(self, spec: TaskSpec, step: Restorer, image: Image) -> Restored | None:
+        """The result of a step for a picture that need not be restored as a whole to know it: here None."""
+        return None
 
     def judged(self, spec: TaskSpec, before: Image, after: Restored) -> Restored:
         """What becomes of the result `after` of a step for the picture `before`: here it is kept."""
