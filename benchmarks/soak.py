@@ -183,7 +183,10 @@ def main() -> int:
         left = list((top / "out").rglob("*.restore-tmp"))
         written = {path.relative_to(top / "out") for path in (top / "out").rglob("*") if path.is_file()}
         listed = [path for path, outcome in told.items() if outcome["error"] is not None]
-        lost = [path for path in files if path not in listed and path.relative_to(top / "in") not in written]
+        # A picture that vanished before a kill is in no list of the next run, which does not find it.
+        gone = {path for path, fault in faults.items() if fault == "vanished"} if kills else set()
+        missing = [path for path in files if path not in listed and path not in gone]
+        lost = [path for path in missing if path.relative_to(top / "in") not in written]
         changed = [path for path, known in after.items() if before[path] != known]
         log_lines = (top / "log").read_text().count("failed: ")
     growth = used[-1] / used[0] if used else 0.0
