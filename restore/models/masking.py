@@ -115,9 +115,11 @@ class HoleAutoencoderConfig(MaskedAutoencoderConfig):
 
     Args:
         evidence: channels that are pooled under each part to judge it; 0: parts are not judged.
+        frozen: training leaves both branches as they are, and learns to judge only.
     """
 
     evidence: int = 0
+    frozen: bool = False
 
 
 @register("hole-autoencoder", HoleAutoencoderConfig)
@@ -136,7 +138,6 @@ class HoleAutoencoder(MaskedAutoencoder):
         each pixel of a part.
     """
 
-    RECONSTRUCTION_INTERVAL = 8
     config: HoleAutoencoderConfig
 
     def __init__(self, config: HoleAutoencoderConfig) -> None:
@@ -146,6 +147,9 @@ class HoleAutoencoder(MaskedAutoencoder):
             self.evidence = nn.Conv2d(config.finder_widths[0], config.evidence, 1)
             self.part_judge = _judge(config.evidence + PART_STATISTICS + whole)
             self.picture_judge = _judge(whole)
+        if config.frozen:
+            self.finder.requires_grad_(False)
+            self.painter.requires_grad_(False)
 
     def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         if stage == JUDGE:
@@ -186,6 +190,8 @@ class HoleAutoencoder(MaskedAutoencoder):
         return torch.cat([logits, crop(enlarged, *size)], dim=1)
 
     def reconstruct(self, planes: torch.Tensor) -> torch.Tensor:
+        if self.config.frozen and self.training:
+            return self.passthrough(planes.float())
         restored: torch.Tensor = self.painter(planes)
         return restored
 

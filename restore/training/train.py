@@ -258,9 +258,9 @@ def _initial(objective: Objective, settings: Settings) -> dict[str, torch.Tensor
         return objective.initial()
     header, network = weights.load(weights.find(objective.name, settings.init), objective.name)
     # Heads for other scales do not hinder: what both have is taken, what is new starts fresh. More planes to look at
-    # do not either: they begin with no effect. Nor does a judge of what was found.
+    # do not either: they begin with no effect. Nor does a judge of what was found, or what is left as it is.
     ours, theirs = (
-        {**json.loads(json.dumps(weights.config_values(config))), "scales": None}
+        {**json.loads(json.dumps(weights.config_values(config))), "scales": None, "frozen": None}
         for config in (objective.config, network.config)
     )
     more = [name for name in GROWING if ours.get(name, 0) > theirs.get(name, 0)]
