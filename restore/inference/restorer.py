@@ -269,8 +269,9 @@ class Restorer(InputAdapter):
         if isinstance(work, Exception):
             return Pending(lambda: _raise(work))
         alpha = None if image.alpha is None else work.whole[..., -1]
-        if alpha is not None and work.filled is not None:
-            alpha[work.filled] = white(alpha.dtype)
+        if alpha is not None and work.filled is not None:  # what was erased is there again
+            opaque = alpha[work.filled] + min(self.strength, 1.0) * (white(alpha.dtype) - alpha[work.filled])
+            alpha[work.filled] = opaque if alpha.dtype.kind == "f" else np.rint(opaque)
         collect = self._collect(work)
 
         def finish() -> Restored:
