@@ -81,7 +81,7 @@ class _Print:
 
     def count(self, low: float, high: float) -> int:
         """Log-uniform number in a picture, as many of them as a patch shows, at least 1."""
-        return max(1, round(self.share * low * (high / low) ** float(self.rng.random())))
+        return max(1, int(self.share * low * (high / low) ** float(self.rng.random()) + 0.5))
 
     def walk(self, length: float, turn: float, heading: float | None = None) -> np.ndarray:
         """A path (n,2) of `length` pixels through the picture, whose direction drifts by `turn` radians a step."""

@@ -51,13 +51,13 @@ from restore.tasks.mask_detection import (
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
 # Log odds that a picture is damaged: from the first on its parts are restored, from the second on they are spoken of.
-CONVINCING, DOUBTFUL = 4.0, 2.0
+CONVINCING, DOUBTFUL = 3.0, 1.0
 LIKELY = 0.0  # log odds of a part
 UNJUDGED = 4.5  # logit that one pixel of a part has to reach if the weights cannot judge it
 MIN_PIXELS = 4  # of a part
 # Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
 # by so many pixels of at least this logit.
-GROWTH, EDGE_LOGIT = 3, -4.0
+GROWTH, EDGE_LOGIT = 6, -4.0
 COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of the damage
 TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
