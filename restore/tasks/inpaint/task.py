@@ -42,18 +42,30 @@ from restore.tasks.mask_detection import (
     HIGHEST,
     LEVELS,
     LOWEST,
+    UNCERTAIN,
+    HysteresisThreshold,
     MaskHead,
     detect_logits,
     dilate,
+    highest_mean_logit,
+    mask_from_logits,
     mask_loss,
     masked_mean,
 )
 from restore.tasks.spec import TASKS, InpaintOptions, OcclusionOptions, OcclusionTraining
 
+# Of weights that do not judge what they find:
+# For shapes of constant colour, which completes the mask.
+EXACT_THRESHOLD = HysteresisThreshold(low=-1.0, high=6.0)
+# After resizing or compression: a missed pixel stays visible, an additional one is filled well.
+REENCODED_THRESHOLD = HysteresisThreshold(low=-4.0, high=4.5)
+# Highest mean logit of a component, below which a re-encoded image counts as clean unless `aggressive`: real damage has
+# high logits everywhere, similar objects of the scene only in spots.
+MIN_MEAN_LOGIT = 1.5
+# Of weights that do.
 # Log odds that a picture is damaged: from the first on its parts are restored, from the second on they are spoken of.
 CONVINCING, DOUBTFUL = 3.0, 1.0
 LIKELY = 0.0  # log odds of a part
-UNJUDGED = 4.5  # logit that one pixel of a part has to reach if the weights cannot judge it
 MIN_PIXELS = 4  # of a part
 # Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
 # by so many pixels of at least this logit.
@@ -143,7 +155,7 @@ class InpaintHead(MaskHead[InpaintOptions, Holes]):
         assert sample.mask is not None
         logits, verdicts, restored = prediction[:, :1], prediction[:, 1:-3], prediction[:, -3:]
         filled = masked_mean(pixel_loss(restored, sample.clean), sample.hints[:, 3:])
-        return filled + mask_loss(logits, sample.mask, each=True) + verdict_loss(logits, verdicts, sample.mask)
+        return filled + mask_loss(logits, sample.mask) + verdict_loss(logits, verdicts, sample.mask)
 
 
 def verdict_loss(logits: torch.Tensor, verdicts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -186,16 +198,33 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
         The mask (H,W) bool, and what a person is told of the parts that were left.
     """
     levels, evidence = detect_logits(picture, predict, FIND)
-    labels = part_labels(levels, PART_LOW * LEVELS, (UNJUDGED if evidence is None else PART_HIGH) * LEVELS)
+    if evidence is None:
+        found = _detect_mask(picture, levels, aggressive)
+        return (np.zeros(picture.size, bool), UNCERTAIN) if found is None else (found, "")
+    labels = part_labels(levels, PART_LOW * LEVELS, PART_HIGH * LEVELS)
     sizes = np.bincount(labels.ravel())[1:]
     if not len(sizes):
         return labels > 0, ""
-    part, whole = np.full((2, 1), np.inf) if evidence is None else _judged(levels, evidence, labels, predict)
+    part, whole = _judged(levels, evidence, labels, predict)
     likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
     taken = likely & (whole >= (DOUBTFUL if aggressive else CONVINCING))
     left = int(np.count_nonzero(likely & ~taken & (whole >= DOUBTFUL)))
     mask = np.append(False, taken)[labels]
     return refined(picture, mask, levels) if mask.any() else mask, left_note(left)
+
+
+def _detect_mask(picture: Picture, levels: np.ndarray, aggressive: bool) -> np.ndarray | None:
+    """The mask (H,W) that follows from quantised logits; None if it may be an object of the scene."""
+    mask = mask_from_logits(levels, EXACT_THRESHOLD)
+    if not mask.any():
+        return mask
+    pixels = _eight_bit(picture.rgb)
+    if not has_solid_colour(pixels, mask):
+        mask = mask_from_logits(levels, REENCODED_THRESHOLD)
+        if highest_mean_logit(levels, mask) < MIN_MEAN_LOGIT and not aggressive:
+            return None
+        return extend_strokes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS)
+    return complete_shapes(pixels, mask, excluded=levels == LOWEST)
 
 
 def left_note(parts: int) -> str:
@@ -286,7 +315,6 @@ class Inpaint:
         blocks=(1, 2, 3),
         finder_widths=(32, 64, 112, 144),
         finder_blocks=(1, 1, 2, 1),
-        evidence=12,
     )
     patch = 128
 
@@ -318,8 +346,11 @@ class Inpaint:
         if damage.bars == "lecture":
             return cases
         reencoded = TrainingPair(Reencoded(exact.corruption, 1.0), InpaintHead())
-        prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=PRINT_SCALE), InpaintHead())
-        return [*cases, *(Case(n, p, psnr, inside=True) for n, p in (("re-encoded", reencoded), ("prints", prints)))]
+        cases.append(Case("re-encoded", reencoded, psnr, inside=True))
+        if getattr(damage, "prints", 0):
+            prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=PRINT_SCALE), InpaintHead())
+            cases.append(Case("prints", prints, psnr, inside=True))
+        return cases
 
     def prepare(self, clean: np.ndarray, damage: OcclusionTraining, rng: np.random.Generator) -> np.ndarray:
         """Makes a share of the patches look like old photographs, which are no damage by themselves."""
