@@ -18,7 +18,7 @@ from restore.tasks.inpaint import task as inpaint
 @pytest.mark.parametrize(
     ("task", "folder", "doubting", "flag"),
     [
-        ("inpaint", "covered", (inpaint, "CONVINCING"), "--aggressive"),
+        ("inpaint", "covered", (inpaint, "MIN_MEAN_LOGIT"), "--aggressive"),
         ("dewatermark", "marked", (dewatermark, "CONFIDENT_LOG_ODDS"), "--eager"),  # its earlier name
     ],
 )

@@ -143,10 +143,9 @@ def _sign(image: np.ndarray, rng: np.random.Generator) -> Drawing:
         cv2.rectangle(face, (1, 1), (face.shape[1] - 2, face.shape[0] - 2), _ink(rng, dark).tolist(), 1 + margin // 6)
     skew = np.array([[1, rng.normal(0, 0.12), 0], [rng.normal(0, 0.08), 1, 0]], np.float32)
     skew[:, 2] = rng.uniform(-0.2, 0.7, 2) * (width, height)
-    face, where = (
-        np.asarray(cv2.warpAffine(part, skew, (width, height), flags=cv2.INTER_LINEAR), np.float32)
-        for part in (face, np.ones(plate.shape, np.float32))
-    )
+    whole = np.ones(plate.shape, np.float32)
+    face = np.asarray(cv2.warpAffine(face, skew, (width, height), flags=cv2.INTER_LINEAR), np.float32)
+    where = cv2.warpAffine(whole, skew, (width, height), flags=cv2.INTER_LINEAR)
     light = _shading(image, rng) * (0.5 + 0.5 * rng.random()) * (1 + (image - cv2.blur(image, (5, 5))) * rng.random())
     soft = cv2.GaussianBlur(where, (0, 0), rng.uniform(0.4, 1.2))[..., None]
     drawing += soft * (cv2.GaussianBlur(face * light, (0, 0), rng.uniform(0.4, 1.1)) - drawing)

@@ -18,7 +18,6 @@ from restore.tasks.functional import to_array
 
 BORDER_TOLERANCE = 6 / 255  # deviation of the pixels of a plain border from its colour, after compression
 UNCERTAIN = "possible damage left unchanged; --aggressive restores it too"
-SMOOTHING = 30  # pixels, of the Jaccard loss of a single picture
 LEVELS = 16  # quantisation steps of a logit of 1: int8 holds logits from -8 to 8
 LOWEST, HIGHEST = -128, 127
 
@@ -176,6 +175,12 @@ def component_means(values: Array, labels: Array, within: Array, count: int) -> 
     return result
 
 
+def highest_mean_logit(levels: Array, mask: Array) -> float:
+    """The highest mean logit of the components of `mask` (H,W) bool, not empty; `levels` as in `mask_from_logits`."""
+    labels, size, _ = components(mask, mask)
+    return float(component_means(levels, labels, mask, len(size))[1:].max() / LEVELS)
+
+
 def probability(logit: float) -> float:
     """The logistic function, from log odds to 0..1."""
     return float(1 / (1 + np.exp(-logit)))
@@ -189,23 +194,20 @@ def dilate(mask: Array, pixels: int) -> Array:
     return cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
 
 
-def mask_loss(logits: torch.Tensor, mask: torch.Tensor, *, each: bool = False) -> torch.Tensor:
+def mask_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Binary cross-entropy plus soft Jaccard loss, both over the whole batch.
 
     Args:
         logits: (N,1,H,W).
         mask: (N,1,H,W), 0 or 1.
-        each: take the Jaccard loss of each picture: a thin scratch then counts as much as a large hole. It is smoothed
-            by more pixels, or a single one in a picture without damage would outweigh a scratch.
 
     Returns:
         A scalar.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, mask)
     probability = torch.sigmoid(logits)
-    over, smooth = ((1, 2, 3), SMOOTHING) if each else ((0, 1, 2, 3), 1)
-    intersection = (probability * mask).sum(over)
-    return entropy + 1 - ((intersection + smooth) / ((probability + mask).sum(over) - intersection + smooth)).mean()
+    intersection = (probability * mask).sum()
+    return entropy + 1 - (intersection + 1) / ((probability + mask).sum() - intersection + 1)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

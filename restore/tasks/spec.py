@@ -80,12 +80,12 @@ class OcclusionTraining(ReencodedTraining, OcclusionOptions):
     """What an inpainter is trained against."""
 
     prints: float = option(
-        0.3, "Share of patches damaged as old prints are: scratches, dust, folds, tears, stains.", min=0.0, max=1.0
+        0.0, "Share of patches damaged as old prints are: scratches, dust, folds, tears, stains.", min=0.0, max=1.0
     )
     undamaged: float = option(
-        0.35, "Share of patches without damage: photographs, documents, charts, signs, fences.", min=0.0, max=1.0
+        0.0, "Share of patches without damage: photographs, documents, charts, signs, fences.", min=0.0, max=1.0
     )
-    aged: float = option(0.35, "Share of patches gray, brown or faded, most of them grainy.", min=0.0, max=1.0)
+    aged: float = option(0.0, "Share of patches gray, brown or faded, most of them grainy.", min=0.0, max=1.0)
 
 
 @dataclass(frozen=True)

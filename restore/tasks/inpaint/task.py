@@ -42,23 +42,35 @@ from restore.tasks.mask_detection import (
     HIGHEST,
     LEVELS,
     LOWEST,
+    UNCERTAIN,
+    HysteresisThreshold,
     MaskHead,
     detect_logits,
     dilate,
+    highest_mean_logit,
+    mask_from_logits,
     mask_loss,
     masked_mean,
     probability,
 )
 from restore.tasks.spec import TASKS, MaskOptions, OcclusionOptions, OcclusionTraining
 
+# Of weights that do not judge what they find:
+# For shapes of constant colour, which completes the mask.
+EXACT_THRESHOLD = HysteresisThreshold(low=-1.0, high=6.0)
+# After resizing or compression: a missed pixel stays visible, an additional one is filled well.
+REENCODED_THRESHOLD = HysteresisThreshold(low=-4.0, high=4.5)
+# Highest mean logit of a component, below which a re-encoded image counts as clean unless `aggressive`: real damage has
+# high logits everywhere, similar objects of the scene only in spots.
+MIN_MEAN_LOGIT = 1.5
+# Of weights that do.
 # Log odds that a picture is damaged: from the first on its parts are restored, from the second on they are spoken of.
-CONVINCING, DOUBTFUL = 4.0, 2.0
+CONVINCING, DOUBTFUL = 3.0, 1.0
 LIKELY = 0.0  # log odds of a part
-UNJUDGED = 4.5  # logit that one pixel of a part has to reach if the weights cannot judge it
 MIN_PIXELS = 4  # of a part
 # Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
 # by so many pixels of at least this logit.
-GROWTH, EDGE_LOGIT = 3, -4.0
+GROWTH, EDGE_LOGIT = 6, -4.0
 COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of the damage
 TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
@@ -145,7 +157,7 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         assert sample.mask is not None
         logits, verdicts, restored = prediction[:, :1], prediction[:, 1:-3], prediction[:, -3:]
         filled = masked_mean(pixel_loss(restored, sample.clean), sample.hints[:, 3:])
-        return filled + mask_loss(logits, sample.mask, each=True) + verdict_loss(logits, verdicts, sample.mask)
+        return filled + mask_loss(logits, sample.mask) + verdict_loss(logits, verdicts, sample.mask)
 
 
 def verdict_loss(logits: torch.Tensor, verdicts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -189,16 +201,37 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
         person is told of the parts that were left.
     """
     levels, evidence = detect_logits(picture, predict, FIND)
-    labels = part_labels(levels, PART_LOW * LEVELS, (UNJUDGED if evidence is None else PART_HIGH) * LEVELS)
+    if evidence is None:
+        found, confidence = _detect_mask(picture, levels, aggressive)
+        if found is None:
+            return np.zeros(picture.size, bool), confidence, UNCERTAIN
+        return found, confidence, ""
+    labels = part_labels(levels, PART_LOW * LEVELS, PART_HIGH * LEVELS)
     sizes = np.bincount(labels.ravel())[1:]
     if not len(sizes):
         return labels > 0, None, ""
-    part, whole = np.full((2, 1), np.inf) if evidence is None else _judged(levels, evidence, labels, predict)
+    part, whole = _judged(levels, evidence, labels, predict)
     likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
     taken = likely & (whole >= (DOUBTFUL if aggressive else CONVINCING))
     left = int(np.count_nonzero(likely & ~taken & (whole >= DOUBTFUL)))
     mask = np.append(False, taken)[labels]
     return refined(picture, mask, levels) if mask.any() else mask, probability(float(whole.max())), left_note(left)
+
+
+def _detect_mask(picture: Picture, levels: np.ndarray, aggressive: bool) -> tuple[np.ndarray | None, float | None]:
+    """The mask (H,W) that follows from quantised logits, None if it may be an object of the scene; its confidence."""
+    mask = mask_from_logits(levels, EXACT_THRESHOLD)
+    if not mask.any():
+        return mask, None
+    pixels = to_uint8(picture.rgb)
+    if not has_solid_colour(pixels, mask):
+        mask = mask_from_logits(levels, REENCODED_THRESHOLD)
+        logit = highest_mean_logit(levels, mask)
+        if logit < MIN_MEAN_LOGIT and not aggressive:
+            return None, probability(logit)
+        return extend_strokes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS), probability(logit)
+    confidence = probability(highest_mean_logit(levels, mask))
+    return complete_shapes(pixels, mask, excluded=levels == LOWEST), confidence
 
 
 def left_note(parts: int) -> str:
@@ -285,7 +318,6 @@ class Inpaint:
         blocks=(1, 2, 3),
         finder_widths=(32, 64, 112, 144),
         finder_blocks=(1, 1, 2, 1),
-        evidence=12,
     )
     patch = 128
 
@@ -317,8 +349,11 @@ class Inpaint:
         if damage.bars == "lecture":
             return cases
         reencoded = TrainingPair(Reencoded(exact.corruption, 1.0), InpaintHead())
-        prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=PRINT_SCALE), InpaintHead())
-        return [*cases, *(Case(n, p, psnr, inside=True) for n, p in (("re-encoded", reencoded), ("prints", prints)))]
+        cases.append(Case("re-encoded", reencoded, psnr, inside=True))
+        if getattr(damage, "prints", 0):
+            prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=PRINT_SCALE), InpaintHead())
+            cases.append(Case("prints", prints, psnr, inside=True))
+        return cases
 
     def prepare(self, clean: np.ndarray, damage: OcclusionTraining, rng: np.random.Generator) -> np.ndarray:
         """Makes a share of the patches look like old photographs, which are no damage by themselves."""
