@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-import restore as package
 from restore.cli.app import run
 from restore.cli.benchmarking import BenchmarkFlags
 from restore.images import read_image
@@ -89,8 +88,9 @@ def test_folder(benchmark, folder):
 def test_model_flags(benchmark, monkeypatch):
     """--precision, --tile and --compile reach the restorer; --repeat counts."""
     seen, passes = [], []
-    load, once = package.load, measuring._pass
     from restore.inference import restorer
+
+    load, once = restorer.load, measuring._pass
 
     def loading(*arguments, **options):
         seen.append(load(*arguments, **options))

@@ -179,10 +179,10 @@ def test_what_does_not_fit_is_refused_with_the_fix(denoise, inpaint, small):
     refused(lambda: denoise(small, mask), "takes no mask")
     refused(lambda: inpaint(small, hints=np.dstack([small, mask])), "no hints")
     refused(lambda: inpaint(small, mask + 3), "marks nothing")
-    refused(lambda: inpaint(small, mask.astype(np.float32) + 255), "divide it by 255")
+    refused(lambda: inpaint(small, mask.astype(np.float32) + 255), "covers the whole picture")
     refused(lambda: inpaint(small, mask[1:]), "does not fit")
     refused(lambda: inpaint(small, mask[:, 0]), "(H,W)")
-    refused(lambda: inpaint([small, small], [mask]), "fewer masks")
+    refused(lambda: inpaint([small, small], [np.eye(*mask.shape, dtype=np.uint8)]), "fewer masks")
 
 
 def test_floating_point_stays_within_the_range(denoise, small):

@@ -42,7 +42,7 @@ class Stamp:
 class StampHead(Head):
     """Detects a mark in the top quarter, unless a mask is given; makes its pixels gray."""
 
-    colours = True
+    colours = masked = True
 
     def analyse(self, picture: Picture, options: Any, predict: Any, mask: np.ndarray | None = None) -> Analysis:
         detected = np.zeros(picture.size, bool)

@@ -152,7 +152,10 @@ def test_json_says_what_was_found(server, photo_png):
 
 
 def test_nothing_found_gives_the_bytes_back(server, photo_png):
-    answer = server.post("inpaint", photo_png, mask=png(np.zeros((200, 300, 1), np.uint8)))
+    assert "marks nothing" in refused(
+        server.post("inpaint", photo_png, mask=png(np.zeros((200, 300, 1), np.uint8))), 422
+    )
+    answer = server.post("colorize", photo_png)  # which has colours already
     assert answer.content == photo_png and answer.headers["x-restore-result"] == "copied"
 
 

@@ -119,7 +119,8 @@ class Model:
         given = trial.given_mask
         if given is not None and not given.any():
             return Prediction(trial.identity, given)
-        restored = self._restorers[label].restore(Image(trial.damage.image), given)
+        kind = "hints" if trial.head.hinted else "mask"
+        restored = self._restorers[label].restore(Image(trial.damage.image), **{kind: given})
         return Prediction(restored.image.pixels, restored.mask)
 
     def check(self, scale: int) -> None:
