@@ -43,8 +43,9 @@ def test_weights_that_know_nothing_miss_their_floors(bench: Path, tiny: Callable
     assert "Traceback" not in done.stderr
     assert done.returncode == 1
     for name, lines in SAID.items():
-        part = done.stdout.partition(f"{name}, 1 pictures")[2].partition(".png\n")[0]
-        assert "MISSED" in part, name
+        count = 4 if name in ("inpaint-clean", "dewatermark-clean") else 1  # one of each of their folders
+        part = done.stdout.partition(f"{name}, {count} pictures")[2].partition(".png\n")[0]
+        assert "MISSED" in part or count > 1, name  # weights that know nothing may leave clean pictures alone
         assert all(line in part for line in lines), name
     sheets = {path.stem.partition("-")[2].removeprefix("resolve-"): path for path in tmp_path.glob("*.png")}
     assert set(sheets) == set(SAID)
