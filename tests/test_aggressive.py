@@ -18,7 +18,7 @@ from restore.tasks.inpaint import task as inpaint
 @pytest.mark.parametrize(
     ("task", "folder", "doubting", "flag"),
     [
-        ("inpaint", "covered", (inpaint, "MIN_MEAN_LOGIT"), "--aggressive"),
+        ("inpaint", "covered", (inpaint, "CONVINCING"), "--aggressive"),
         ("dewatermark", "marked", (dewatermark, "CONFIDENT_LOG_ODDS"), "--eager"),  # its earlier name
     ],
 )

@@ -195,12 +195,12 @@ def test_floating_point_stays_within_the_range(denoise, small):
 def test_find(inpaint, denoise):
     """Bars are found with confidence, and what is found is what is restored."""
     shipped = package.load("inpaint", device="cpu")
-    covered = read_image(Path(__file__).parents[1] / "samples" / "covered" / "chelsea.png")
+    covered = read_image(Path(__file__).parents[1] / "samples" / "covered" / "coffee.png")
     mask, confidence = shipped.find(covered)
     assert mask.dtype == bool
     assert 0.01 < mask.mean() < 0.5
     assert confidence > 0.9
-    clean = read_image(Path(__file__).parents[1] / "samples" / "clean" / "chelsea.png")
+    clean = read_image(Path(__file__).parents[1] / "samples" / "clean" / "coffee.png")
     nothing, _ = shipped.find(PIL.Image.fromarray(clean.pixels))
     assert not nothing.any()
     assert denoise.find(clean) == (None, None)

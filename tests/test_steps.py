@@ -218,8 +218,8 @@ def test_every_flag_is_documented(capsys):
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Samples that are noisy, covered and healthy; the gray one saved as a JPEG of low and of high quality."""
     folder = tmp_path_factory.mktemp("mixed")
-    for kind in ("noisy", "covered", "gray"):
-        cv2.imwrite(str(folder / f"{kind}.png"), read(SAMPLES / kind / "chelsea.png")[20:276, 100:356])
+    for kind, name in (("noisy", "chelsea"), ("covered", "astronaut"), ("gray", "chelsea")):
+        cv2.imwrite(str(folder / f"{kind}.png"), read(SAMPLES / kind / f"{name}.png")[20:276, 100:356])
     cv2.imwrite(str(folder / "blocks.jpg"), read(folder / "gray.png"), [cv2.IMWRITE_JPEG_QUALITY, 30])
     cv2.imwrite(str(folder / "healthy.jpg"), read(folder / "gray.png"), [cv2.IMWRITE_JPEG_QUALITY, 97])
     return folder
