@@ -138,7 +138,7 @@ def _container_limit(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path
 def describe(device: torch.device, dtype: torch.dtype) -> str:
     """Describes a device and precision for users, such as `cuda:0 (NVIDIA H200), bf16`."""
     precision = next(name for name, kind in PRECISIONS.items() if kind == dtype)
-    what = (
-        f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
-    )
+    threads = torch.get_num_threads()
+    host = f", {threads} thread{'s' * (threads != 1)}"
+    what = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else host
     return f"{device}{what if device.type != 'mps' else ''}, {precision}"

@@ -12,8 +12,9 @@ from restore.tasks.spec import option
 
 ABOUT = """\
 Scores are PSNR in dB on validation pictures, against the picture before it was damaged: higher is nearer to it, 1 dB
-more is a fifth less squared error, and at 40 the two can hardly be told apart. They compare weights of one task on
-one damage, not tasks with each other; `restore evaluate` measures on your own pictures. Luma only in super-resolve;
+more is a fifth less squared error, and at 40 the two can hardly be told apart. Each file has been
+scored on validation pictures of its own: they do not compare variants or tasks, for which there is `restore evaluate`
+on your own pictures. Luma only in super-resolve;
 inside the damage only in inpaint and dewatermark (given: told where it is; blind: left to find it; re-encoded: blind,
 after resizing and JPEG); "10 hints": told ten colours; sigma: white noise of that standard deviation, of 255.
 """

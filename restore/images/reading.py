@@ -104,7 +104,8 @@ def one_line(shown: str, kind: str = "") -> Iterator[None]:
         title, text = FORMATS[kind].title, reason(error)
         if isinstance(error, NotImplementedError) or (isinstance(error, OSError) and "support" in text.lower()):
             raise ImageError(f"{shown}: a kind of {title} that is not read ({text}); convert it first") from error
-        raise ImageError(f"{shown}: is a damaged or incomplete {title} file ({text}); get a whole copy") from error
+        advice = "get a whole copy, or --salvage what is there" if kind == "jpeg" else "get a whole copy"
+        raise ImageError(f"{shown}: is a damaged or incomplete {title} file ({text}); {advice}") from error
 
 
 def _tiff_or_raw(data: bytes, check_size: SizeCheck, page: int | None) -> tuple[Image, int]:

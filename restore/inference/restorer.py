@@ -277,7 +277,9 @@ class Restorer(InputAdapter):
         def finish() -> Restored:
             collect()
             analysis, change = work.analysis, root_mean_square_change(image.pixels, work.out)
-            note = analysis.note or ("" if change is None else self.head.describe_change(change))
+            note = analysis.note
+            if not note and change is not None:
+                note = self.head.describe_change(change) if self.strength else "left as it is by a strength of 0"
             restored = replace(image, pixels=work.out, alpha=alpha)
             return Restored(restored, analysis.mask, analysis.nothing, note, change, analysis.confidence)
 

@@ -84,9 +84,10 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
         f"{describe(device, PRECISIONS[precision])}"
     )
     if settings.length < FEW_STEPS and settings.init is None and past is None:
+        shipped = any(path.stem == objective.name for path in weights.shipped())  # none of `restore latent`
         report(
             f"{settings.steps} steps are few for weights that start from nothing, {FEW_STEPS} are the least that help: "
-            "give more --steps or --minutes, or go on from the shipped weights with `--init default`"
+            f"give more --steps or --minutes{', or go on from the shipped weights with `--init default`' * shipped}"
         )
     init = _initial(objective, settings)
     run = Run(objective, pictures, validation, settings, processes, init=init, past=past, asked=asked, report=report)

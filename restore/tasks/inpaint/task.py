@@ -115,7 +115,9 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         mask = dilate(mask, options.grow)
         if mask.all():
             if not detected:
-                raise UsageError("the mask covers the whole picture, which leaves nothing to fill it from")
+                raise UsageError(
+                    "the mask covers the whole picture, which leaves nothing to fill it from; white marks what to fill"
+                )
             return Holes(np.zeros_like(mask), note="the whole picture looks damaged, left unchanged")
         rough = torch.from_numpy(rough_filling(picture.rgb, mask)).to(picture.device).permute(2, 0, 1)
         plane = torch.from_numpy(mask).to(picture.device)[None]
