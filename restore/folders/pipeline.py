@@ -496,13 +496,14 @@ def _message(restored: Restored, status: Status) -> str | None:
         return f"would be copied: {restored.note}"
     if restored.nothing:
         return f"{restored.note or 'nothing found'}{', copied' if status == 'copied' else ''}"
-    if status != "examined":
-        return restored.note or None
+    examined, note = status == "examined", restored.note
     if restored.steps:
-        return f"would be restored: {restored.note}"
+        return f"would be restored: {note}" if examined else note
     share = _mask_share(restored)
-    part = "all" if share is None else percent(share)
-    return f"{part} of it would be restored{f'; {restored.note}' if restored.note else ''}"
+    if share is None and not examined:
+        return note or None
+    part = f"{'all' if share is None else percent(share)} of it {'would be restored' if examined else 'restored'}"
+    return f"{part}; {note}" if note else part
 
 
 def _mask_share(restored: Restored) -> float | None:
