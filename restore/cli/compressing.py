@@ -50,12 +50,7 @@ class DecompressFlags(Options):
 def add(group: typer.Typer) -> None:
     """Adds the commands to those of `restore latent`."""
     for name, body, kinds, examples in (
-        (
-            "train-codec",
-            train_codec,
-            (CodecOptions,),
-            ("my-pictures/", "my-pictures/ --minutes 60"),
-        ),
+        ("train-codec", train_codec, (CodecOptions,), ("my-pictures/", "my-pictures/ --minutes 60")),
         ("compress", compress, (CompressFlags, CodecFlags), ("my-pictures/ -l 2", "my-pictures/ --compare")),
         ("decompress", decompress, (DecompressFlags, CodecFlags), ("my-pictures.pictures", "a.pictures -o back/")),
     ):

@@ -261,7 +261,8 @@ class Pipeline(Runner):
         del image, mask
         output, kind, note = _target(job, restored.image, options)
         status: Status = "examined" if options.dry_run else "restored"
-        data, nothing, message = b"", restored.nothing, _message(restored, status)
+        share = None if restored.mask is None else float(restored.mask.mean())
+        data, nothing, message = b"", restored.nothing, _message(restored, status, share)
         copied = not options.dry_run and kind == restored.image.format and options.may_copy
         if not options.dry_run and not (copied and nothing and pages == 1):
             data = encode_image(restored.image, kind, quality=options.quality, metadata=options.metadata)
@@ -271,7 +272,7 @@ class Pipeline(Runner):
             nothing, message, seconds = nothing and not further, f"{pages} pages", seconds + more
         if copied and nothing:
             status, data = "copied", source if isinstance(source, bytes) else source.read_bytes()
-            message = _message(restored, status)
+            message = _message(restored, status, share)
         mask_data = b"" if job.save_mask is None else encode(restored.mask, restored.image.size)
         with self._gate.committing() as allowed:
             if not allowed:
@@ -293,7 +294,7 @@ class Pipeline(Runner):
             seconds,
             message=message,
             note=None if options.dry_run else note,
-            mask_share=None if job.hints else _mask_share(restored),
+            mask_share=None if job.hints else share,
             change=restored.change,
             steps=restored.steps,
         )
@@ -470,13 +471,6 @@ def _check_pages(job: Job, pages: int, kind: str, options: WriteOptions) -> None
         raise ImageError(f"has {pages} pages, which {FORMATS[kind].title} does not hold; write TIFF (--ext tif)")
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
-
-
 def _rows(path: Path, reader: TiffReader, top: int, bottom: int, *, alpha: bool = False) -> np.ndarray:
     """Rows of a picture, (h,W,1 or 3), or of its alpha, (h,W). Raises ImageError."""
     with one_line(printable(path), "tiff"):
@@ -491,7 +485,8 @@ def _refuse_changed(path: Path | None, before: tuple[int, ...] | None) -> None:
         raise ImageError("changed or vanished while it was being restored; run again with --skip-existing")
 
 
-def _message(restored: Restored, status: Status) -> str | None:
+def _message(restored: Restored, status: Status, share: float | None) -> str | None:
+    """For people. share: of the picture that is restored; None for tasks that change all of it."""
     if restored.nothing and restored.steps and status == "examined":
         return f"would be copied: {restored.note}"
     if restored.nothing:
@@ -499,15 +494,10 @@ def _message(restored: Restored, status: Status) -> str | None:
     examined, note = status == "examined", restored.note
     if restored.steps:
         return f"would be restored: {note}" if examined else note
-    share = _mask_share(restored)
     if share is None and not examined:
         return note or None
     part = f"{'all' if share is None else percent(share)} of it {'would be restored' if examined else 'restored'}"
     return f"{part}; {note}" if note else part
-
-
-def _mask_share(restored: Restored) -> float | None:
-    return None if restored.mask is None else float(restored.mask.mean())
 
 
 def _describe(job: Job, error: Exception) -> str:

@@ -96,7 +96,7 @@ def _middle(size: tuple[int, ...]) -> tuple[slice, ...]:
 
 def _blocks(plane: np.ndarray) -> np.ndarray:
     """(H,W) as (h,8,w,8), without the rest at the right and bottom; smaller planes as one block."""
-    height, width = (min(side, BLOCK) if side < BLOCK else BLOCK for side in plane.shape)
+    height, width = (min(side, BLOCK) for side in plane.shape)
     rows, columns = plane.shape[0] // height, plane.shape[1] // width
     return plane[: rows * height, : columns * width].reshape(rows, height, columns, width)
 

@@ -93,8 +93,9 @@ class InputAdapter:
 
         Returns:
             The same kind, dtype and channels, sides `scale` times as long; an `Image` for a path; a list for a list,
-            and an iterator that reads on as it is read for an iterator. Alpha is kept, or enlarged like the picture.
-            Gray pictures stay gray, except in colorize, where 1 channel becomes 3, and 2 become 4.
+            and an iterator that reads on as it is read for an iterator. Alpha is kept, or enlarged like a gray picture;
+            then fully transparent pixels have the colours of those beside them. Gray pictures stay gray, except in
+            colorize, where 1 channel becomes 3, and 2 become 4.
 
         Raises:
             UsageError: another kind, shape or dtype, floating point that reaches 255, an empty picture, NaN, or a

@@ -40,28 +40,12 @@ def load(
             not fit.
     """
     several = SEPARATOR in task
+    shared: dict[str, Any] = {"device": device, "precision": precision, "tile": tile, "overlap": overlap}
+    shared |= {"tta": tta, "compile": compile}
     if task != AUTO and not several:
-        return restorer.load(
-            task,
-            model,
-            device,
-            precision,
-            tile,
-            overlap=overlap,
-            strength=strength,
-            tta=tta,
-            compile=compile,
-            **options,
-        )
+        return restorer.load(task, model, strength=strength, **shared, **options)
     if model is not None or strength != 1:
         raise UsageError("model and strength are of one task: write, for example, denoise_model and denoise_strength")
     kind = Pipeline if several else AutoPipeline
     chosen = options_by_task(parse_steps(task), options) if several else make_options(AutoOptions, options).steps()
-    return kind(
-        [
-            restorer.load(
-                name, device=device, precision=precision, tile=tile, overlap=overlap, tta=tta, compile=compile, **own
-            )
-            for name, own in chosen.items()
-        ]
-    )
+    return kind([restorer.load(name, **shared, **own) for name, own in chosen.items()])

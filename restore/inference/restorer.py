@@ -224,7 +224,10 @@ class Restorer(InputAdapter):
         if self.head.static_analysis() is None or self.head.scale != 1:
             return None
         change = Change(*size)
-        return Stream(self._restore_bands(size, read, change), change, self.head.describe_change)
+        return Stream(self._restore_bands(size, read, change), change, self._describe_change)
+
+    def _describe_change(self, change: float) -> str:
+        return self.head.describe_change(change) if self.strength else "left as it is by a strength of 0"
 
     def _restore_bands(
         self, size: tuple[int, int], read: Callable[[int, int], np.ndarray], change: Change
@@ -277,9 +280,7 @@ class Restorer(InputAdapter):
         def finish() -> Restored:
             collect()
             analysis, change = work.analysis, root_mean_square_change(image.pixels, work.out)
-            note = analysis.note
-            if not note and change is not None:
-                note = self.head.describe_change(change) if self.strength else "left as it is by a strength of 0"
+            note = analysis.note or ("" if change is None else self._describe_change(change))
             restored = replace(image, pixels=work.out, alpha=alpha)
             return Restored(restored, analysis.mask, analysis.nothing, note, change, analysis.confidence)
 
