@@ -170,7 +170,7 @@ def photographs(white: Corruption[Any]) -> Choice:
             Part(Degradation((Part(mild, 1.0),), last=Part(JpegCompression(quality=(60, 98)), 1.0)), 0.1),
             Part(Degradation((Part(camera, 1.0),), last=Part(JpegCompression(quality=(70, 98)), 0.7)), 0.12),
             Part(Degradation((Part(grain, 1.0),), last=Part(JpegCompression(quality=(60, 98)), 0.4)), 0.14),
-            Part(JpegCompression(quality=(12, 60)), 0.2),
+            Part(JpegCompression(quality=(12, 60)), 0.14),
             Part(jpeg, 0.08),
             Part(Degradation((Part(Resampled(alone), 1.0),), last=saved), 0.05),
             Part(anything, 0.06),
