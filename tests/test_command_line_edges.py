@@ -299,3 +299,16 @@ def test_evaluate_names_the_method_that_runs(clean_folder, denoiser):
     entries = find_entries(clean_folder, None, None, 1)
     list(evaluate(entries, task, damage, methods, 0, lambda case, method: seen.append((case, method))))
     assert seen == [("sigma 25", "corrupted"), ("sigma 25", "wavelets")]
+
+
+def test_more_pages_than_are_read_are_refused(tmp_path, monkeypatch, capsys):
+    """None of them is lost without a word."""
+    monkeypatch.setattr("restore.images.tiff._MOST_PAGES", 3)
+    for count, code in ((3, 0), (4, 1)):
+        path = tmp_path / f"{count}.tif"
+        with tifffile.TiffWriter(path) as writer:
+            for value in range(count):
+                writer.write(np.full((32, 32, 3), 60 + value, np.uint8), photometric="rgb")
+        assert run(["denoise", str(path), str(tmp_path / f"{count}.out.tif"), "--device", "cpu", "-q"]) == code
+        assert (tmp_path / f"{count}.out.tif").exists() == (code == 0)
+    assert "more than 3 pages; split the file" in capsys.readouterr().err

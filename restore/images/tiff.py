@@ -167,11 +167,13 @@ def _pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     """The pages that are pictures: previews (NewSubfileType bit 0) and masks (bit 2) are not."""
     every: list[tifffile.TiffPage] = []
     seen: set[int] = set()
-    for page in islice(file.pages, _MOST_PAGES):
+    for page in islice(file.pages, _MOST_PAGES + 1):
         if page.offset in seen:  # tifffile would follow a circle for ever
             raise ValueError("its directories form a loop")
         seen.add(page.offset)
         every.append(page.aspage())
+    if len(every) > _MOST_PAGES:
+        raise ImageError(f"has more than {_MOST_PAGES} pages; split the file")
     if any(page.photometric in _CAMERA or 50706 in page.tags for page in every):
         raise CameraRawError
     pages = [page for page in every if not page.is_reduced and not page.is_mask]
