@@ -301,6 +301,19 @@ def test_evaluate_names_the_method_that_runs(clean_folder, denoiser):
     assert seen == [("sigma 25", "corrupted"), ("sigma 25", "wavelets")]
 
 
+def test_hints_of_frames(tiny, tmp_path):
+    """Those of a file are the hints of every frame."""
+    frames = np.repeat(raw_frames(2)[..., :1], 3, axis=-1)
+    hints = np.zeros((24, 32, 4), np.uint8)
+    hints[8:16, 8:16] = (255, 40, 40, 255)
+    write_image(Image(hints[..., :3], hints[..., 3]), tmp_path / "hints.png")
+    words = ["colorize", "-", "-", "--raw", "32x24", "-m", tiny("colorize"), "--device", "cpu", "-q"]
+    plain, hinted = (piped(frames.tobytes(), *words, *more) for more in ((), ("--hints", tmp_path / "hints.png")))
+    assert plain.returncode == hinted.returncode == 0, hinted.stderr
+    assert len(plain.stdout) == len(hinted.stdout) == frames.nbytes
+    assert plain.stdout != hinted.stdout
+
+
 def test_more_pages_than_are_read_are_refused(tmp_path, monkeypatch, capsys):
     """None of them is lost without a word."""
     monkeypatch.setattr("restore.images.tiff._MOST_PAGES", 3)

@@ -63,7 +63,7 @@ def restore_frames(restorer: InputAdapter, raw: RawFlags, mask: Path | None, *, 
     Args:
         restorer: restores a frame.
         raw: their size.
-        mask: of every frame.
+        mask: of every frame, or its hints where the task takes those.
         verbose: show progress and a summary.
 
     Raises:
@@ -72,7 +72,8 @@ def restore_frames(restorer: InputAdapter, raw: RawFlags, mask: Path | None, *, 
     from tqdm import tqdm
 
     start, count = time.perf_counter(), 0
-    restored = restorer.frames(read_frames(sys.stdin.buffer, *raw.size), mask)
+    given, hints = (None, mask) if restorer.hinted else (mask, None)
+    restored = restorer.frames(read_frames(sys.stdin.buffer, *raw.size), given, hints=hints)
     hidden = None if verbose else True  # None: shown on a terminal only
     try:
         for frame in tqdm(restored, disable=hidden, unit="frame", dynamic_ncols=True):

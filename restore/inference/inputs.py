@@ -144,7 +144,7 @@ class InputAdapter:
         examined = self.examine(adapt(image)[0], _given(mask, False))
         return Found(examined.mask, examined.confidence)
 
-    def frames(self, frames: Iterable[Any], mask: Any = None, *, clip: bool = True) -> Iterator[Any]:
+    def frames(self, frames: Iterable[Any], mask: Any = None, *, hints: Any = None, clip: bool = True) -> Iterator[Any]:
         """Restores the frames of a video one after the other; holds no more than a batch of them.
 
         Every frame is restored on its own. Where the level of the noise is judged anew in each, say it
@@ -153,6 +153,7 @@ class InputAdapter:
         Args:
             frames: arrays, Pillow pictures or tensors (C,H,W) of one size.
             mask: of all frames, such as where a logo is; None: damage is looked for in each.
+            hints: of all frames.
             clip: as in `__call__`.
 
         Yields:
@@ -161,7 +162,7 @@ class InputAdapter:
         Raises:
             UsageError: a frame has another shape or dtype than the first.
         """
-        return self._stream(_alike(frames), repeat(_given(mask, False)), clip)
+        return self._stream(_alike(frames), repeat(_given(*self._chosen(mask, hints))), clip)
 
     def _stream(self, images: Iterable[Any], given: Iterable[np.ndarray | None], clip: bool) -> Iterator[Any]:
         group: list[tuple[Image, np.ndarray | None]] = []
