@@ -17,6 +17,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -139,8 +140,52 @@ def test_hints_are_colours_that_are_known(server, photo, tiny):
     restorer = load("colorize", str(tiny("colorize")), "cpu", "fp32")
     np.testing.assert_array_equal(told, restorer(read_image(gray).pixels, hints=hints))
     assert "does not fit" in refused(post("colorize", hints[:30]), 422)
+    assert "show no colour" in refused(post("colorize", 0 * hints), 422)
     assert "takes no hints" in refused(post("denoise", hints), 422)
     assert "takes no mask" in refused(server.post("colorize", gray, mask=gray), 422)
+
+
+def test_auto_does_and_says_what_the_command_line_does(photo, tmp_path, capsys):
+    """The same files, and the same decisions with their reasons, which `Accept: application/json` only says."""
+    gray = cv2.cvtColor(photo[:128, :128], cv2.COLOR_RGB2GRAY)[..., None]
+    pictures = {
+        "noisy.png": png(read_image(SAMPLES / "noisy" / "chelsea.png").pixels[20:148, 100:228]),
+        "healthy.jpg": encode_image(Image(gray), "jpeg", quality=97),
+    }
+    for name, data in pictures.items():
+        (tmp_path / name).write_bytes(data)
+    command = ["auto", str(tmp_path), "-o", str(tmp_path / "out"), "--device", "cpu", "--precision", "fp32", "--json"]
+    assert app.run(command) == 0
+    told = {Path(one["input"]).name: one for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    with serving() as served:
+        for name, data in pictures.items():
+            record = told[name]
+            examined = served.post("auto", data, name, headers={"accept": "application/json"}).json()
+            assert (examined["result"], examined["steps"]) == ("examined", record["steps"])
+            done = served.ended(served.begin("auto", data))
+            assert done["steps"] == record["steps"] and done["message"] == record["note"]
+            result = served.client.get(f"{done['url']}/result")
+            assert result.content == (tmp_path / "out" / name).read_bytes()
+            assert result.headers["x-restore-result"] == record["status"]
+            assert served.client.get(f"{done['url']}/mask").status_code == 200
+        assert examined["message"].startswith("would be copied: denoise: noise ")
+        assert [told[name]["steps"][0]["done"] for name in pictures] == [True, False]
+        larger = served.post("auto", png(gray[:32, :32]), params={"enlarge": 2, "colorize": True})
+        assert read_image(larger.content).pixels.shape == (64, 64, 3)
+        assert "takes no mask" in refused(served.post("auto", pictures["noisy.png"], mask=pictures["noisy.png"]), 422)
+        assert "unknown option 'strength'" in refused(served.post("auto", b"", params={"strength": 1}), 422)
+
+
+def test_auto_can_be_watched_and_given_up(slow, photo):
+    data = png(photo[:100, :140])
+    seen = events(slow, slow.begin("auto", data))
+    shares = [one["share"] for one in seen if one["stage"] == "computing"]
+    assert len(shares) > 3 and shares == sorted(shares) and seen[-1]["stage"] == "done"
+    slow.until(lambda: slow.gauge("pictures_in_flight") == 0, 2)
+    job = slow.begin("auto", data)
+    slow.until(lambda: slow.client.get(job["url"]).json()["share"] > 0)
+    slow.client.delete(job["url"])
+    assert slow.ended(job, 1)["stage"] == "cancelled"
 
 
 def test_json_says_what_was_found(server, photo_png):
@@ -172,14 +217,16 @@ def test_names_of_clients_are_only_names(server, photo_png, name):
 
 def test_the_tasks_list_their_options(server):
     listed = {task["name"]: task for task in server.client.get("/api/v1/tasks").json()["tasks"]}
-    assert list(listed) == list(TASKS)
+    assert list(listed) == [*TASKS, "auto"]
+    assert [listed[task]["max_strength"] for task in ("denoise", "inpaint", "auto")] == [2.0, 1.0, None]
     assert {"name": "scale", "type": "int", "default": 2, "choices": [2, 3, 4]}.items() <= {
         name: value for name, value in listed["super-resolve"]["options"][0].items() if name != "help"
     }.items()
     paths = server.client.get("/openapi.json").json()["paths"]
     for task, about in listed.items():
         known = {parameter["name"] for parameter in paths[f"/api/v1/{task}"]["post"]["parameters"]}
-        assert {option["name"] for option in about["options"]} | {"strength", "ext"} <= known
+        assert {option["name"] for option in about["options"]} | {"tta", "ext"} <= known
+        assert ("strength" in known) == (about["max_strength"] is not None)
 
 
 def bomb() -> bytes:
@@ -200,7 +247,20 @@ def test_what_is_refused(server, photo_png):
     assert "damaged" in refused(server.post("denoise", photo_png[:5000]), 422)
     assert "did you mean 'denoise'" in refused(server.post("denoize", photo_png), 404)
     assert "strenght" in refused(server.post("denoise", photo_png, params={"strenght": 1}), 422)
-    assert "scale" in refused(server.post("super-resolve", photo_png, params={"scale": 7}), 422)
+    for task, name, value, why in (
+        ("super-resolve", "scale", "7", "must be one of 2, 3, 4; got 7"),
+        ("super-resolve", "scale", "two", "must be a whole number; got two"),
+        ("denoise", "strength", "2.1", "goes up to 2; got 2.1"),
+        ("denoise", "strength", "nan", "goes up to 2; got nan"),
+        ("denoise", "sigma", "loud", "must be a number; got loud"),
+        ("denoise", "tta", "maybe", "must be true or false; got maybe"),
+        ("denoise", "name", "a" * 300, f"has at most 255 characters; got {'a' * 40}"),
+        ("inpaint", "grow", "-1", "starts at 0; got -1"),
+    ):
+        for path in (task, "jobs"):
+            params = {name: value} | ({"task": task} if path == "jobs" else {})
+            assert refused(server.post(path, photo_png, params=params), 422) == f"{name} {why}"
+    assert refused(server.post("jobs", photo_png), 422) == "task has to be given"
     assert "quality does nothing" in refused(
         server.post("denoise", photo_png, params={"ext": "png", "quality": 9}), 422
     )

@@ -108,6 +108,24 @@ def test_every_task_gives_what_the_api_gives(page, served, picture, task):
     assert name == f"photo0.{TASKS[task].file_suffix(TASKS[task].options())}.png"
 
 
+def test_auto_says_what_it_decided_and_why(page, served, picture):
+    page.select_option("#task", "auto")
+    assert page.locator("#options [name=strength]").count() == 0 and page.locator("#mask-tools").is_hidden()
+    page.check("#options [name=aggressive]")
+    choose(page, picture)
+    restored(page)
+    name, result = downloaded(page)
+    assert name == "photo0.restored.png"
+    assert result == served.post("auto", png(picture), params={"aggressive": True}).content
+    asked = {"params": {"aggressive": True}, "headers": {"accept": "application/json"}}
+    steps = served.post("auto", png(picture), **asked).json()["steps"]
+    assert page.locator("#items dt").all_inner_texts() == ["denoise", "dewatermark", "inpaint"]
+    assert page.locator("#items dd").all_inner_texts() == [step["note"] for step in steps]
+    assert "denoise" not in page.inner_text("#items .state") and axe(page) == []
+    page.select_option("#options [name=enlarge]", "3")
+    until(page, "document.querySelector('img.after').naturalWidth === 600")
+
+
 def test_options_are_those_of_the_task(page, picture):
     page.select_option("#task", "super-resolve")
     page.select_option("#options [name=scale]", "4")

@@ -80,6 +80,7 @@ def found_in(output: Output) -> dict[str, Any]:
         "seconds": round(output.seconds, 4),
         "message": output.message,
         "mask_share": output.mask_share,
+        **({"steps": [step.record for step in output.steps]} if output.steps else {}),
     }
 
 

@@ -18,11 +18,12 @@ from restore.folders.compute_queue import ComputeQueue
 from restore.folders.limits import MemoryLimiter, default_memory_limit
 from restore.folders.masks import encode_mask
 from restore.folders.names import Naming
+from restore.folders.pipeline import Status, describe_result
 from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
 from restore.images.failures import CODEC_ERRORS, printable
 from restore.images.masks import as_mask, hints_from
 from restore.images.pixels import without_limit
-from restore.inference.restored import Restored
+from restore.inference.restored import Restored, StepResult
 from restore.pixels import white
 from restore.serve.limits import Limits, Refused
 from restore.serve.options import Order
@@ -66,6 +67,7 @@ class Output:
         message: what was found in the picture, for people.
         mask_share: part of the pixels that is restored, 0 to 1; None where there is no mask.
         mask: the bytes of a PNG of it.
+        steps: what auto decided of each task, and did.
     """
 
     data: bytes
@@ -77,6 +79,7 @@ class Output:
     message: str = ""
     mask_share: float | None = None
     mask: bytes | None = None
+    steps: tuple[StepResult, ...] = ()
 
     @property
     def media_type(self) -> str:
@@ -136,21 +139,24 @@ class Service:
         if self.stopped:
             raise Refused(503, "the server stops; nothing was begun")
         size = header_size(upload.data)
-        scale = int(getattr(order.options, "scale", 1))
-        pixels = None if size is None else size[0] * size[1]
-        limit = self.limits.max_megapixels
-        if pixels is not None and size is not None and pixels > limit * 1e6:
-            raise Refused(413, f"{size[0]} x {size[1]} is {pixels / 1e6:.0f} megapixels, at most {limit:g} are taken")
-        if pixels is not None and pixels * scale**2 > 4 * limit * 1e6:
-            raise Refused(
-                413, f"{scale} times larger it has {pixels * scale**2 / 1e6:.0f} megapixels; at most {4 * limit:g}"
-            )
-        lane = self._large if pixels is None or pixels * scale**2 > SMALL else self._small
-        needed = len(upload.data) + (pixels or int(limit * 1e6)) * BYTES_PER_PIXEL * (1 + scale**2)
+        if size is not None:
+            self._check_size(size, order.scale)
+        pixels = int(self.limits.max_megapixels * 1e6) if size is None else size[0] * size[1]
+        lane = self._large if pixels * order.scale**2 > SMALL else self._small
+        needed = len(upload.data) + pixels * BYTES_PER_PIXEL * (1 + order.scale**2)
         try:
             return lane.threads.submit(self._process, upload, order, watch, lane, needed)
         except RuntimeError:  # the threads were stopped meanwhile
             raise Refused(503, "the server stops; nothing was begun") from None
+
+    def _check_size(self, size: tuple[int, int], scale: int) -> None:
+        """Raises Refused (413) for a picture of (width, height) that is too large, or becomes it."""
+        megapixels, limit = size[0] * size[1] / 1e6, self.limits.max_megapixels
+        if megapixels > limit:
+            raise Refused(413, f"{size[0]} x {size[1]} is {megapixels:.0f} megapixels, at most {limit:g} are taken")
+        if megapixels * scale**2 > 4 * limit:
+            larger = f"{scale} times larger it has {megapixels * scale**2:.0f} megapixels"
+            raise Refused(413, f"{larger}; at most {4 * limit:g} are made")
 
     def stop(self) -> None:
         """Gives up all pictures; does not wait for a tile that is computed."""
@@ -180,16 +186,16 @@ class Service:
         watch.at("decoding")
         name = file_name(upload.name)
         image = read_image(upload.data, name=name, max_megapixels=self.limits.max_megapixels)
+        self._check_size(image.size, order.scale)  # not all headers could be read before
         mask = self._given(upload, order)
-        restorer = self.restorers.get(order, lane.name)
-        suffix, wanted = _target(image, order, name)  # before computing what cannot be written
+        processor = self.restorers.get(order, lane.name)
         watch.at("computing")
-        assigned = Assigned.of(image, restorer, watch, order.examine)
+        assigned = Assigned.of(image, processor, watch, order.examine)
         del image
         seconds, restored = lane.queue.compute(assigned, mask)
         del assigned
         watch.at("encoding", 1.0)
-        return _output(upload, order, restored, seconds, suffix, wanted, name)
+        return _output(upload, order, restored, seconds, name)
 
     def _given(self, upload: Upload, order: Order) -> np.ndarray | None:
         """The mask or the hints that were sent, as a restorer takes them."""
@@ -236,41 +242,30 @@ def preview(data: bytes, limits: Limits) -> bytes:
         raise Refused(422, str(error)) from error
 
 
-def _target(image: Image, order: Order, name: str) -> tuple[str, str]:
-    """The suffix to write under, and the one that was asked for."""
+def _output(upload: Upload, order: Order, restored: Restored, seconds: float, name: str) -> Output:
+    image = restored.image
     own = Path(name).suffix
     if SUFFIXES.get(own.lower()) != image.format:
         own = next(suffix for suffix, kind in SUFFIXES.items() if kind == image.format)
-    wanted = order.extension or own
-    return writable_suffix(image, wanted)[0], wanted
-
-
-def _output(
-    upload: Upload, order: Order, restored: Restored, seconds: float, suffix: str, wanted: str, name: str
-) -> Output:
+    suffix, note = writable_suffix(image, order.extension or own)
     kind = SUFFIXES[suffix.lower()]
     naming = Naming(order.spec.file_suffix(order.options), suffix)
-    unchanged = restored.nothing and kind == restored.image.format and order.quality is None and order.metadata
-    status = "examined" if order.examine else "copied" if unchanged else "restored"
-    data = b""
-    if status == "copied":
-        data = upload.data
-    elif status == "restored":
-        data = encode_image(restored.image, kind, quality=order.quality, metadata=order.metadata)
+    unchanged = restored.nothing and kind == image.format and order.quality is None and order.metadata
+    status: Status = "examined" if order.examine else "copied" if unchanged else "restored"
+    data = upload.data if status == "copied" else b""
+    notes: tuple[str | None, ...] = ()
+    if status == "restored":
+        data, notes = encode_image(image, kind, quality=order.quality, metadata=order.metadata), (note, *image.notes)
     share = None if restored.mask is None else float(restored.mask.mean())
-    message = restored.note or ("nothing found" if restored.nothing else "")
-    if suffix != wanted:
-        message = "; ".join(filter(None, [message, f"written as {kind}: {wanted} does not hold all of it"]))
-    mask = encode_mask(restored.mask, restored.image.size) if order.with_mask and restored.mask is not None else None
-    width, height = restored.image.size
     return Output(
         data,
         naming.file_name(Path(name), beside=True),
         kind,
         status,
-        (width, height),
+        image.size,
         seconds,
-        message,
+        "; ".join(filter(None, (describe_result(restored, status, share), *notes))),
         share,
-        mask,
+        encode_mask(restored.mask, image.size) if order.with_mask and restored.mask is not None else None,
+        restored.steps,
     )
