@@ -294,6 +294,19 @@ def test_limits_have_their_status(slow, photo):
     slow.until(lambda: slow.gauge("pictures_in_flight") == 0, 2)  # it was given up
 
 
+def test_what_is_sent_beside_a_picture_costs_no_more_than_the_picture(server, photo_png):
+    """Masks are as large as their pictures, previews have the limits of all pictures, masks may grow by any number."""
+    mask = np.zeros((200, 300, 1), np.uint8)
+    mask[:3, :3] = 255
+    assert "does not fit" in refused(server.post("inpaint", photo_png, mask=bomb()), 422)
+    assert "3600 megapixels" in refused(server.client.post("/api/v1/preview", content=bomb()), 413)
+    assert "damaged" in refused(server.client.post("/api/v1/preview", content=photo_png[:5000]), 422)
+    grown = server.post("inpaint", photo_png, mask=png(mask), params={"grow": 10**9})
+    assert "covers the whole picture" in refused(grown, 422)
+    server.client.request("X" * 50, "/healthz")
+    assert "X" * 50 not in server.client.get("/metrics").text
+
+
 def test_a_full_queue_is_503(slow, photo_png):
     admission = slow.app.state.server.admission
     with admission.admitted("a", 1), admission.admitted("b", 1), admission.admitted("c", 1):

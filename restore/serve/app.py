@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -27,11 +28,11 @@ from restore.errors import RestoreError
 from restore.images import SUFFIXES
 from restore.serve.guard import Access, Guard, problem
 from restore.serve.jobs import ENDED, Job, Jobs, found_in
-from restore.serve.limits import Admission, Limits, Refused
+from restore.serve.limits import Admission, Admitted, Limits, Refused
 from restore.serve.metrics import Metrics
 from restore.serve.options import EXTENSIONS, SPECS, CommonQuery, describe, find_spec, order, query_model, wrong_query
 from restore.serve.restorers import Restorers, Watch
-from restore.serve.service import Output, Service, Upload, file_name, preview
+from restore.serve.service import Output, ResultT, Service, Upload, file_name
 from restore.tasks import TaskSpec
 from restore.tasks.steps import AUTO
 
@@ -162,9 +163,10 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
 
     @app.post("/api/v1/preview", summary="A picture in any format as an 8-bit PNG", openapi_extra=_BODY)
     async def previewed(request: Request) -> Response:
-        with server.admission.admitted(*server.client(request)):
+        with server.admission.admitted(*server.client(request)) as place:
             upload = await server.read(request, "")
-            return Response(await asyncio.to_thread(preview, upload.data, limits), media_type="image/png")
+            shown = await server.wait(request, place, partial(service.preview, upload.data))
+        return Response(shown, media_type="image/png")
 
     @app.post("/api/v1/jobs", status_code=202, summary="Begin a job", responses=_ERRORS, openapi_extra=_BODY)
     async def begin(request: Request, task: str) -> JSONResponse:
@@ -200,11 +202,11 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
         return FileResponse(job.path, media_type=job.output.media_type, headers=_headers(job.output))
 
     @app.get("/api/v1/jobs/{id}/mask", summary="What was found or given, as PNG")
-    async def mask(id: str) -> Response:
+    async def mask(id: str) -> FileResponse:
         job = server.jobs.finished(id)
-        if job.output is None or job.output.mask is None:
+        if not job.mask_bytes:
             raise Refused(404, "this job has no mask")
-        return Response(job.output.mask, media_type="image/png")
+        return FileResponse(job.mask_path, media_type="image/png")
 
     @app.get("/api/v1/archive", summary="Results of several jobs as a zip file")
     async def archive(id: Annotated[list[str], Query(max_length=10_000)]) -> StreamingResponse:
@@ -292,13 +294,7 @@ class _Server:
         with self.admission.admitted(*self.client(request)) as place:
             upload = await self.read(request, query.name or "")
             asked = _order(spec, query, examine=examine)
-            watch = Watch()
-            future = self.service.submit(upload, asked, watch)
-            del upload
-            # A picture that is given up keeps its place until its thread has noticed.
-            place.keep()
-            future.add_done_callback(lambda _: place.leave())
-            output = await self._wait(request, future, watch)
+            output = await self.wait(request, place, partial(self.service.submit, upload, asked))
         if examine:
             return JSONResponse({"task": spec.name, **found_in(output)})
         self.metrics.restored(spec.name, output.size[0] * output.size[1])
@@ -347,7 +343,13 @@ class _Server:
         if job.output is not None:
             self.metrics.restored(job.task, job.output.size[0] * job.output.size[1])
 
-    async def _wait(self, request: Request, future: Future[Output], watch: Watch) -> Output:
+    async def wait(self, request: Request, place: Admitted, begin: Callable[[Watch], Future[ResultT]]) -> ResultT:
+        """The result of what `begin` begins, which is given up when the client leaves or the time is over."""
+        watch = Watch()
+        future = begin(watch)
+        # A picture that is given up keeps its place until its thread has noticed.
+        place.keep()
+        future.add_done_callback(lambda _: place.leave())
         loop, finished = asyncio.get_running_loop(), asyncio.Event()
         wake = _waking(loop, finished)
         future.add_done_callback(lambda _: wake())

@@ -5,21 +5,24 @@ from __future__ import annotations
 import io
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 import PIL.Image
 
-from restore.errors import ImageError, RestoreError, UsageError, WeightsError
+from restore.errors import RestoreError, UsageError, WeightsError
 from restore.folders.compute_queue import ComputeQueue
 from restore.folders.limits import MemoryLimiter, default_memory_limit
 from restore.folders.masks import encode_mask
 from restore.folders.names import Naming
 from restore.folders.pipeline import Status, describe_result
-from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
+from restore.images import SUFFIXES, encode_image, read_image, writable_suffix
 from restore.images.failures import CODEC_ERRORS, printable
 from restore.images.masks import as_mask, hints_from
 from restore.images.pixels import without_limit
@@ -28,11 +31,13 @@ from restore.pixels import white
 from restore.serve.limits import Limits, Refused
 from restore.serve.options import Order
 from restore.serve.restorers import Assigned, Dispatcher, Restorers, Watch
+from restore.tasks import TaskSpec
 
 logger = logging.getLogger("restore")
 
 SMALL = 1_000_000  # pixels of the larger of picture and result, up to which a picture passes the large ones by
 BYTES_PER_PIXEL = 12  # 16-bit RGB decoded, and what codecs hold beside it
+ResultT = TypeVar("ResultT")
 MEDIA_TYPES = {"jpeg": "image/jpeg", "tiff": "image/tiff", "webp": "image/webp", "bmp": "image/bmp"}
 
 
@@ -136,16 +141,24 @@ class Service:
         Raises:
             Refused: 413 for a picture that is too large; 503 if the service stops.
         """
+        return self._begin(upload.data, order.scale, watch, partial(self._restore, upload, order, watch))
+
+    def preview(self, data: bytes, watch: Watch) -> Future[bytes]:
+        """Begins to make a picture in any format an 8-bit PNG, for browsers; arguments and errors as of `submit`."""
+        return self._begin(data, 1, watch, partial(self._preview, data))
+
+    def _begin(self, data: bytes, scale: int, watch: Watch, work: Callable[[_Lane], ResultT]) -> Future[ResultT]:
+        """Does `work` on a picture in the lane of its size, once there is memory for it."""
         if self.stopped:
             raise Refused(503, "the server stops; nothing was begun")
-        size = header_size(upload.data)
+        size = header_size(data)
         if size is not None:
-            self._check_size(size, order.scale)
+            self._check_size(size, scale)
         pixels = int(self.limits.max_megapixels * 1e6) if size is None else size[0] * size[1]
-        lane = self._large if pixels * order.scale**2 > SMALL else self._small
-        needed = len(upload.data) + pixels * BYTES_PER_PIXEL * (1 + order.scale**2)
+        lane = self._large if pixels * scale**2 > SMALL else self._small
+        needed = len(data) + pixels * BYTES_PER_PIXEL * (1 + scale**2)
         try:
-            return lane.threads.submit(self._process, upload, order, watch, lane, needed)
+            return lane.threads.submit(self._process, work, watch, lane, needed)
         except RuntimeError:  # the threads were stopped meanwhile
             raise Refused(503, "the server stops; nothing was begun") from None
 
@@ -164,51 +177,61 @@ class Service:
         self._small.stop()
         self._large.stop()
 
-    def _process(self, upload: Upload, order: Order, watch: Watch, lane: _Lane, needed: int) -> Output:
+    def _process(self, work: Callable[[_Lane], ResultT], watch: Watch, lane: _Lane, needed: int) -> ResultT:
         try:
             watch.check()
             with nullcontext() if lane.memory is None else lane.memory.reserve(needed):
-                return self._restore(upload, order, watch, lane)
+                watch.at("decoding")
+                return work(lane)
         except (Refused, CancelledError):
             raise
         except WeightsError as error:  # names files of this machine
-            logger.error("%s: %s", order.spec.name, error)
-            raise Refused(500, f"the weights of {order.spec.name} cannot be used; the server's log says why") from error
+            logger.error("%s", error)
+            raise Refused(500, "the weights of this task cannot be used; the server's log says why") from error
         except MemoryError as error:
             raise Refused(503, "not enough memory for this picture now; try again later", retry_after=30) from error
         except RestoreError as error:
             raise Refused(422, " ".join(str(error).split())) from error
         except Exception as error:  # a bug, here or in a library, which shall not cost the other pictures
-            logger.exception("%s", order.spec.name)
+            logger.exception("unexpected")
             raise Refused(500, f"unexpected {type(error).__name__}; the server's log says more") from error
 
     def _restore(self, upload: Upload, order: Order, watch: Watch, lane: _Lane) -> Output:
-        watch.at("decoding")
         name = file_name(upload.name)
         image = read_image(upload.data, name=name, max_megapixels=self.limits.max_megapixels)
         self._check_size(image.size, order.scale)  # not all headers could be read before
-        mask = self._given(upload, order)
+        given = _given(upload, order.spec, image.size)
         processor = self.restorers.get(order, lane.name)
         watch.at("computing")
         assigned = Assigned.of(image, processor, watch, order.examine)
         del image
-        seconds, restored = lane.queue.compute(assigned, mask)
+        seconds, restored = lane.queue.compute(assigned, given)
         del assigned
         watch.at("encoding", 1.0)
         return _output(upload, order, restored, seconds, name)
 
-    def _given(self, upload: Upload, order: Order) -> np.ndarray | None:
-        """The mask or the hints that were sent, as a restorer takes them."""
-        spec, most = order.spec, self.limits.max_megapixels
-        for part, data, wanted in (("mask", upload.mask, spec.masks), ("hints", upload.hints, spec.hints)):
-            if data is not None and not wanted:
-                raise UsageError(f"{spec.name} takes no {part}; leave it out")
-        if upload.hints is not None:
-            return hints_from(read_image(upload.hints, name="the picture of hints", max_megapixels=most))
-        if upload.mask is None:
-            return None
-        image = read_image(upload.mask, name="the mask", max_megapixels=most)
-        return as_mask(image.pixels, image.alpha)
+    def _preview(self, data: bytes, _: _Lane) -> bytes:
+        image = read_image(data, name="the picture", max_megapixels=self.limits.max_megapixels)
+        if image.pixels.dtype != np.uint8:
+            factor = 255.0 / white(image.pixels.dtype)
+            image = image.with_array(np.clip(image.array * factor + 0.5, 0, 255).astype(np.uint8))
+        return encode_image(image, "png", metadata=False)
+
+
+def _given(upload: Upload, spec: TaskSpec, size: tuple[int, int]) -> np.ndarray | None:
+    """The mask or the hints that were sent for a picture of (width, height), as a restorer takes them."""
+    found = None
+    for part, data, wanted in (("mask", upload.mask, spec.masks), ("hints", upload.hints, spec.hints)):
+        if data is None:
+            continue
+        if not wanted:
+            raise UsageError(f"{spec.name} takes no {part}; leave it out")
+        own = header_size(data)
+        if own is not None and own[0] * own[1] != size[0] * size[1]:  # before it is decoded
+            raise UsageError(f"the {part}, {own[0]}x{own[1]}, does not fit a picture of {size[0]}x{size[1]}")
+        image = read_image(data, name=f"the {part}", max_megapixels=1 + size[0] * size[1] / 1e6)
+        found = as_mask(image.pixels, image.alpha) if part == "mask" else hints_from(image)
+    return found
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:
@@ -225,21 +248,6 @@ def file_name(name: str) -> str:
     last = printable(PurePosixPath(name.replace("\\", "/")).name).replace("?", "_").lstrip(".").strip()
     path = Path(last or "picture")
     return path.stem[:100] + path.suffix[:10]
-
-
-def preview(data: bytes, limits: Limits) -> bytes:
-    """A picture in any format as an 8-bit PNG, for browsers. Raises Refused: 413 or 422."""
-    size = header_size(data)
-    if size is not None and size[0] * size[1] > limits.max_megapixels * 1e6:
-        raise Refused(413, f"more than {limits.max_megapixels:g} megapixels")
-    try:
-        image = read_image(data, max_megapixels=limits.max_megapixels)
-        array = image.array
-        if array.dtype != np.uint8:
-            array = np.clip(array * (255.0 / white(array.dtype)) + 0.5, 0, 255).astype(np.uint8)
-        return encode_image(Image(array[..., :3]) if array.shape[-1] == 3 else Image(array[..., :1]).with_array(array))
-    except ImageError as error:
-        raise Refused(422, str(error)) from error
 
 
 def _output(upload: Upload, order: Order, restored: Restored, seconds: float, name: str) -> Output:
