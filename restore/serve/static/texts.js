@@ -59,6 +59,7 @@ export const TEXTS = {
     cancelled: "cancelled",
   },
   stale: "options have changed",
+  copied: "the file as it was",
   noPicture: "This file is no picture that can be shown.",
   unreachable: "The server does not answer; is restore serve still running?",
   zoom: (percent) => `${percent} %`,
