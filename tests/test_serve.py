@@ -105,6 +105,14 @@ def test_options_of_the_query_have_an_effect(server, photo_png):
     as_jpeg = server.post("denoise", photo_png, params={"ext": "jpg", "quality": 40})
     assert as_jpeg.headers["content-type"] == "image/jpeg" and read_image(as_jpeg.content).quality == 40
     assert server.post("denoise", photo_png, params={"strength": 0}).status_code == 200
+    half = encode_image(Image(read_image(photo_png).pixels), "jpeg", quality=90)[:9000]
+    assert "--salvage what is there" in refused(server.post("denoise", half), 422)
+    salvaged = server.post("denoise", half, params={"salvage": True})
+    assert read_image(salvaged.content).size == (300, 200) and "truncated" in salvaged.headers["x-restore-message"]
+    deep = png(read_image(photo_png).pixels.astype(np.uint16) * 257)
+    kept = server.post("denoise", deep, params={"ext": "jpg"})
+    assert "written as PNG instead" in kept.headers["x-restore-message"]
+    assert read_image(kept.content).pixels.dtype == np.uint16
 
 
 def test_the_body_may_be_the_picture_itself(server, photo_png):

@@ -56,6 +56,7 @@ class Order:
         extension: the format to write (`.png`); None: the input's.
         quality: 1 to 100, of lossy formats; None: the input's.
         metadata: write EXIF and XMP.
+        salvage: take what can be decoded of a JPEG whose end is missing.
         examine: only say what would be restored.
         with_mask: give the mask that was found, too.
     """
@@ -67,6 +68,7 @@ class Order:
     extension: str | None = None
     quality: int | None = None
     metadata: bool = True
+    salvage: bool = False
     examine: bool = False
     with_mask: bool = False
 
@@ -85,6 +87,7 @@ class CommonQuery(BaseModel):
     ext: str | None = Parameter(None, description=f"Format to write: {', '.join(EXTENSIONS)}; else the input's.")
     quality: int | None = Parameter(None, ge=1, le=100, description="Quality of lossy formats; else the input's.")
     strip_metadata: bool = Parameter(False, description="Leave out EXIF and XMP (the colour profile stays).")
+    salvage: bool = Parameter(False, description="Take what can be decoded of a JPEG whose end is missing.")
     name: str | None = Parameter(
         None, max_length=255, description="File name of a picture that is sent as the body itself."
     )
@@ -135,6 +138,7 @@ def order(spec: TaskSpec, query: CommonQuery, *, examine: bool = False, with_mas
         _extension(query),
         query.quality,
         not query.strip_metadata,
+        query.salvage,
         examine,
         with_mask,
     )

@@ -198,7 +198,8 @@ class Service:
 
     def _restore(self, upload: Upload, order: Order, watch: Watch, lane: _Lane) -> Output:
         name = file_name(upload.name)
-        image = read_image(upload.data, name=name, max_megapixels=self.limits.max_megapixels)
+        most = self.limits.max_megapixels
+        image = read_image(upload.data, name=name, max_megapixels=most, salvage=order.salvage)
         self._check_size(image.size, order.scale)  # not all headers could be read before
         given = _given(upload, order.spec, image.size)
         processor = self.restorers.get(order, lane.name)
@@ -258,8 +259,9 @@ def _output(upload: Upload, order: Order, restored: Restored, seconds: float, na
     suffix, note = writable_suffix(image, order.extension or own)
     kind = SUFFIXES[suffix.lower()]
     naming = Naming(order.spec.file_suffix(order.options), suffix)
-    unchanged = restored.nothing and kind == image.format and order.quality is None and order.metadata
-    status: Status = "examined" if order.examine else "copied" if unchanged else "restored"
+    may_copy = order.quality is None and order.metadata and not order.salvage
+    copied = restored.nothing and kind == image.format and may_copy
+    status: Status = "examined" if order.examine else "copied" if copied else "restored"
     data = upload.data if status == "copied" else b""
     notes: tuple[str | None, ...] = ()
     if status == "restored":

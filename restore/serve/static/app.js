@@ -71,13 +71,13 @@ function makeOptions() {
   const formats = ["png", "jpg", "webp", "tif", "avif"].filter((one) => about.formats.includes(one));
   const format = make("select", { name: "ext" }, new Option(TEXTS.sameFormat, ""), ...formats.map((one) => new Option(one, one)));
   const quality = make("input", { name: "quality", type: "number", min: 1, max: 100, placeholder: TEXTS.sameQuality });
-  const strip = make("input", { name: "strip_metadata", type: "checkbox" });
+  const switches = ["strip_metadata", "salvage"].map((name) => control({ name, type: "bool", default: false }));
   $("options").replaceChildren(
     ...(max_strength ? [slider("strength", TEXTS.strength, TEXTS.strengthHelp, 0, max_strength, 1)] : []),
     ...options.map(control),
     field(TEXTS.format, format),
     field(TEXTS.quality, quality),
-    field(TEXTS.stripMetadata, strip),
+    ...switches,
   );
 }
 
@@ -141,7 +141,7 @@ function update(item) {
   const { result } = item;
   const decided = (item.stage === "done" && result.steps) || [];
   const notes = [item.waiting ? TEXTS.stages.queued : (TEXTS.stages[item.stage] ?? item.stage)];
-  if (item.error && item.stage === "failed") notes.push(item.error);
+  if (item.error && item.stage === "failed") notes.push(worded(item.error));
   if (item.stage === "done") {
     const chain = decided.map((one) => `${one.task}: ${one.note}`).join("; ");
     const rest = result.message.replace(chain, "").replace(/(, |^)copied$/, "").replace(/^; /, "");
@@ -178,7 +178,7 @@ function refresh() {
 }
 
 async function show(item) {
-  if (shown && shown !== item && items.includes(shown)) shown.mask = viewer.mask.save();
+  if (shown && shown !== item && items.includes(shown) && viewer.mask.edited) shown.mask = viewer.mask.save();
   shown = item;
   items.forEach(update);
   showMaskTools();
@@ -199,7 +199,6 @@ async function show(item) {
     item.mask = null;
   }
   if (item.found && !viewer.mask.edited) await viewer.mask.take(item.found, false);
-  item.found = null;
 }
 
 // Formats that browsers do not show come from the server as PNG.

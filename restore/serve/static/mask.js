@@ -1,6 +1,7 @@
 // A mask of the size of the picture, opaque where it is to be restored; or hints, strokes in colours that are known.
 const COLOUR = "#ff2a6d";
-const KEPT = 8; // strokes that can be undone
+const KEPT = 8; // strokes that can be undone,
+const KEPT_BYTES = 2 ** 28; // as far as they fit into memory
 
 export class Mask {
   constructor(canvas) {
@@ -107,6 +108,7 @@ export class Mask {
 
   #keep() {
     this.undoable.push(this.context.getImageData(0, 0, this.canvas.width, this.canvas.height));
-    if (this.undoable.length > KEPT) this.undoable.shift();
+    const most = Math.max(1, Math.min(KEPT, KEPT_BYTES / (4 * this.canvas.width * this.canvas.height)));
+    if (this.undoable.length > most) this.undoable.shift();
   }
 }
