@@ -306,7 +306,7 @@ def test_hints_from_python(tiny, photo):
     plain, hinted = load(tiny)(gray), load(tiny)(gray, hints=hints)
     assert not np.array_equal(plain, hinted)
     assert np.abs(luma(hinted) - gray).max() <= 1
-    for wrong in (hints[:-1], hints[..., :3], hints[..., 0] > 0):
+    for wrong in (hints[:-1], hints[..., :3], hints[..., 0] > 0, hints * np.array([1, 1, 1, 0], np.uint8)):
         with pytest.raises(UsageError, match="hints"):
             load(tiny)(gray, hints=wrong)
 
@@ -330,6 +330,9 @@ def test_hints_from_files(tiny, photo, tmp_path, restore):
     PIL.Image.fromarray(hints[:-2]).save(paper)
     assert "hints of 451x298" in restore(*command, picture, tmp_path / "two.png", "--hints", paper, expect=1).stderr
     assert not (tmp_path / "two.png").exists()
+    PIL.Image.new("RGB", gray.shape[1::-1], "white").save(paper)
+    empty = restore(*command, picture, tmp_path / "two.png", "--hints", paper, expect=1)
+    assert "show no colour" in empty.stderr and not (tmp_path / "two.png").exists()
     missing = restore(*command, picture, tmp_path / "two.png", "--hints", tmp_path / "no", expect=2)
     assert "--hints" in missing.stderr
 

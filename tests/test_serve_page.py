@@ -108,6 +108,24 @@ def test_every_task_gives_what_the_api_gives(page, served, picture, task):
     assert name == f"photo0.{TASKS[task].file_suffix(TASKS[task].options())}.png"
 
 
+def test_auto_says_what_it_decided_and_why(page, served, picture):
+    page.select_option("#task", "auto")
+    assert page.locator("#options [name=strength]").count() == 0 and page.locator("#mask-tools").is_hidden()
+    page.check("#options [name=aggressive]")
+    choose(page, picture)
+    restored(page)
+    name, result = downloaded(page)
+    assert name == "photo0.restored.png"
+    assert result == served.post("auto", png(picture), params={"aggressive": True}).content
+    asked = {"params": {"aggressive": True}, "headers": {"accept": "application/json"}}
+    steps = served.post("auto", png(picture), **asked).json()["steps"]
+    assert page.locator("#items dt").all_inner_texts() == ["denoise", "dewatermark", "inpaint"]
+    assert page.locator("#items dd").all_inner_texts() == [step["note"] for step in steps]
+    assert "denoise" not in page.inner_text("#items .state") and axe(page) == []
+    page.select_option("#options [name=enlarge]", "3")
+    until(page, "document.querySelector('img.after').naturalWidth === 600")
+
+
 def test_options_are_those_of_the_task(page, picture):
     page.select_option("#task", "super-resolve")
     page.select_option("#options [name=scale]", "4")
@@ -215,7 +233,11 @@ def test_hints_are_painted_in_colours(page, served, picture):
     assert tuple(hints[60, 50]) == (32, 64, 192, 255) and 200 < (hints[..., 3] > 127).sum() < 800
     dots = encode_image(Image(hints[..., :3], alpha=hints[..., 3]), "png")
     told = served.client.post("/api/v1/colorize", files={"file": ("a.png", data), "hints": ("h.png", dots)})
-    assert downloaded(page)[1] == told.content != served.post("colorize", data).content
+    untold = served.post("colorize", data).content
+    assert downloaded(page)[1] == told.content != untold
+    page.click("#clear")
+    restored(page)
+    assert downloaded(page)[1] == untold
     page.select_option("#task", "inpaint")
     assert not any(page.evaluate(PAINTED))
 
@@ -231,7 +253,7 @@ def test_what_was_found_is_where_painting_starts(page, served, picture):
     state = served.ended(job)
     if not state["mask_share"]:
         pytest.skip("these random weights find nothing in it")
-    assert "is restored" in said
+    assert "of it restored" in said
     share = page.evaluate(
         """() => { const canvas = document.querySelector('canvas');
         const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -216,12 +215,5 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "note": "; ".join(filter(None, (outcome.message, outcome.note))) or None,
         "mask_share": None if outcome.mask_share is None else round(outcome.mask_share, 6),
         "change": None if outcome.change is None else round(outcome.change, 3),
-        **({"steps": [_rounded(asdict(step)) for step in outcome.steps]} if outcome.steps else {}),
+        **({"steps": [step.record for step in outcome.steps]} if outcome.steps else {}),
     }
-
-
-def _rounded(value: Any) -> Any:
-    """`value` with six digits after the point, also within dictionaries."""
-    if isinstance(value, dict):
-        return {name: _rounded(one) for name, one in value.items()}
-    return round(value, 6) if isinstance(value, float) else value

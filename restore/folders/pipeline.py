@@ -262,7 +262,7 @@ class Pipeline(Runner):
         output, kind, note = _target(job, restored.image, options)
         status: Status = "examined" if options.dry_run else "restored"
         share = None if restored.mask is None else float(restored.mask.mean())
-        data, nothing, message = b"", restored.nothing, _message(restored, status, share)
+        data, nothing, message = b"", restored.nothing, describe_result(restored, status, share)
         copied = not options.dry_run and kind == restored.image.format and options.may_copy
         if not options.dry_run and not (copied and nothing and pages == 1):
             data = encode_image(restored.image, kind, quality=options.quality, metadata=options.metadata)
@@ -272,7 +272,7 @@ class Pipeline(Runner):
             nothing, message, seconds = nothing and not further, f"{pages} pages", seconds + more
         if copied and nothing:
             status, data = "copied", source if isinstance(source, bytes) else source.read_bytes()
-            message = _message(restored, status, share)
+            message = describe_result(restored, status, share)
         mask_data = b"" if job.save_mask is None else encode(restored.mask, restored.image.size)
         with self._gate.committing() as allowed:
             if not allowed:
@@ -485,8 +485,8 @@ def _refuse_changed(path: Path | None, before: tuple[int, ...] | None) -> None:
         raise ImageError("changed or vanished while it was being restored; run again with --skip-existing")
 
 
-def _message(restored: Restored, status: Status, share: float | None) -> str | None:
-    """For people. share: of the picture that is restored; None for tasks that change all of it."""
+def describe_result(restored: Restored, status: Status, share: float | None) -> str | None:
+    """What was done, for people. share: of the picture that is restored; None for tasks that change all of it."""
     if restored.nothing and restored.steps and status == "examined":
         return f"would be copied: {restored.note}"
     if restored.nothing:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
 import numpy as np
 
@@ -36,6 +37,11 @@ class StepResult:
     areas: int | None = None
     measured: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """As JSON, with six digits after the point."""
+        return cast(dict[str, Any], _rounded(asdict(self)))
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -61,6 +67,12 @@ class Restored:
     confidence: float | None = None
     measured: dict[str, float] = field(default_factory=dict)
     steps: tuple[StepResult, ...] = ()
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def percent(share: float) -> str:

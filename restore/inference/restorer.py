@@ -337,6 +337,8 @@ class Restorer(InputAdapter):
             raise UsageError(
                 f"{kind} of {w}x{h} does not fit a picture of {width}x{height}; scale one to the size of the other"
             )
+        if self.head.hinted and not (given[..., 3] > white(given.dtype) / 2).any():
+            raise UsageError("the hints show no colour: dot those that you know on transparent or white")
         if not self.head.hinted and not given.any():
             raise UsageError("the mask marks nothing: white, or what is painted on transparency, is what to restore")
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -24,17 +25,25 @@ from starlette.requests import ClientDisconnect
 from restore import __version__
 from restore.devices import describe as describe_device
 from restore.errors import RestoreError
+from restore.images import SUFFIXES
 from restore.serve.guard import Access, Guard, problem
 from restore.serve.jobs import ENDED, Job, Jobs, found_in
-from restore.serve.limits import Admission, Limits, Refused
+from restore.serve.limits import Admission, Admitted, Limits, Refused
 from restore.serve.metrics import Metrics
-from restore.serve.options import EXTENSIONS, CommonQuery, describe, order, query_model
+from restore.serve.options import EXTENSIONS, SPECS, CommonQuery, describe, find_spec, order, query_model, wrong_query
 from restore.serve.restorers import Restorers, Watch
-from restore.serve.service import Output, Service, Upload, file_name, preview
-from restore.tasks import TASKS, TaskSpec, task_spec
+from restore.serve.service import Output, ResultT, Service, Upload, file_name
+from restore.tasks import TaskSpec
+from restore.tasks.steps import AUTO
 
 STATIC = Path(__file__).parent / "static"
-SAMPLE_SUFFIX = ".png"
+SAMPLES = {
+    "denoise": "noisy",
+    "super-resolve": "small",
+    "inpaint": "covered",
+    "dewatermark": "marked",
+    "colorize": "gray",
+}  # their folders, by the task that undoes the damage they show
 KEEP_ALIVE = 15.0  # seconds after which a silent stream of events says that it is still there
 LEFT = 499  # the client closed the connection; nobody reads this status but the metrics
 
@@ -133,10 +142,11 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
             "version": __version__,
             "device": describe_device(service.restorers.device, service.restorers.dtype),
             "formats": EXTENSIONS,
+            "reads": [suffix.lstrip(".") for suffix in SUFFIXES],
             "max_bytes": limits.max_bytes,
             "max_megapixels": limits.max_megapixels,
             "per_client": limits.per_client,
-            "tasks": [await asyncio.to_thread(describe, spec) for spec in TASKS.values()],
+            "tasks": [await asyncio.to_thread(describe, spec) for spec in SPECS.values()],
         }
 
     @app.get("/api/v1/samples", summary="Pictures to try")
@@ -153,9 +163,10 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
 
     @app.post("/api/v1/preview", summary="A picture in any format as an 8-bit PNG", openapi_extra=_BODY)
     async def previewed(request: Request) -> Response:
-        with server.admission.admitted(*server.client(request)):
+        with server.admission.admitted(*server.client(request)) as place:
             upload = await server.read(request, "")
-            return Response(await asyncio.to_thread(preview, upload.data, limits), media_type="image/png")
+            shown = await server.wait(request, place, partial(service.preview, upload.data))
+        return Response(shown, media_type="image/png")
 
     @app.post("/api/v1/jobs", status_code=202, summary="Begin a job", responses=_ERRORS, openapi_extra=_BODY)
     async def begin(request: Request, task: str) -> JSONResponse:
@@ -165,7 +176,7 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
         try:
             query = query_model(spec).model_validate(values)
         except ValidationError as error:
-            raise Refused(422, _first_problem(error.errors())) from error
+            raise Refused(422, wrong_query(error.errors())) from error
         return await server.begin(request, spec, query)
 
     @app.get("/api/v1/jobs/{id}", summary="How far a job is")
@@ -191,11 +202,11 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
         return FileResponse(job.path, media_type=job.output.media_type, headers=_headers(job.output))
 
     @app.get("/api/v1/jobs/{id}/mask", summary="What was found or given, as PNG")
-    async def mask(id: str) -> Response:
+    async def mask(id: str) -> FileResponse:
         job = server.jobs.finished(id)
-        if job.output is None or job.output.mask is None:
+        if not job.mask_bytes:
             raise Refused(404, "this job has no mask")
-        return Response(job.output.mask, media_type="image/png")
+        return FileResponse(job.mask_path, media_type="image/png")
 
     @app.get("/api/v1/archive", summary="Results of several jobs as a zip file")
     async def archive(id: Annotated[list[str], Query(max_length=10_000)]) -> StreamingResponse:
@@ -203,7 +214,7 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
         name = {"content-disposition": 'attachment; filename="restored.zip"'}
         return StreamingResponse(pieces, media_type="application/zip", headers=name)
 
-    for spec in TASKS.values():
+    for spec in SPECS.values():
         app.post(
             f"/api/v1/{spec.name}",
             summary=spec.help,
@@ -283,13 +294,7 @@ class _Server:
         with self.admission.admitted(*self.client(request)) as place:
             upload = await self.read(request, query.name or "")
             asked = _order(spec, query, examine=examine)
-            watch = Watch()
-            future = self.service.submit(upload, asked, watch)
-            del upload
-            # A picture that is given up keeps its place until its thread has noticed.
-            place.keep()
-            future.add_done_callback(lambda _: place.leave())
-            output = await self._wait(request, future, watch)
+            output = await self.wait(request, place, partial(self.service.submit, upload, asked))
         if examine:
             return JSONResponse({"task": spec.name, **found_in(output)})
         self.metrics.restored(spec.name, output.size[0] * output.size[1])
@@ -299,7 +304,7 @@ class _Server:
         """Begins a job with the picture of a request."""
         with self.admission.admitted(*self.client(request)) as place:
             upload = await self.read(request, query.name or "")
-            asked = _order(spec, query, with_mask=spec.masks)
+            asked = _order(spec, query, with_mask=not spec.hints)
             job = self.jobs.create(spec.name, file_name(upload.name))
             try:
                 future = self.service.submit(upload, asked, job.watch)
@@ -338,7 +343,13 @@ class _Server:
         if job.output is not None:
             self.metrics.restored(job.task, job.output.size[0] * job.output.size[1])
 
-    async def _wait(self, request: Request, future: Future[Output], watch: Watch) -> Output:
+    async def wait(self, request: Request, place: Admitted, begin: Callable[[Watch], Future[ResultT]]) -> ResultT:
+        """The result of what `begin` begins, which is given up when the client leaves or the time is over."""
+        watch = Watch()
+        future = begin(watch)
+        # A picture that is given up keeps its place until its thread has noticed.
+        place.keep()
+        future.add_done_callback(lambda _: place.leave())
         loop, finished = asyncio.get_running_loop(), asyncio.Event()
         wake = _waking(loop, finished)
         future.add_done_callback(lambda _: wake())
@@ -422,7 +433,7 @@ def _order(spec: TaskSpec, query: CommonQuery, **wanted: bool) -> Any:
 
 def _spec(task: str) -> TaskSpec:
     try:
-        return task_spec(task[:40])
+        return find_spec(task[:40])
     except RestoreError as error:
         raise Refused(404, str(error)) from error
 
@@ -433,18 +444,12 @@ def _wants_json(request: Request) -> bool:
 
 
 def _samples(folder: Path | None) -> dict[str, list[Path]]:
-    """Pictures to try, by task: those that show the damage it undoes."""
-    damaged = {
-        "denoise": "noisy",
-        "super-resolve": "small",
-        "inpaint": "covered",
-        "dewatermark": "marked",
-        "colorize": "gray",
-    }
+    """Pictures to try, by task: those that show the damage it undoes; for auto one of each damage."""
     if folder is None:
         return {}
-    found = {task: sorted((folder / name).glob(f"*{SAMPLE_SUFFIX}")) for task, name in damaged.items()}
-    return {task: paths for task, paths in found.items() if paths and task in TASKS}
+    found = {task: sorted((folder / name).glob("*.png")) for task, name in SAMPLES.items()}
+    found[AUTO] = [path for number, paths in enumerate(found.values()) for path in paths[number : number + 1]]
+    return {task: paths for task, paths in found.items() if paths}
 
 
 def _headers(output: Output) -> dict[str, str]:
@@ -458,15 +463,6 @@ def _headers(output: Output) -> dict[str, str]:
     return headers
 
 
-def _first_problem(errors: Any) -> str:
-    """The first of pydantic's complaints in one line."""
-    error = errors[0]
-    where = ".".join(str(part) for part in error["loc"] if part not in ("query", "body", "path"))[:60]
-    if error["type"] == "extra_forbidden":
-        return f"unknown option '{where}'; GET /api/v1/tasks lists those there are"
-    return f"{where}: {error['msg']}"
-
-
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     body, headers = problem(error)
@@ -475,7 +471,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return await _refused(request, Refused(422, _first_problem(error.errors())))
+    return await _refused(request, Refused(422, wrong_query(error.errors())))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -17,6 +19,7 @@ from restore.serve.metrics import Metrics
 
 COOKIE = "restore_token"
 OPEN = ("/healthz",)
+DISCARDING = 10.0  # seconds for which the rest of a body that is too large is read
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 HEADERS = {
     # Everything the page needs comes from this server.
@@ -62,6 +65,8 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         start, status = time.perf_counter(), 500
 
+        body = _Body(receive, self._limits.max_bytes)
+
         async def counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -71,6 +76,10 @@ class Guard:
                     *message["headers"],
                     *((name, value) for name, value in HEADERS.items() if name not in present),
                 ]
+            elif status == 413 and not body.ended:
+                await send({**message, "more_body": True})
+                await body.discard()
+                message = {"type": "http.response.body"}
             await send(message)
 
         try:
@@ -79,7 +88,7 @@ class Guard:
             await answer(refused, counted)
         else:
             if not await self._signed_in(scope, counted):
-                await self._app(scope, self._limited(receive, headers), counted)
+                await self._app(scope, body.receive, counted)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.answered(scope["method"], route, status, time.perf_counter() - start)
@@ -92,15 +101,12 @@ class Guard:
         foreign = origin is not None and urlsplit(origin).netloc != host
         if foreign or headers.get("sec-fetch-site") == "cross-site":
             raise Refused(403, "pages of other servers may not ask here")
-        if int(length) > self._limits.max_bytes if (length := headers.get("content-length", "0")).isdigit() else False:
-            raise Refused(413, self._too_much)
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._limits.max_bytes:
+            raise Refused(413, _too_much(self._limits.max_bytes))
         token = self._access.token
         if token is not None and scope["path"] not in OPEN and not _knows(token, scope, headers):
             raise Refused(401, "send 'Authorization: Bearer TOKEN', or open the page with ?token=TOKEN")
-
-    @property
-    def _too_much(self) -> str:
-        return f"more than the {self._limits.max_bytes / 1e6:.0f} MB that are taken"
 
     async def _signed_in(self, scope: Scope, send: Send) -> bool:
         """Answers a page that was opened with the right ?token= : the browser keeps it, the address does not."""
@@ -113,18 +119,38 @@ class Guard:
         await send({"type": "http.response.body", "body": b""})
         return True
 
-    def _limited(self, receive: Receive, headers: dict[str, str]) -> Receive:
-        total = 0
 
-        async def limited() -> Message:
-            nonlocal total
-            message = await receive()
-            total += len(message.get("body", b""))
-            if total > self._limits.max_bytes:
-                raise Refused(413, self._too_much)
-            return message
+class _Body:
+    """What a client sends, of which so many bytes are taken."""
 
-        return limited
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive, self._limit, self._read, self.ended = receive, limit, 0, False
+
+    async def receive(self) -> Message:
+        """The next part. Raises Refused (413)."""
+        message = await self._next()
+        if self._read > self._limit:
+            raise Refused(413, _too_much(self._limit))
+        return message
+
+    async def discard(self) -> None:
+        """Reads on for a while: most clients do not look at an answer before they have sent everything."""
+        with suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._rest(), DISCARDING)
+
+    async def _rest(self) -> None:
+        while not self.ended:
+            await self._next()
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self._read += len(message.get("body", b""))
+        self.ended = not message.get("more_body", False)
+        return message
+
+
+def _too_much(limit: int) -> str:
+    return f"more than the {limit / 1e6:.0f} MB that are taken"
 
 
 def problem(refused: Refused) -> tuple[bytes, dict[str, str]]:
@@ -141,7 +167,7 @@ async def answer(refused: Refused, send: Send) -> None:
     """Sends a refusal."""
     body, headers = problem(refused)
     encoded: list[Any] = [(name.encode(), value.encode()) for name, value in headers.items()]
-    # What is left of the body is not read.
+    # What is still left of the body is not read.
     encoded += [(b"connection", b"close")] if refused.status == 413 else []
     await send({"type": "http.response.start", "status": refused.status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})

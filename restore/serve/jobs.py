@@ -32,7 +32,9 @@ class Job:
         id: cannot be guessed.
         task, name: of the picture.
         watch: how far it is.
-        output: the result, whose bytes are in `path` and not here.
+        path: of the bytes of the result; those of its mask are beside it, in `mask_path`.
+        output: the result without these bytes.
+        bytes, mask_bytes: how many there are of either.
         error: why there is none.
         ended: when (time.monotonic()), or None.
     """
@@ -43,6 +45,8 @@ class Job:
     path: Path
     watch: Watch = field(default_factory=Watch)
     output: Output | None = None
+    bytes: int = 0
+    mask_bytes: int = 0
     error: str | None = None
     error_status: int | None = None
     ended: float | None = None
@@ -62,11 +66,26 @@ class Job:
         if self.error is not None:
             found |= {"error": self.error, "status": self.error_status}
         if self.output is not None:
-            found |= found_in(self.output) | {
-                "bytes": self.path.stat().st_size if self.path.exists() else 0,
-                "mask": self.output.mask is not None,
-            }
+            found |= found_in(self.output) | {"bytes": self.bytes, "mask": self.mask_bytes > 0}
         return found
+
+    @property
+    def mask_path(self) -> Path:
+        """Where the mask is kept."""
+        return self.path.with_suffix(".mask")
+
+    def keep(self, output: Output) -> None:
+        """Writes the result to disk. Raises OSError."""
+        self.bytes = self.path.write_bytes(output.data)
+        if output.mask is not None:
+            self.mask_bytes = self.mask_path.write_bytes(output.mask)
+        self.output = replace(output, data=b"", mask=None)
+
+    def discard(self) -> None:
+        """Removes the result from the disk."""
+        for path in (self.path, self.mask_path):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def found_in(output: Output) -> dict[str, Any]:
@@ -80,6 +99,7 @@ def found_in(output: Output) -> dict[str, Any]:
         "seconds": round(output.seconds, 4),
         "message": output.message,
         "mask_share": output.mask_share,
+        **({"steps": [step.record for step in output.steps]} if output.steps else {}),
     }
 
 
@@ -167,13 +187,12 @@ class Jobs:
             ended = sorted(
                 (job for job in self._jobs.values() if job.ended is not None), key=lambda one: one.ended or 0
             )
-        sizes = {job.id: job.path.stat().st_size for job in ended if job.path.exists()}
-        total = sum(sizes.values())
+        total = sum(job.bytes + job.mask_bytes for job in ended)
         for job in ended:
             old = time.monotonic() - (job.ended or 0) > self._limits.keep_seconds
             if not old and total <= self._limits.keep_bytes and len(ended) <= 10_000:
                 continue
-            total -= sizes.get(job.id, 0)
+            total -= job.bytes + job.mask_bytes
             self._remove(job)
 
     def stop(self) -> None:
@@ -198,15 +217,15 @@ class Jobs:
     def _end(self, job: Job, future: Future[Output]) -> None:
         stage = "failed"
         try:
-            output = future.result()
-            job.path.write_bytes(output.data)
-            job.output, stage = replace(output, data=b""), "done"
+            job.keep(future.result())
+            stage = "done"
         except CancelledError:
             if job.error is None:
                 job.error, job.error_status, stage = "cancelled", 410, "cancelled"
         except Refused as refused:
             job.error, job.error_status = refused.message, refused.status
         except OSError:
+            job.discard()
             job.error, job.error_status = "the server has no space left for the result", 507
         job.ended = time.monotonic()
         job.watch.stage, job.watch.share = stage, 1.0
@@ -215,8 +234,7 @@ class Jobs:
     def _remove(self, job: Job) -> None:
         with self._lock:
             self._jobs.pop(job.id, None)
-        with suppress(OSError):
-            job.path.unlink(missing_ok=True)
+        job.discard()
 
 
 class _Pieces(RawIOBase):

@@ -9,6 +9,7 @@ from collections import Counter
 import psutil
 
 BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # seconds
+METHODS = ("GET", "HEAD", "POST", "DELETE")  # clients may write any word there
 
 
 class Metrics:
@@ -25,7 +26,7 @@ class Metrics:
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts an answer."""
         with self._lock:
-            self._answers[method, route, status] += 1
+            self._answers[method if method in METHODS else "other", route, status] += 1
             found = self._seconds.setdefault(route, [0.0] * (len(BUCKETS) + 2))
             for number, bound in enumerate(BUCKETS):
                 found[number] += seconds <= bound

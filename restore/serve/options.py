@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic import Field as Parameter
 
-from restore.errors import UsageError
-from restore.images import SUFFIXES
+from restore.errors import UsageError, unknown_name
+from restore.images import FORMATS, SUFFIXES, WRITABLE
+from restore.images.failures import printable
 from restore.tasks.base import load_task
-from restore.tasks.spec import Options, TaskSpec
+from restore.tasks.spec import TASKS, Options, TaskSpec
+from restore.tasks.steps import AUTO, SUFFIX, AutoOptions
 
-EXTENSIONS = tuple(sorted({suffix.lstrip(".") for suffix, kind in SUFFIXES.items() if kind != "heic"}))
-_LOSSLESS = ("png", "tiff", "bmp")
+# What a client may ask for, by name.
+SPECS = TASKS | {
+    AUTO: TaskSpec(
+        AUTO,
+        "Look at each picture and do what it needs: noise and JPEG blocks, then watermarks, then scratches and bars.",
+        SUFFIX,
+        module="restore.inference.automatic",
+        options=AutoOptions,
+    )
+}
+EXTENSIONS = tuple(sorted(suffix.lstrip(".") for suffix in WRITABLE))
+# What is wrong with a query parameter, by the names that pydantic has for it.
+_WRONG = {
+    "missing": "has to be given",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+    "greater_than_equal": "starts at {ge:g}",
+    "less_than_equal": "goes up to {le:g}",
+    "string_too_long": "has at most {max_length} characters",
+    "too_long": "is given at most {max_length} times",
+}
 
 
 @dataclass(frozen=True)
@@ -25,13 +49,14 @@ class Order:
     """What is asked for a picture.
 
     Attributes:
-        spec: the task.
+        spec: the task, or that of auto.
         options: of the task.
         strength: from 0, the input, to 1 or as far as the task goes.
         tta: average over the symmetries of the square.
         extension: the format to write (`.png`); None: the input's.
         quality: 1 to 100, of lossy formats; None: the input's.
         metadata: write EXIF and XMP.
+        salvage: take what can be decoded of a JPEG whose end is missing.
         examine: only say what would be restored.
         with_mask: give the mask that was found, too.
     """
@@ -43,20 +68,26 @@ class Order:
     extension: str | None = None
     quality: int | None = None
     metadata: bool = True
+    salvage: bool = False
     examine: bool = False
     with_mask: bool = False
 
+    @property
+    def scale(self) -> int:
+        """How many times longer the sides of the picture become."""
+        return int(getattr(self.options, "scale", getattr(self.options, "enlarge", 1)))
+
 
 class CommonQuery(BaseModel):
-    """Query parameters of every task."""
+    """Query parameters of every task, and of auto."""
 
     model_config = ConfigDict(extra="forbid")
 
-    strength: float = Parameter(1.0, ge=0.0, description="How much of the effect, from 0 (none).")
     tta: bool = Parameter(False, description="Average over the eight symmetries: a little better, eight times slower.")
     ext: str | None = Parameter(None, description=f"Format to write: {', '.join(EXTENSIONS)}; else the input's.")
     quality: int | None = Parameter(None, ge=1, le=100, description="Quality of lossy formats; else the input's.")
     strip_metadata: bool = Parameter(False, description="Leave out EXIF and XMP (the colour profile stays).")
+    salvage: bool = Parameter(False, description="Take what can be decoded of a JPEG whose end is missing.")
     name: str | None = Parameter(
         None, max_length=255, description="File name of a picture that is sent as the body itself."
     )
@@ -66,18 +97,34 @@ class CommonQuery(BaseModel):
 def query_model(spec: TaskSpec) -> type[CommonQuery]:
     """The query parameters of a task: those of `CommonQuery`, and its own options."""
     own: dict[str, Any] = {known.name: _parameter(known, kind) for known, kind in _open_fields(spec)}
-    own["strength"] = (
-        float,
-        Parameter(1.0, ge=0.0, le=most_strength(spec), description="How much of the effect, from 0 (none)."),
-    )
+    if (most := max_strength(spec)) is not None:
+        about = "How much of the effect, from 0 (none)."
+        own["strength"] = float, Parameter(1.0, ge=0.0, le=most, description=about)
     name = "".join(part.capitalize() for part in spec.name.split("-"))
     return create_model(f"{name}Query", __base__=CommonQuery, **own)
 
 
 @lru_cache
-def most_strength(spec: TaskSpec) -> float:
-    """The largest strength that a task takes."""
-    return float(getattr(load_task(spec.name).head(spec.options()), "most_strength", 1.0))
+def max_strength(spec: TaskSpec) -> float | None:
+    """The largest strength that a task takes; None for auto, which takes none."""
+    return load_task(spec.name).head(spec.options()).max_strength if spec.name in TASKS else None
+
+
+def find_spec(name: str) -> TaskSpec:
+    """What a client calls `name`. Raises UsageError for unknown names."""
+    if name not in SPECS:
+        raise unknown_name("task", name, SPECS)
+    return SPECS[name]
+
+
+def wrong_query(errors: Sequence[Any]) -> str:
+    """The first of pydantic's complaints about a query, in one line."""
+    error = errors[0]
+    name = ".".join(str(part) for part in error["loc"] if part != "query")[:60]
+    if error["type"] == "extra_forbidden":
+        return f"unknown option '{name}'; GET /api/v1/tasks lists those there are"
+    wrong = _WRONG.get(error["type"], "is not understood; /docs says what it may be").format(**error.get("ctx", {}))
+    return f"{name} {wrong}" + ("" if error["type"] == "missing" else f"; got {printable(str(error['input'])[:40])}")
 
 
 def order(spec: TaskSpec, query: CommonQuery, *, examine: bool = False, with_mask: bool = False) -> Order:
@@ -86,24 +133,25 @@ def order(spec: TaskSpec, query: CommonQuery, *, examine: bool = False, with_mas
     return Order(
         spec,
         spec.options(**values),
-        round(query.strength, 3),
+        round(getattr(query, "strength", 1.0), 3),
         query.tta,
         _extension(query),
         query.quality,
         not query.strip_metadata,
+        query.salvage,
         examine,
         with_mask,
     )
 
 
 def describe(spec: TaskSpec) -> dict[str, Any]:
-    """A task as JSON, from which a page makes its controls."""
+    """A task, or auto, as JSON, from which a page makes its controls."""
     return {
         "name": spec.name,
         "help": spec.help,
         "masks": spec.masks,
         "hints": spec.hints,
-        "most_strength": most_strength(spec),
+        "max_strength": max_strength(spec),
         "options": [_described(known, kind) for known, kind in _open_fields(spec)],
     }
 
@@ -114,7 +162,7 @@ def _extension(query: CommonQuery) -> str | None:
     extension = query.ext.lower().lstrip(".")
     if extension not in EXTENSIONS:
         raise UsageError(f"ext={query.ext}: no format that can be written; known: {' '.join(EXTENSIONS)}")
-    if query.quality is not None and SUFFIXES["." + extension] in _LOSSLESS:
+    if query.quality is not None and not FORMATS[SUFFIXES["." + extension]].lossy:
         raise UsageError(f"quality does nothing for ext={extension}, which loses nothing")
     return "." + extension
 
@@ -145,14 +193,10 @@ def _plain(kind: Any) -> tuple[type, bool]:
 def _parameter(known: Field[Any], kind: Any) -> tuple[Any, Any]:
     plain, optional = _plain(kind)
     about = known.metadata
-    limits = {bound: about[name] for bound, name in (("ge", "min"), ("le", "max")) if name in about}
-    hint: Any = plain
-    description = about.get("help")
-    if (choices := about.get("choices")) and plain is str:
-        hint = Literal[tuple(choices)]
-    elif choices:  # numbers: a literal would not be read from text; the dataclass refuses others
-        description = f"{description} One of {', '.join(map(str, choices))}."
-    return hint | None if optional else hint, Parameter(known.default, description=description, **limits)
+    limits: dict[str, Any] = {bound: about[name] for bound, name in (("ge", "min"), ("le", "max")) if name in about}
+    if "choices" in about:  # the dataclass refuses others: of numbers, a Literal would not be read from text
+        limits["json_schema_extra"] = {"enum": list(about["choices"])}
+    return plain | None if optional else plain, Parameter(known.default, description=about.get("help"), **limits)
 
 
 def _described(known: Field[Any], kind: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import numpy as np
@@ -18,12 +18,16 @@ from restore.devices import pick_device, pick_precision
 from restore.errors import UsageError
 from restore.folders.compute_queue import Pending, Picture
 from restore.images import Image
+from restore.inference import restorer
+from restore.inference.automatic import AutoPipeline
 from restore.inference.restored import Restored
 from restore.inference.restorer import Restorer
 from restore.inference.tiling import Item
 from restore.models.registry import Architecture
 from restore.serve.options import Order
+from restore.tasks import TASKS
 from restore.tasks.base import Window, load_task
+from restore.tasks.steps import AUTO, AutoOptions
 
 KEPT = 8  # restorers with their options; those of one task share the weights in full precision
 
@@ -77,15 +81,22 @@ class WatchedRestorer(Restorer):
     """A restorer whose picture can be watched, and given up between two tiles."""
 
     watch: Watch | None = None
+    _part = (0.0, 1.0)  # of the work on a picture, from where to where this restorer does it
     _area, _done = 1, 0
 
-    def watched(self, image: Image, mask: np.ndarray | None, watch: Watch) -> Pending:
-        """As `enqueue` of one picture."""
-        self.watch, self._area, self._done = watch, max(1, image.size[0] * image.size[1]), 0
-        try:
-            return self.enqueue([(image, mask)])[0]
-        finally:
-            self.watch = None
+    @contextmanager
+    def watched(self, watch: Watch, start: float, end: float) -> Iterator[None]:
+        """The one picture that is restored meanwhile is watched: this restorer does it from `start` to `end`."""
+        with self._lock:  # other threads repeat tiles of other pictures
+            self.watch, self._part = watch, (start, end)
+            try:
+                yield
+            finally:
+                self.watch = None
+
+    def enqueue(self, pictures: Sequence[Picture]) -> list[restorer.Pending]:
+        self._area, self._done = sum(image.size[0] * image.size[1] for image, _ in pictures), 0
+        return super().enqueue(pictures)
 
     def tiles(
         self, size: tuple[int, int], planes: Callable[[Window], torch.Tensor], stage: str = ""
@@ -104,54 +115,58 @@ class WatchedRestorer(Restorer):
         restored = super()._restore_tiles(group, dtype)
         if watch is not None:
             self._done += sum(item.tile.inner.height * item.tile.inner.width for item in group)
-            watch.at("computing", min(1.0, self._done / self._area))
+            start, end = self._part
+            # Auto may restore the middle of a picture before the whole: it never goes back.
+            watch.at("computing", max(watch.share, start + (end - start) * min(1.0, self._done / self._area)))
         return restored
+
+
+def watching(processor: WatchedRestorer | AutoPipeline, watch: Watch) -> ExitStack:
+    """Watches the one picture that `processor` restores meanwhile."""
+    steps = processor.steps if isinstance(processor, AutoPipeline) else (processor,)
+    stack = ExitStack()
+    for number, step in enumerate(cast(Sequence[WatchedRestorer], steps)):
+        stack.enter_context(step.watched(watch, number / len(steps), (number + 1) / len(steps)))
+    return stack
 
 
 @dataclass(frozen=True, eq=False)
 class Assigned(Image):
     """A picture, and who is to do what with it."""
 
-    restorer: WatchedRestorer | None = None
-    watch: Watch | None = None
-    examine: bool = False
+    processor: WatchedRestorer | AutoPipeline = field(kw_only=True)
+    watch: Watch = field(kw_only=True)
+    examine: bool = field(kw_only=True)
 
     @classmethod
-    def of(cls, image: Image, restorer: WatchedRestorer, watch: Watch, examine: bool) -> Assigned:
+    def of(cls, image: Image, processor: WatchedRestorer | AutoPipeline, watch: Watch, examine: bool) -> Assigned:
         """`image` with an assignment."""
         values = {known.name: getattr(image, known.name) for known in fields(Image)}
-        return cls(**values, restorer=restorer, watch=watch, examine=examine)
+        return cls(**values, processor=processor, watch=watch, examine=examine)
 
 
 class Dispatcher:
-    """A `Processor` for pictures that are `Assigned`: each goes to its restorer, those of one together."""
+    """A `Processor` for pictures that are `Assigned`: each goes to its own, those of one together."""
 
     def batch_size(self, image: Image) -> int:
-        """As that of the picture's restorer."""
+        """As that of the picture's own processor."""
         one = cast(Assigned, image)
-        assert one.restorer is not None
-        return 1 if one.examine else one.restorer.batch_size(image)
+        return 1 if one.examine else one.processor.batch_size(image)
 
     def enqueue(self, pictures: Sequence[Picture]) -> list[Pending]:
         """Begins with `pictures`; those that nobody waits for any more are not begun."""
         results: list[Pending | None] = [None] * len(pictures)
-        groups: dict[WatchedRestorer, list[int]] = {}
+        groups: dict[WatchedRestorer | AutoPipeline, list[int]] = {}
         for number, (image, mask) in enumerate(pictures):
             one = cast(Assigned, image)
-            assert one.restorer is not None
-            assert one.watch is not None
             if one.watch.cancelled or one.examine:
                 results[number] = _now(one, mask)
             else:
-                groups.setdefault(one.restorer, []).append(number)
-        for restorer, numbers in groups.items():
-            if len(numbers) == 1:
-                image, mask = pictures[numbers[0]]
-                watch = cast(Assigned, image).watch
-                assert watch is not None
-                results[numbers[0]] = restorer.watched(image, mask, watch)
-                continue
-            begun = restorer.enqueue([pictures[number] for number in numbers])
+                groups.setdefault(one.processor, []).append(number)
+        for processor, numbers in groups.items():
+            alone = len(numbers) == 1
+            with watching(processor, cast(Assigned, pictures[numbers[0]][0]).watch) if alone else nullcontext():
+                begun = processor.enqueue([pictures[number] for number in numbers])
             for number, pending in zip(numbers, begun, strict=True):
                 results[number] = pending
         return cast(list[Pending], results)
@@ -159,11 +174,10 @@ class Dispatcher:
 
 def _now(one: Assigned, mask: np.ndarray | None) -> Pending:
     result: Future[Restored] = Future()
-    assert one.restorer is not None
-    assert one.watch is not None
     try:
         one.watch.check()
-        result.set_result(one.restorer.examine(one, mask))
+        with watching(one.processor, one.watch):
+            result.set_result(one.processor.examine(one, mask))
     except BaseException as error:  # raised to the thread that waits for this picture
         result.set_exception(error)
     return result
@@ -190,16 +204,16 @@ class Restorers:
         self._tile = tile
         self._files = {task: weights.find(task, model) for task, model in (models or {}).items()}
         self._networks: dict[str, tuple[weights.Header, Architecture]] = {}
-        self._made: OrderedDict[tuple[Any, ...], WatchedRestorer] = OrderedDict()
-        self._lock = threading.Lock()
+        self._made: OrderedDict[tuple[Any, ...], WatchedRestorer | AutoPipeline] = OrderedDict()
+        self._lock = threading.RLock()  # a pipeline gets its restorers as all do
 
     @property
     def loaded(self) -> list[str]:
         """The tasks whose weights are in memory."""
         return sorted(self._networks)
 
-    def get(self, order: Order, lane: str) -> WatchedRestorer:
-        """The restorer for an order.
+    def get(self, order: Order, lane: str) -> WatchedRestorer | AutoPipeline:
+        """What restores for an order.
 
         Args:
             order: what is asked for.
@@ -208,30 +222,37 @@ class Restorers:
         Raises:
             UsageError: there are no such weights (as WeightsError), or they do not fit the options.
         """
-        task = order.spec.name
-        key = (lane, task, order.options, order.strength, order.tta)
+        key = (lane, order.spec.name, order.options, order.strength, order.tta)
         with self._lock:
             if key not in self._made:
-                if task not in self._networks:
-                    path = self._files.get(task) or weights.find(task)
-                    self._networks[task] = weights.load(path, task)
-                header, network = self._networks[task]
-                head = load_task(task).head(order.options)
-                if head.scale not in network.scales:
-                    known = ", ".join(map(str, network.scales))
-                    raise UsageError(f"these weights enlarge by {known}, not by {head.scale}")
-                self._made[key] = WatchedRestorer(
-                    head,
-                    network,
-                    order.options,
-                    self.device,
-                    self.dtype,
-                    self._tile,
-                    strength=order.strength,
-                    tta=order.tta,
-                    header=header,
-                )
+                self._made[key] = self._pipeline(order, lane) if order.spec.name == AUTO else self._restorer(order)
                 while len(self._made) > KEPT:
                     self._made.popitem(last=False)
             self._made.move_to_end(key)
             return self._made[key]
+
+    def _pipeline(self, order: Order, lane: str) -> AutoPipeline:
+        steps = cast(AutoOptions, order.options).steps()
+        orders = [Order(TASKS[task], TASKS[task].options(**own), tta=order.tta) for task, own in steps.items()]
+        return AutoPipeline([cast(WatchedRestorer, self.get(one, lane)) for one in orders])
+
+    def _restorer(self, order: Order) -> WatchedRestorer:
+        task = order.spec.name
+        if task not in self._networks:
+            self._networks[task] = weights.load(self._files.get(task) or weights.find(task), task)
+        header, network = self._networks[task]
+        head = load_task(task).head(order.options)
+        if head.scale not in network.scales:
+            known = ", ".join(map(str, network.scales))
+            raise UsageError(f"these weights enlarge by {known}, not by {head.scale}")
+        return WatchedRestorer(
+            head,
+            network,
+            order.options,
+            self.device,
+            self.dtype,
+            self._tile,
+            strength=order.strength,
+            tta=order.tta,
+            header=header,
+        )

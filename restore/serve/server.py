@@ -53,6 +53,7 @@ def run(app: FastAPI, listening: socket.socket) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # any client of this machine could otherwise pass for many others
         timeout_graceful_shutdown=GRACE,
         limit_concurrency=CONNECTIONS,
     )

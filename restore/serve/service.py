@@ -5,33 +5,39 @@ from __future__ import annotations
 import io
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 import PIL.Image
 
-from restore.errors import ImageError, RestoreError, UsageError, WeightsError
+from restore.errors import RestoreError, UsageError, WeightsError
 from restore.folders.compute_queue import ComputeQueue
 from restore.folders.limits import MemoryLimiter, default_memory_limit
 from restore.folders.masks import encode_mask
 from restore.folders.names import Naming
-from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
+from restore.folders.pipeline import Status, describe_result
+from restore.images import SUFFIXES, encode_image, read_image, writable_suffix
 from restore.images.failures import CODEC_ERRORS, printable
 from restore.images.masks import as_mask, hints_from
 from restore.images.pixels import without_limit
-from restore.inference.restored import Restored
+from restore.inference.restored import Restored, StepResult
 from restore.pixels import white
 from restore.serve.limits import Limits, Refused
 from restore.serve.options import Order
 from restore.serve.restorers import Assigned, Dispatcher, Restorers, Watch
+from restore.tasks import TaskSpec
 
 logger = logging.getLogger("restore")
 
 SMALL = 1_000_000  # pixels of the larger of picture and result, up to which a picture passes the large ones by
 BYTES_PER_PIXEL = 12  # 16-bit RGB decoded, and what codecs hold beside it
+ResultT = TypeVar("ResultT")
 MEDIA_TYPES = {"jpeg": "image/jpeg", "tiff": "image/tiff", "webp": "image/webp", "bmp": "image/bmp"}
 
 
@@ -66,6 +72,7 @@ class Output:
         message: what was found in the picture, for people.
         mask_share: part of the pixels that is restored, 0 to 1; None where there is no mask.
         mask: the bytes of a PNG of it.
+        steps: what auto decided of each task, and did.
     """
 
     data: bytes
@@ -77,6 +84,7 @@ class Output:
     message: str = ""
     mask_share: float | None = None
     mask: bytes | None = None
+    steps: tuple[StepResult, ...] = ()
 
     @property
     def media_type(self) -> str:
@@ -133,24 +141,35 @@ class Service:
         Raises:
             Refused: 413 for a picture that is too large; 503 if the service stops.
         """
+        return self._begin(upload.data, order.scale, watch, partial(self._restore, upload, order, watch))
+
+    def preview(self, data: bytes, watch: Watch) -> Future[bytes]:
+        """Begins to make a picture in any format an 8-bit PNG, for browsers; arguments and errors as of `submit`."""
+        return self._begin(data, 1, watch, partial(self._preview, data))
+
+    def _begin(self, data: bytes, scale: int, watch: Watch, work: Callable[[_Lane], ResultT]) -> Future[ResultT]:
+        """Does `work` on a picture in the lane of its size, once there is memory for it."""
         if self.stopped:
             raise Refused(503, "the server stops; nothing was begun")
-        size = header_size(upload.data)
-        scale = int(getattr(order.options, "scale", 1))
-        pixels = None if size is None else size[0] * size[1]
-        limit = self.limits.max_megapixels
-        if pixels is not None and size is not None and pixels > limit * 1e6:
-            raise Refused(413, f"{size[0]} x {size[1]} is {pixels / 1e6:.0f} megapixels, at most {limit:g} are taken")
-        if pixels is not None and pixels * scale**2 > 4 * limit * 1e6:
-            raise Refused(
-                413, f"{scale} times larger it has {pixels * scale**2 / 1e6:.0f} megapixels; at most {4 * limit:g}"
-            )
-        lane = self._large if pixels is None or pixels * scale**2 > SMALL else self._small
-        needed = len(upload.data) + (pixels or int(limit * 1e6)) * BYTES_PER_PIXEL * (1 + scale**2)
+        size = header_size(data)
+        if size is not None:
+            self._check_size(size, scale)
+        pixels = int(self.limits.max_megapixels * 1e6) if size is None else size[0] * size[1]
+        lane = self._large if pixels * scale**2 > SMALL else self._small
+        needed = len(data) + pixels * BYTES_PER_PIXEL * (1 + scale**2)
         try:
-            return lane.threads.submit(self._process, upload, order, watch, lane, needed)
+            return lane.threads.submit(self._process, work, watch, lane, needed)
         except RuntimeError:  # the threads were stopped meanwhile
             raise Refused(503, "the server stops; nothing was begun") from None
+
+    def _check_size(self, size: tuple[int, int], scale: int) -> None:
+        """Raises Refused (413) for a picture of (width, height) that is too large, or becomes it."""
+        megapixels, limit = size[0] * size[1] / 1e6, self.limits.max_megapixels
+        if megapixels > limit:
+            raise Refused(413, f"{size[0]} x {size[1]} is {megapixels:.0f} megapixels, at most {limit:g} are taken")
+        if megapixels * scale**2 > 4 * limit:
+            larger = f"{scale} times larger it has {megapixels * scale**2:.0f} megapixels"
+            raise Refused(413, f"{larger}; at most {4 * limit:g} are made")
 
     def stop(self) -> None:
         """Gives up all pictures; does not wait for a tile that is computed."""
@@ -158,51 +177,62 @@ class Service:
         self._small.stop()
         self._large.stop()
 
-    def _process(self, upload: Upload, order: Order, watch: Watch, lane: _Lane, needed: int) -> Output:
+    def _process(self, work: Callable[[_Lane], ResultT], watch: Watch, lane: _Lane, needed: int) -> ResultT:
         try:
             watch.check()
             with nullcontext() if lane.memory is None else lane.memory.reserve(needed):
-                return self._restore(upload, order, watch, lane)
+                watch.at("decoding")
+                return work(lane)
         except (Refused, CancelledError):
             raise
         except WeightsError as error:  # names files of this machine
-            logger.error("%s: %s", order.spec.name, error)
-            raise Refused(500, f"the weights of {order.spec.name} cannot be used; the server's log says why") from error
+            logger.error("%s", error)
+            raise Refused(500, "the weights of this task cannot be used; the server's log says why") from error
         except MemoryError as error:
             raise Refused(503, "not enough memory for this picture now; try again later", retry_after=30) from error
         except RestoreError as error:
             raise Refused(422, " ".join(str(error).split())) from error
         except Exception as error:  # a bug, here or in a library, which shall not cost the other pictures
-            logger.exception("%s", order.spec.name)
+            logger.exception("unexpected")
             raise Refused(500, f"unexpected {type(error).__name__}; the server's log says more") from error
 
     def _restore(self, upload: Upload, order: Order, watch: Watch, lane: _Lane) -> Output:
-        watch.at("decoding")
         name = file_name(upload.name)
-        image = read_image(upload.data, name=name, max_megapixels=self.limits.max_megapixels)
-        mask = self._given(upload, order)
-        restorer = self.restorers.get(order, lane.name)
-        suffix, wanted = _target(image, order, name)  # before computing what cannot be written
+        most = self.limits.max_megapixels
+        image = read_image(upload.data, name=name, max_megapixels=most, salvage=order.salvage)
+        self._check_size(image.size, order.scale)  # not all headers could be read before
+        given = _given(upload, order.spec, image.size)
+        processor = self.restorers.get(order, lane.name)
         watch.at("computing")
-        assigned = Assigned.of(image, restorer, watch, order.examine)
+        assigned = Assigned.of(image, processor, watch, order.examine)
         del image
-        seconds, restored = lane.queue.compute(assigned, mask)
+        seconds, restored = lane.queue.compute(assigned, given)
         del assigned
         watch.at("encoding", 1.0)
-        return _output(upload, order, restored, seconds, suffix, wanted, name)
+        return _output(upload, order, restored, seconds, name)
 
-    def _given(self, upload: Upload, order: Order) -> np.ndarray | None:
-        """The mask or the hints that were sent, as a restorer takes them."""
-        spec, most = order.spec, self.limits.max_megapixels
-        for part, data, wanted in (("mask", upload.mask, spec.masks), ("hints", upload.hints, spec.hints)):
-            if data is not None and not wanted:
-                raise UsageError(f"{spec.name} takes no {part}; leave it out")
-        if upload.hints is not None:
-            return hints_from(read_image(upload.hints, name="the picture of hints", max_megapixels=most))
-        if upload.mask is None:
-            return None
-        image = read_image(upload.mask, name="the mask", max_megapixels=most)
-        return as_mask(image.pixels, image.alpha)
+    def _preview(self, data: bytes, _: _Lane) -> bytes:
+        image = read_image(data, name="the picture", max_megapixels=self.limits.max_megapixels)
+        if image.pixels.dtype != np.uint8:
+            factor = 255.0 / white(image.pixels.dtype)
+            image = image.with_array(np.clip(image.array * factor + 0.5, 0, 255).astype(np.uint8))
+        return encode_image(image, "png", metadata=False)
+
+
+def _given(upload: Upload, spec: TaskSpec, size: tuple[int, int]) -> np.ndarray | None:
+    """The mask or the hints that were sent for a picture of (width, height), as a restorer takes them."""
+    found = None
+    for part, data, wanted in (("mask", upload.mask, spec.masks), ("hints", upload.hints, spec.hints)):
+        if data is None:
+            continue
+        if not wanted:
+            raise UsageError(f"{spec.name} takes no {part}; leave it out")
+        own = header_size(data)
+        if own is not None and own[0] * own[1] != size[0] * size[1]:  # before it is decoded
+            raise UsageError(f"the {part}, {own[0]}x{own[1]}, does not fit a picture of {size[0]}x{size[1]}")
+        image = read_image(data, name=f"the {part}", max_megapixels=1 + size[0] * size[1] / 1e6)
+        found = as_mask(image.pixels, image.alpha) if part == "mask" else hints_from(image)
+    return found
 
 
 def header_size(data: bytes) -> tuple[int, int] | None:
@@ -221,56 +251,31 @@ def file_name(name: str) -> str:
     return path.stem[:100] + path.suffix[:10]
 
 
-def preview(data: bytes, limits: Limits) -> bytes:
-    """A picture in any format as an 8-bit PNG, for browsers. Raises Refused: 413 or 422."""
-    size = header_size(data)
-    if size is not None and size[0] * size[1] > limits.max_megapixels * 1e6:
-        raise Refused(413, f"more than {limits.max_megapixels:g} megapixels")
-    try:
-        image = read_image(data, max_megapixels=limits.max_megapixels)
-        array = image.array
-        if array.dtype != np.uint8:
-            array = np.clip(array * (255.0 / white(array.dtype)) + 0.5, 0, 255).astype(np.uint8)
-        return encode_image(Image(array[..., :3]) if array.shape[-1] == 3 else Image(array[..., :1]).with_array(array))
-    except ImageError as error:
-        raise Refused(422, str(error)) from error
-
-
-def _target(image: Image, order: Order, name: str) -> tuple[str, str]:
-    """The suffix to write under, and the one that was asked for."""
+def _output(upload: Upload, order: Order, restored: Restored, seconds: float, name: str) -> Output:
+    image = restored.image
     own = Path(name).suffix
     if SUFFIXES.get(own.lower()) != image.format:
         own = next(suffix for suffix, kind in SUFFIXES.items() if kind == image.format)
-    wanted = order.extension or own
-    return writable_suffix(image, wanted)[0], wanted
-
-
-def _output(
-    upload: Upload, order: Order, restored: Restored, seconds: float, suffix: str, wanted: str, name: str
-) -> Output:
+    suffix, note = writable_suffix(image, order.extension or own)
     kind = SUFFIXES[suffix.lower()]
     naming = Naming(order.spec.file_suffix(order.options), suffix)
-    unchanged = restored.nothing and kind == restored.image.format and order.quality is None and order.metadata
-    status = "examined" if order.examine else "copied" if unchanged else "restored"
-    data = b""
-    if status == "copied":
-        data = upload.data
-    elif status == "restored":
-        data = encode_image(restored.image, kind, quality=order.quality, metadata=order.metadata)
+    may_copy = order.quality is None and order.metadata and not order.salvage
+    copied = restored.nothing and kind == image.format and may_copy
+    status: Status = "examined" if order.examine else "copied" if copied else "restored"
+    data = upload.data if status == "copied" else b""
+    notes: tuple[str | None, ...] = ()
+    if status == "restored":
+        data, notes = encode_image(image, kind, quality=order.quality, metadata=order.metadata), (note, *image.notes)
     share = None if restored.mask is None else float(restored.mask.mean())
-    message = restored.note or ("nothing found" if restored.nothing else "")
-    if suffix != wanted:
-        message = "; ".join(filter(None, [message, f"written as {kind}: {wanted} does not hold all of it"]))
-    mask = encode_mask(restored.mask, restored.image.size) if order.with_mask and restored.mask is not None else None
-    width, height = restored.image.size
     return Output(
         data,
         naming.file_name(Path(name), beside=True),
         kind,
         status,
-        (width, height),
+        image.size,
         seconds,
-        message,
+        "; ".join(filter(None, (describe_result(restored, status, share), *notes))),
         share,
-        mask,
+        encode_mask(restored.mask, image.size) if order.with_mask and restored.mask is not None else None,
+        restored.steps,
     )

@@ -20,6 +20,7 @@ BORDER_TOLERANCE = 6 / 255  # deviation of the pixels of a plain border from its
 UNCERTAIN = "possible damage left unchanged; --aggressive restores it too"
 LEVELS = 16  # quantisation steps of a logit of 1: int8 holds logits from -8 to 8
 LOWEST, HIGHEST = -128, 127
+LARGE_DISC = 20  # pixels of radius, beyond which distances to a mask cost less than a disc on each of its pixels
 
 
 class MaskHead(Head[OptionsT, AnalysisT]):
@@ -188,8 +189,12 @@ def probability(logit: float) -> float:
 
 def dilate(mask: Array, pixels: int) -> Array:
     """Dilates `mask` (H,W) bool by a disc with a radius of `pixels`; unchanged for 0."""
-    if pixels <= 0:
+    if pixels <= 0 or not mask.any():
         return mask
+    if pixels > LARGE_DISC:
+        outside = np.logical_not(mask).astype(np.uint8)
+        near: Array = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= min(pixels, sum(mask.shape))
+        return near
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
     return cv2.dilate(mask.astype(np.uint8), disc).astype(bool)
 

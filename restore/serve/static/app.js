@@ -14,7 +14,7 @@ for (const one of document.querySelectorAll("[data-label]")) one.setAttribute("a
 const viewer = new Viewer($("stage"), { divider: $("divider"), zoom: $("zoom"), brushSize: $("brush-size") });
 const items = [];
 let shown = null;
-let about = { tasks: [], formats: [] };
+let about = { tasks: [], formats: [], reads: [] };
 let running = 0;
 let retry = null;
 
@@ -66,18 +66,18 @@ function slider(name, label, help, min, max, value) {
 }
 
 function makeOptions() {
-  const { help, options, most_strength } = task();
+  const { help, options, max_strength } = task();
   $("task-help").textContent = help;
   const formats = ["png", "jpg", "webp", "tif", "avif"].filter((one) => about.formats.includes(one));
   const format = make("select", { name: "ext" }, new Option(TEXTS.sameFormat, ""), ...formats.map((one) => new Option(one, one)));
   const quality = make("input", { name: "quality", type: "number", min: 1, max: 100, placeholder: TEXTS.sameQuality });
-  const strip = make("input", { name: "strip_metadata", type: "checkbox" });
+  const switches = ["strip_metadata", "salvage"].map((name) => control({ name, type: "bool", default: false }));
   $("options").replaceChildren(
-    slider("strength", TEXTS.strength, TEXTS.strengthHelp, 0, most_strength, 1),
+    ...(max_strength ? [slider("strength", TEXTS.strength, TEXTS.strengthHelp, 0, max_strength, 1)] : []),
     ...options.map(control),
     field(TEXTS.format, format),
     field(TEXTS.quality, quality),
-    field(TEXTS.stripMetadata, strip),
+    ...switches,
   );
 }
 
@@ -115,6 +115,7 @@ function row(item) {
   const name = make("button", { type: "button", className: "name", textContent: item.name, onclick: () => show(item) });
   name.setAttribute("aria-label", TEXTS.showOf(item.name));
   const state = make("span", { className: "state" });
+  const steps = make("dl");
   const bar = make("progress", { max: 1, value: 0 });
   bar.setAttribute("aria-label", TEXTS.progressOf(item.name));
   const cancel = make("button", { type: "button", textContent: TEXTS.cancel, onclick: () => stop(item) });
@@ -123,24 +124,35 @@ function row(item) {
   remove.setAttribute("aria-label", TEXTS.removeOf(item.name));
   const download = make("a", { className: "button", textContent: TEXTS.download });
   download.setAttribute("aria-label", TEXTS.downloadOf(item.name));
-  const li = make("li", {}, name, state, bar, make("div", { className: "row" }, download, cancel, remove));
-  return { li, state, bar, cancel, remove, download };
+  const li = make("li", {}, name, state, steps, bar, make("div", { className: "row" }, download, cancel, remove));
+  return { li, state, steps, bar, cancel, remove, download };
 }
 
 const busy = (item) => ["sending", "queued", "decoding", "computing", "encoding"].includes(item.stage) || item.waiting;
 
+// What the server says to people at a command line, in the words of the page.
+const worded = (text) =>
+  text
+    .replace(/, with --[^;]*/g, "") // advice on files of masks
+    .replace(/--([a-z]+)/g, (flag, name) => (name in TEXTS.optionLabels ? `“${TEXTS.optionLabels[name]}”` : flag));
+
 function update(item) {
-  const { li, state, bar, cancel, remove, download } = item.row;
+  const { li, state, steps, bar, cancel, remove, download } = item.row;
   const { result } = item;
+  const decided = (item.stage === "done" && result.steps) || [];
   const notes = [item.waiting ? TEXTS.stages.queued : (TEXTS.stages[item.stage] ?? item.stage)];
-  if (item.error && item.stage === "failed") notes.push(item.error);
+  if (item.error && item.stage === "failed") notes.push(worded(item.error));
   if (item.stage === "done") {
+    const chain = decided.map((one) => `${one.task}: ${one.note}`).join("; ");
+    const rest = result.message.replace(chain, "").replace(/(, |^)copied$/, "").replace(/^; /, "");
+    if (rest) notes.push(worded(rest));
     if (result.result === "copied") notes.push(TEXTS.copied);
-    else if (result.mask_share !== null) notes.push(TEXTS.share((100 * result.mask_share).toFixed(1)));
-    if (result.message) notes.push(result.message);
     if (item.asked !== asked()) notes.push(TEXTS.stale);
   }
   state.textContent = notes.join("; ");
+  steps.replaceChildren(
+    ...decided.flatMap((one) => [make("dt", { textContent: one.task }), make("dd", { textContent: worded(one.note) })]),
+  );
   li.className = item.stage;
   li.toggleAttribute("aria-current", false);
   if (item === shown) li.setAttribute("aria-current", "true");
@@ -166,7 +178,7 @@ function refresh() {
 }
 
 async function show(item) {
-  if (shown && shown !== item && items.includes(shown)) shown.mask = viewer.mask.save();
+  if (shown && shown !== item && items.includes(shown) && viewer.mask.edited) shown.mask = viewer.mask.save();
   shown = item;
   items.forEach(update);
   showMaskTools();
@@ -187,7 +199,6 @@ async function show(item) {
     item.mask = null;
   }
   if (item.found && !viewer.mask.edited) await viewer.mask.take(item.found, false);
-  item.found = null;
 }
 
 // Formats that browsers do not show come from the server as PNG.
@@ -279,7 +290,7 @@ async function take(item, last, key, full, strength) {
   if (item.after && item.after !== item.full?.url) URL.revokeObjectURL(item.after);
   const url = URL.createObjectURL(after);
   if (strength === undefined) item.full = { url, asked: full };
-  const found = last.mask && !edited(item) ? await getBlob(`${last.url}/mask`) : null;
+  const found = last.mask && painted() === "mask" && !edited(item) ? await getBlob(`${last.url}/mask`) : null;
   Object.assign(item, { result: last, asked: key, after: url, stage: "done", share: 1 });
   item.found = found;
   if (shown === item) await show(item);
@@ -295,7 +306,9 @@ const painted = () => (task()?.masks ? "mask" : task()?.hints ? "hints" : "");
 async function givenFor(item) {
   const part = painted();
   if (!part || !edited(item)) return null;
-  return { part, blob: await Mask.blob(shown === item ? viewer.mask.save() : item.mask, part === "hints") };
+  const saved = shown === item ? viewer.mask.save() : item.mask;
+  if (part === "hints" && !Mask.marks(saved)) return null; // all dabs were taken away again
+  return { part, blob: await Mask.blob(saved, part === "hints") };
 }
 
 // A mask says nothing to a task that takes hints, nor the other way round.
@@ -359,7 +372,7 @@ async function filesOf(transfer) {
   return found;
 }
 
-const pictures = (files) => [...files].filter((one) => /\.(png|jpe?g|jfif|jpe|webp|tiff?|bmp|avif|hei[cf])$/i.test(one.name));
+const pictures = (files) => [...files].filter((one) => about.reads.includes(one.name.split(".").pop().toLowerCase()));
 
 async function takeSamples() {
   const samples = await getJSON("/api/v1/samples");

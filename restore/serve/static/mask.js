@@ -1,13 +1,13 @@
 // A mask of the size of the picture, opaque where it is to be restored; or hints, strokes in colours that are known.
 const COLOUR = "#ff2a6d";
-const KEPT = 8; // strokes that can be undone
+const KEPT = 8; // strokes that can be undone,
+const KEPT_BYTES = 2 ** 28; // as far as they fit into memory
 
 export class Mask {
   constructor(canvas) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d", { willReadFrequently: true });
     this.hints = null; // the colour of the next stroke; null: it is a mask
-    this.onchange = () => {};
     this.resize(1, 1);
   }
 
@@ -44,20 +44,20 @@ export class Mask {
 
   end() {
     this.context.globalCompositeOperation = "source-over";
-    this.#changed();
+    this.edited = true;
   }
 
   undo() {
     const last = this.undoable.pop();
     if (!last) return;
     this.context.putImageData(last, 0, 0);
-    this.#changed();
+    this.edited = true;
   }
 
   clear() {
     this.#keep();
     this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    this.#changed();
+    this.edited = true;
   }
 
   // Takes a picture, white where it is to be restored; of hints the colours as they are. `edited`: a person chose it.
@@ -67,7 +67,8 @@ export class Mask {
     this.#keep();
     this.context.clearRect(0, 0, width, height);
     this.context.drawImage(picture, 0, 0, width, height);
-    if (this.hints) return this.#changed(edited);
+    this.edited = edited;
+    if (this.hints) return;
     const pixels = this.context.getImageData(0, 0, width, height);
     const [red, green, blue] = [1, 3, 5].map((at) => parseInt(COLOUR.slice(at, at + 2), 16));
     const inside = ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0; // little-endian, as all browsers' machines
@@ -77,7 +78,6 @@ export class Mask {
       words[at] = Math.max(data[4 * at], data[4 * at + 1], data[4 * at + 2]) > 127 ? inside : 0;
     }
     this.context.putImageData(pixels, 0, 0);
-    this.#changed(edited);
   }
 
   save() {
@@ -88,6 +88,11 @@ export class Mask {
     this.resize(pixels.width, pixels.height);
     this.context.putImageData(pixels, 0, 0);
     this.edited = edited;
+  }
+
+  // Whether anything is marked in what was saved.
+  static marks({ pixels }) {
+    return pixels.data.some((value, at) => at % 4 === 3 && value > 127);
   }
 
   // What was saved as a PNG, white where it is to be restored; of hints as painted.
@@ -103,11 +108,7 @@ export class Mask {
 
   #keep() {
     this.undoable.push(this.context.getImageData(0, 0, this.canvas.width, this.canvas.height));
-    if (this.undoable.length > KEPT) this.undoable.shift();
-  }
-
-  #changed(edited = true) {
-    this.edited = edited;
-    this.onchange();
+    const most = Math.max(1, Math.min(KEPT, KEPT_BYTES / (4 * this.canvas.width * this.canvas.height)));
+    if (this.undoable.length > most) this.undoable.shift();
   }
 }
