@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def augment(transform: A.BasicTransform, image: np.ndarray, rng: np.random.Gener
     Returns:
         The transformed image, contiguous, in the same dtype.
     """
-    transform.set_random_state(rng, _python_random(rng))
+    transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
     return np.ascontiguousarray(transform(image=image)["image"])
 
 
@@ -67,9 +68,3 @@ class _OperatorTransform(A.ImageOnlyTransform):  # type: ignore[misc]
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         return ("operator",)
-
-
-def _python_random(rng: np.random.Generator) -> Any:
-    import random
-
-    return random.Random(int(rng.integers(2**63)))

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from restore.colour import from_linear, to_linear
 from restore.corruptions.base import Corrupted, check_range, check_share
 from restore.corruptions.demosaicing import DEMOSAICINGS, demosaic, mosaic
 from restore.pixels import luma, to_dtype, to_float
 
-# sRGB (IEC 61966-2-1): linear below the knee, a power above it.
-_KNEE, _SLOPE, _OFFSET, _POWER = 0.0031308, 12.92, 0.055, 2.4
 _GRID = np.linspace(0.0, 1.0, 257, dtype=np.float32)
 
 
@@ -70,7 +69,6 @@ class CameraNoise:
         check_share(smoothed=self.smoothed, sharpened=self.sharpened)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> CameraNoiseParams:
-        """Draws a camera and its noise; the shape plays no part."""
         low, high = np.log(self.shot)
         log_shot = rng.uniform(low, high)
         log_read = 2.18 * log_shot + 1.2 + rng.normal(0.0, 0.26)  # of the variances, Brooks et al., section 3.1
@@ -94,15 +92,18 @@ class CameraNoise:
         colour = np.clip(np.broadcast_to(to_float(image), (*image.shape[:2], 3)), 0.0, 1.0)
         matrix = np.asarray(params.mixing, np.float32).reshape(3, 3)
         gains = np.array([params.gains[0], 1.0, params.gains[1]], np.float32)
-        sensor = mosaic((_to_linear(colour, params.tone) @ matrix.T) / gains, params.red)
+        if params.tone:
+            colour = np.interp(colour, _toned(_GRID, params.tone), _GRID).astype(np.float32)
+        sensor = mosaic((to_linear(colour) @ matrix.T) / gains, params.red)
         rng = np.random.Generator(np.random.SFC64(params.seed))
         deviation = np.sqrt(np.float32(params.shot) * sensor + np.float32(params.read**2))
         sensor = sensor + deviation * rng.standard_normal(sensor.shape, dtype=np.float32)
         sensor = np.minimum(sensor, 1.0)
         linear = (demosaic(sensor, params.red, params.demosaicing) * gains) @ np.linalg.inv(matrix).T.astype(np.float32)
-        developed = _from_linear(np.clip(linear, 0.0, 1.0), params.tone)
-        if params.smoothing:
-            developed = _colour_blurred(developed, params.smoothing)
+        developed = _toned(from_linear(np.clip(linear, 0.0, 1.0)), params.tone)
+        if params.smoothing:  # of the colours alone, as most cameras remove noise
+            gray = luma(developed)[..., None]
+            developed = gray + cv2.GaussianBlur(developed - gray, (0, 0), params.smoothing)
         return Corrupted(_as(_sharpened(developed, params.sharpening), image))
 
     def target(self, image: np.ndarray, params: CameraNoiseParams) -> np.ndarray:
@@ -121,26 +122,6 @@ def _toned(values: np.ndarray, tone: float) -> np.ndarray:
     """An S-shaped curve, mixed into the identity by `tone`."""
     curve: np.ndarray = values * ((1 - tone) + tone * values * (3 - 2 * values))
     return curve
-
-
-def _to_linear(encoded: np.ndarray, tone: float) -> np.ndarray:
-    if tone:
-        encoded = np.interp(encoded, _toned(_GRID, tone), _GRID).astype(np.float32)
-    high = ((encoded + np.float32(_OFFSET)) / np.float32(1 + _OFFSET)) ** np.float32(_POWER)
-    return np.where(encoded <= _KNEE * _SLOPE, encoded / np.float32(_SLOPE), high)
-
-
-def _from_linear(linear: np.ndarray, tone: float) -> np.ndarray:
-    high = np.float32(1 + _OFFSET) * np.power(linear, np.float32(1 / _POWER)) - np.float32(_OFFSET)
-    encoded = np.where(linear <= _KNEE, linear * np.float32(_SLOPE), high)
-    return _toned(encoded, tone) if tone else encoded
-
-
-def _colour_blurred(image: np.ndarray, sigma: float) -> np.ndarray:
-    """(H,W,3) with its luma kept and its colour differences blurred: how most cameras remove noise."""
-    gray = luma(image)[..., None]
-    blurred: np.ndarray = gray + cv2.GaussianBlur(image - gray, (0, 0), sigma)
-    return blurred
 
 
 def _sharpened(image: np.ndarray, amount: float) -> np.ndarray:

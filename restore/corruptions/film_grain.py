@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.pixels import luma, to_dtype, to_float
 
 
@@ -33,7 +33,7 @@ class FilmGrainParams:
 
 
 @dataclass(frozen=True)
-class FilmGrain:
+class FilmGrain(Corruption[FilmGrainParams]):
     """Blurred noise whose strength follows brightness, as scans of film have it (after Newson et al. 2017).
 
     Args:
@@ -55,7 +55,6 @@ class FilmGrain:
         check_share(coloured=self.coloured)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> FilmGrainParams:
-        """Draws a film; the shape plays no part."""
         low, high = self.strength
         coloured = rng.random() < self.coloured
         red, green, blue = rng.uniform(0.7, 1.3, 3).tolist() if coloured else (1.0, 1.0, 1.0)
@@ -81,10 +80,6 @@ class FilmGrain:
         bright = np.clip(luma(clean), 0.0, 1.0)[..., None]
         strength = np.float32(params.strength / 255) * (1 - params.fade * (2 * bright - 1) ** 2)
         return Corrupted(to_dtype(np.clip(clean + strength * grain, 0.0, 1.0).astype(np.float32), image.dtype))
-
-    def target(self, image: np.ndarray, params: FilmGrainParams) -> np.ndarray:
-        """The picture itself."""
-        return image
 
 
 def _grain(rng: np.random.Generator, shape: tuple[int, ...], blur: float) -> np.ndarray:

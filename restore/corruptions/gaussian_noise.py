@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.pixels import is_gray, to_dtype, to_float
 
 
@@ -29,7 +29,7 @@ class GaussianNoiseParams:
 
 
 @dataclass(frozen=True)
-class GaussianNoise:
+class GaussianNoise(Corruption[GaussianNoiseParams]):
     """White Gaussian noise, independent for each channel.
 
     Args:
@@ -50,7 +50,6 @@ class GaussianNoise:
         check_share(clip=self.clip, gray_equal=self.gray_equal)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> GaussianNoiseParams:
-        """Draws the standard deviation, the seed and the kind of noise; `shape` is not used."""
         return GaussianNoiseParams(
             sigma=float(rng.uniform(*self.sigma)),
             seed=int(rng.integers(2**63)),
@@ -70,7 +69,3 @@ class GaussianNoise:
         if not params.clip:
             return Corrupted(noisy)
         return Corrupted(to_dtype(np.clip(noisy, 0.0, 1.0), image.dtype))
-
-    def target(self, image: np.ndarray, params: GaussianNoiseParams) -> np.ndarray:
-        """Returns the image itself."""
-        return image

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.pixels import to_dtype, to_float
 
 CELL = 16  # pixels, of the grid of blocks with colours at half the resolution
@@ -58,7 +58,7 @@ class JpegCompressionParams:
 
 
 @dataclass(frozen=True)
-class JpegCompression:
+class JpegCompression(Corruption[JpegCompressionParams]):
     """JPEG compression (ITU-T T.81), once or twice with another grid, as of a picture that was cropped in between.
 
     Args:
@@ -81,7 +81,6 @@ class JpegCompression:
         check_share(subsampled=self.subsampled, shifted=self.shifted, twice=self.twice)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> JpegCompressionParams:
-        """Draws one save or two; the shape plays no part."""
         count = 2 if rng.random() < self.twice else 1
         return JpegCompressionParams(tuple(self._save(rng, first=number == 0) for number in range(count)))
 
@@ -102,7 +101,3 @@ class JpegCompression:
             padded = padded.reshape(height + top, width + left, image.shape[-1])
             damaged = np.ascontiguousarray(through_jpeg(padded, save.quality, save.subsampled)[top:, left:])
         return Corrupted(damaged)
-
-    def target(self, image: np.ndarray, params: JpegCompressionParams) -> np.ndarray:
-        """The picture itself."""
-        return image

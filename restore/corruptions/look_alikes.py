@@ -29,7 +29,6 @@ class LookAlikes:
     """Replaces a picture by a clean one that a finder of damage could err on; nothing of it is damaged."""
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> LookAlikesParams:
-        """Draws a kind; the shape plays no part."""
         shares = np.array(list(KINDS.values()))
         kind = tuple(KINDS)[int(rng.choice(len(KINDS), p=shares / shares.sum()))]
         return LookAlikesParams(kind, int(rng.integers(2**63)))

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted
+from restore.corruptions.base import Corrupted, Corruption
 from restore.corruptions.drawing.shapes import BLACK, WHITE, Colour, Line, Point, Rectangle, Shape, Text, coverage
 from restore.corruptions.drawing.text import random_text
 from restore.errors import UsageError
@@ -193,7 +193,7 @@ def _value(colour: Colour, image: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class OcclusionBars:
+class OcclusionBars(Corruption[OcclusionBarsParams]):
     """Opaque shapes of one colour or several: bars, free-form strokes, rectangles, text.
 
     Sizes are relative to the short side of the image; bars are from 1 pixel to 4 % of it thick. Half of the samples
@@ -260,7 +260,3 @@ class OcclusionBars:
             pixels = to_float(flat.take(index, axis=0)) * (1 - weight) + _value(colour, image) * weight
             flat[index] = to_dtype(pixels, image.dtype)
         return Corrupted(damaged, mask=mask)
-
-    def target(self, image: np.ndarray, params: OcclusionBarsParams) -> np.ndarray:
-        """Returns the image itself."""
-        return image

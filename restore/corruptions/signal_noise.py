@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.pixels import to_dtype, to_float
 
 
@@ -24,7 +24,7 @@ class PoissonNoiseParams:
 
 
 @dataclass(frozen=True)
-class PoissonNoise:
+class PoissonNoise(Corruption[PoissonNoiseParams]):
     """Each value is a count of photons, so its variance is its mean.
 
     Args:
@@ -40,7 +40,6 @@ class PoissonNoise:
         check_range(0, 1e6, above=True, photons=self.photons)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> PoissonNoiseParams:
-        """Draws how bright it is; the shape plays no part."""
         low, high = self.photons
         return PoissonNoiseParams(float(low * (high / low) ** rng.random()), int(rng.integers(2**63)))
 
@@ -50,10 +49,6 @@ class PoissonNoise:
         counts = rng.poisson(np.clip(to_float(image), 0.0, 1.0) * params.photons)
         noisy = (counts / params.photons).astype(np.float32)
         return Corrupted(to_dtype(np.clip(noisy, 0.0, 1.0), image.dtype))
-
-    def target(self, image: np.ndarray, params: PoissonNoiseParams) -> np.ndarray:
-        """The picture itself."""
-        return image
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class SpeckleNoiseParams:
 
 
 @dataclass(frozen=True)
-class SpeckleNoise:
+class SpeckleNoise(Corruption[SpeckleNoiseParams]):
     """Each value times a random factor around 1, as in coherent light, radar and ultrasound.
 
     Args:
@@ -91,7 +86,6 @@ class SpeckleNoise:
         check_share(equal=self.equal)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> SpeckleNoiseParams:
-        """Draws a deviation; the shape plays no part."""
         return SpeckleNoiseParams(
             float(rng.uniform(*self.deviation)), bool(rng.random() < self.equal), int(rng.integers(2**63))
         )
@@ -102,7 +96,3 @@ class SpeckleNoise:
         shape = (*image.shape[:2], 1 if params.equal else image.shape[-1])
         factor = 1 + np.float32(params.deviation) * rng.standard_normal(shape, dtype=np.float32)
         return Corrupted(to_dtype(np.clip(to_float(image) * factor, 0.0, 1.0), image.dtype))
-
-    def target(self, image: np.ndarray, params: SpeckleNoiseParams) -> np.ndarray:
-        """The picture itself."""
-        return image

@@ -8,7 +8,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.corruptions.drawing.logos import Logos
 from restore.corruptions.drawing.marks import (
     Ink,
@@ -76,7 +76,7 @@ class WatermarkOverlayParams:
 
 
 @dataclass(frozen=True)
-class WatermarkOverlay:
+class WatermarkOverlay(Corruption[WatermarkOverlayParams]):
     """Blends one mark, sometimes two, over an image: clean * (1 - opacity) + colour * opacity.
 
     Args:
@@ -151,10 +151,6 @@ class WatermarkOverlay:
         pixels[covered] = to_dtype(blended, image.dtype)
         opacity = opacity.reshape(height, width)
         return Corrupted(out, mask=opacity > 0, opacity=opacity, colour=colour.reshape(image.shape))
-
-    def target(self, image: np.ndarray, params: WatermarkOverlayParams) -> np.ndarray:
-        """Returns the image itself."""
-        return image
 
 
 def _sample_layer(

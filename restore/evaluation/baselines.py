@@ -16,6 +16,7 @@ import numpy as np
 from restore.colour import chroma_of, in_gamut, with_luma
 from restore.corruptions.downsample import resize_bicubic
 from restore.corruptions.grayscale import opaque
+from restore.corruptions.photo_downsample import KERNELS, resize_pillow
 from restore.errors import RestoreError, UsageError, install_hint, unknown_name
 from restore.evaluation.colour_table import TENTHS
 from restore.evaluation.levin import spread_chroma
@@ -173,14 +174,7 @@ def _bicubic(trial: Trial) -> np.ndarray:
 
 
 def _lanczos(trial: Trial) -> np.ndarray:
-    import PIL.Image
-
-    height, width = trial.clean.shape[:2]
-    planes = np.moveaxis(to_float(trial.damage.image), -1, 0)
-    enlarged = [
-        np.asarray(PIL.Image.fromarray(plane).resize((width, height), PIL.Image.Resampling.LANCZOS)) for plane in planes
-    ]
-    return np.stack(enlarged, axis=-1)
+    return resize_pillow(to_float(trial.damage.image), trial.clean.shape[:2], KERNELS["lanczos"])
 
 
 def _fill(trial: Trial, method: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:

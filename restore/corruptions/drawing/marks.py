@@ -166,7 +166,8 @@ def _sample_colour(rng: np.random.Generator) -> Colour:
 def draw_mark(mark: TextMark | ShapeMark) -> np.ndarray:
     """Draws a text or shape without rotation: coverage (h,w) uint8, antialiased, 0 along the border."""
     if isinstance(mark, ShapeMark):
-        return _draw_shape(mark)
+        radii = mark.size / 2, mark.size * mark.aspect / 2
+        return _draw_lines(_lines(mark, *radii), radii, 0 if mark.filled else max(1, round(mark.size * mark.stroke)))
     letters = np.pad(draw_text(mark.text, mark.font, mark.size, mark.weight), 1)
     return _framed(letters, mark) if mark.frame else letters
 
@@ -209,12 +210,6 @@ def _framed(letters: np.ndarray, mark: TextMark) -> np.ndarray:
     inside = canvas[top : top + height, left : left + width]
     np.maximum(inside, letters, out=inside)
     return canvas
-
-
-def _draw_shape(mark: ShapeMark) -> np.ndarray:
-    radii = mark.size / 2, mark.size * mark.aspect / 2
-    stroke = 0 if mark.filled else max(1, round(mark.size * mark.stroke))
-    return _draw_lines(_lines(mark, *radii), radii, stroke)
 
 
 def _lines(mark: ShapeMark, across: float, down: float) -> list[np.ndarray]:

@@ -119,13 +119,6 @@ def _outlines(shape: Line | Rectangle) -> np.ndarray:
     return np.concatenate([_segments(side, shape.outline, False) for side in sides])
 
 
-def _draw(canvas: np.ndarray, shape: Line | Rectangle, top: int) -> None:
-    """Fills `shape` into `canvas`, in subpixels; row 0 of the canvas is row `top` of the image."""
-    shifted = _outlines(shape) - (0, top * _SUBPIXELS)
-    for polygon in np.rint(shifted * 2**_SHIFT).astype(np.int32):
-        cv2.fillConvexPoly(canvas, polygon, 255, cv2.LINE_8, _SHIFT)
-
-
 def _draw_letters(cover: np.ndarray, shape: Text) -> None:
     """Adds the part of the text that is inside of `cover`."""
     ink = np.rot90(draw_text(shape.text, shape.font, shape.size, shape.weight), shape.turns)
@@ -148,13 +141,13 @@ def coverage(shapes: tuple[Shape, ...], size: tuple[int, int], antialiased: bool
     """
     height, width = size
     cover = np.zeros(size, np.uint8)
-    outlines = [shape for shape in shapes if not isinstance(shape, Text)]
+    outlines = [_outlines(shape) for shape in shapes if not isinstance(shape, Text)]
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height if outlines else 0, rows):
         band = cover[top : top + rows]
         canvas = np.zeros((band.shape[0] * _SUBPIXELS, width * _SUBPIXELS), np.uint8)
-        for outline in outlines:
-            _draw(canvas, outline, top)
+        for polygon in (polygon for outline in outlines for polygon in outline - (0, top * _SUBPIXELS)):
+            cv2.fillConvexPoly(canvas, np.rint(polygon * 2**_SHIFT).astype(np.int32), 255, cv2.LINE_8, _SHIFT)
         # Twice by 2: OpenCV has a fast path for that, eight times as fast as once by 4.
         halved = cv2.resize(canvas, (2 * width, 2 * band.shape[0]), interpolation=cv2.INTER_AREA)
         cv2.resize(halved, (width, band.shape[0]), dst=band, interpolation=cv2.INTER_AREA)

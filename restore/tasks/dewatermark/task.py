@@ -20,6 +20,7 @@ from restore.corruptions.base import Corrupted
 from restore.corruptions.drawing.logos import Logos
 from restore.corruptions.reencoded import Reencoded
 from restore.corruptions.watermark_overlay import WatermarkOverlay
+from restore.errors import UsageError
 from restore.images import find_images, read_image
 from restore.metrics import psnr
 from restore.models.masking import FIND, MaskedAutoencoderConfig
@@ -260,10 +261,10 @@ class Dewatermark:
         return DewatermarkHead()
 
     def operator(self, damage: WatermarkOptions) -> WatermarkOverlay:
-        return WatermarkOverlay(damage.opacity, _logos(damage.logo))
+        return WatermarkOverlay(damage.opacity, None if damage.logo is None else read_logos(Path(damage.logo)))
 
     def training_pairs(self, damage: WatermarkTraining) -> list[TrainingPair]:
-        marks = WatermarkOverlay(damage.opacity, _logos(damage.logo), SHORT_SIDES, damage.unmarked)
+        marks = replace(self.operator(damage), short_side=SHORT_SIDES, unmarked=damage.unmarked)
         return [TrainingPair(Reencoded(marks, damage.reencoded), DewatermarkHead(), slack=2 if damage.reencoded else 1)]
 
     def cases(self, damage: WatermarkOptions) -> list[Case]:
@@ -282,9 +283,19 @@ class Dewatermark:
         return replace(config, scales=(1,))
 
 
-def _logos(folder: str | None) -> Logos | None:
-    """The logos of a folder; raises as `Logos.read`."""
-    return None if folder is None else Logos.read(Path(folder), find_images, read_image)
+def read_logos(folder: Path) -> Logos:
+    """Reads every image in a folder as a logo.
+
+    Raises:
+        UsageError: the folder is missing or holds no image, or an image is no logo (see `Logos.of`).
+    """
+    if not folder.is_dir():
+        wrong = "is not a folder" if folder.exists() else "does not exist"
+        raise UsageError(f"{folder}: {wrong}; name a folder of logos, PNG files with transparency")
+    paths = find_images(folder)
+    if not paths:
+        raise UsageError(f"{folder}: no images in this folder; put logos there, PNG files with transparency")
+    return Logos.of((str(path), read_image(path)) for path in paths)
 
 
 TASK = Dewatermark()
