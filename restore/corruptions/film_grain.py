@@ -83,7 +83,6 @@ class FilmGrain(Corruption[FilmGrainParams]):
 
 
 def _grain(rng: np.random.Generator, shape: tuple[int, ...], blur: float) -> np.ndarray:
-    """Noise (H,W,C) of standard deviation 1, blurred."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     if blur < 0.2:  # less changes nothing on a grid of pixels
         return noise

@@ -83,7 +83,6 @@ def _span(length: int, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _lecture_bar(height: int, width: int, rng: np.random.Generator) -> Rectangle:
-    """A white bar, two pixels thick, across the whole image at a random position."""
     if rng.random() < 0.5:
         top = int(rng.integers(max(1, height - 1)))
         return Rectangle((0.0, float(top), float(width), float(top + 2)), 0.0, WHITE)

@@ -68,6 +68,5 @@ class Resampled(Corruption[ResampledParams]):
 
 
 def _resized(image: np.ndarray, size: tuple[int, ...], interpolation: str) -> np.ndarray:
-    """float32 (H,W,C) at `size` (h,w)."""
     resized = cv2.resize(image, (size[1], size[0]), interpolation=INTERPOLATIONS[interpolation])
     return np.asarray(resized).reshape(*size[:2], image.shape[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -263,18 +263,6 @@ class Head(Generic[OptionsT, AnalysisT]):
         return pixel_loss(prediction, sample.clean).mean()
 
 
-class RGBHead(Head[OptionsT, Analysis]):
-    """A head that needs no analysis: RGB in, RGB out."""
-
-    def analyse(
-        self, picture: Picture, options: OptionsT, predict: Predictor, mask: np.ndarray | None = None
-    ) -> Analysis:
-        return Analysis()
-
-    def static_analysis(self) -> Analysis:
-        return Analysis()
-
-
 @dataclass(frozen=True)
 class TrainingPair:
     """A corruption and the head that restores from it. A task with several trains on all in turn.
@@ -350,11 +338,11 @@ class Task(Protocol):
 
     def prepare(self, clean: np.ndarray, damage: Any, rng: np.random.Generator) -> np.ndarray:
         """Transforms a clean training patch (H,W,3) before it is damaged; some tasks make some of them gray."""
-        ...
+        return clean
 
     def config_for(self, config: Any, damage: Any) -> Any:
         """`config` with what follows from the damage filled in, such as the scales of super-resolution."""
-        ...
+        return replace(config, scales=(1,))
 
 
 def load_task(name: str) -> Task:

@@ -9,7 +9,9 @@ the luma is the input's own.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import nan
+from functools import lru_cache
+from math import atan2, cos, degrees, hypot, nan, radians
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,22 +19,22 @@ import torch
 import torch.nn.functional as F
 
 from restore.colour import chroma_of, has_colours, luma_of, to_lab, with_luma
+from restore.colour import in_gamut as fit_gamut
 from restore.corruptions.base import Corrupted
 from restore.corruptions.grayscale import Grayscale, opaque
 from restore.errors import UsageError
-from restore.metrics import psnr
+from restore.images import read_image
+from restore.metrics import COLOURED, COLOURED_AT_ALL, HUE, psnr
 from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, spacing_of
 from restore.models.backbones import BACKBONES, pretrained_tensors
 from restore.models.blocks import pad_to_multiple
 from restore.models.pretrained_unet import DISTRIBUTION, FINEST, PretrainedUNet, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
-from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, TrainingPair, Window
-from restore.tasks.colour_choice import chosen_ab
+from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
 from restore.tasks.functional import in_gamut, luma, sample_window, to_array, to_planes
 from restore.tasks.losses import PixelLoss
-from restore.tasks.palettes import drawn_to, is_tinted, palette_of
-from restore.tasks.scene import guided, shrunk, shrunk_luma
+from restore.tasks.scene import guided, shrunk, shrunk_luma, shrunk_rgb
 from restore.tasks.spec import TASKS, ColorizeOptions, ColorizeTraining, GrayOptions, Options
 
 LEVELS = 3.0  # of 255: how far the channels of gray pictures that went through JPEG, WebP or a scanner may be apart
@@ -45,6 +47,20 @@ UNDONE = 1.0  # power of that by which the distribution is divided again when a 
 GRAY = 2.5
 GIVEN = 10  # hints, where they are scored
 REGRESSED = 2.0  # weight of the distance of the mean beside the cross-entropy
+
+LIGHTNESS = 60.0  # at which colours are compared; CIEDE2000 of equally light ones depends on it little
+# What it costs to miss the hue of a coloured pixel, beside the difference of the colours, in units of CIEDE2000; and
+# how far above the least expected cost a colour still takes part. Without the first, gray is what errs least.
+MISSED, SPREAD = 13.0, 1.0
+
+# Of sepia prints: how far, as the root of the mean square, a*b* may be from its mean at that lightness, in so many
+# ranges of it; that as a share of the mean; and the hue of the mean, in degrees.
+TINTED, BINS = 3.0, 16
+TINT_SHARE = 0.25
+WARM = (30.0, 110.0)
+
+# Of palettes: the share of cells that are not in it, how far each round goes, and how many there are.
+FLOOR, DRAWN, ROUNDS = 0.01, 0.7, 3
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,7 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
         seen = pad_to_multiple(planes[None], FINEST)[0]
         logits = (predict.whole(seen, DISTRIBUTION) + predict.whole(seen.flip(2), DISTRIBUTION).flip(2)) / 2
         ab = self.decoded(logits, small.shape, options)
-        chroma = _chroma_in_gamut(small, chroma_of(with_luma(small, ab)))
+        chroma = chroma_of(fit_gamut(small, chroma_of(with_luma(small, ab))))
         coefficients = np.concatenate(guided(small, chroma), axis=-1).transpose(2, 0, 1)
         return Colours(
             coefficients=torch.from_numpy(np.ascontiguousarray(coefficients)).to(picture.device), size=picture.size
@@ -209,13 +225,99 @@ def colour_psnr(restored: np.ndarray, clean: np.ndarray) -> float:
     return nan if is_gray(clean) else psnr(restored, clean)
 
 
-def _chroma_in_gamut(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """`chroma` (h,w,2), shrunk until luma (h,w) and chroma together lie within [0, 1]."""
-    planes = in_gamut(torch.from_numpy(luminance)[None, None], torch.from_numpy(chroma.transpose(2, 0, 1).copy())[None])
-    return chroma_of(planes[0].permute(1, 2, 0).numpy())
+def chosen_ab(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """The a*b* of least expected cost.
+
+    The mean of a distribution is brown, and its mode noisy: here each cell is weighed by what it would cost if the
+    others were true, and cells that cost about the least are averaged.
+
+    Args:
+        logits: (K,h,w) of the cells of `centres_of`.
+        temperature: of the distribution.
+
+    Returns:
+        (2,h,w), in units of CIELAB.
+    """
+    count, height, width = logits.shape
+    centres = torch.from_numpy(centres_of(count)).to(logits.device)
+    likely = (logits.float() / temperature).softmax(0).reshape(count, -1)
+    with torch.autocast(logits.device.type, enabled=False):  # training validates under it, in bfloat16
+        cost = costs(count).to(logits.device) @ likely
+        return (centres.T @ (-cost / SPREAD).softmax(0)).reshape(2, height, width)
 
 
-class Colorize:
+@lru_cache(maxsize=2)
+def costs(count: int) -> torch.Tensor:
+    """What it costs to give the colour of a row where that of a column is true: (K,K) float32."""
+    from skimage.color import deltaE_ciede2000
+
+    ab = centres_of(count)
+    lab = np.concatenate([np.full((count, 1), LIGHTNESS, np.float32), ab], axis=1)
+    difference = deltaE_ciede2000(lab[:, None], lab[None])
+    chroma = np.linalg.norm(ab, axis=1)
+    alike = ab @ ab.T >= cos(radians(HUE)) * chroma[:, None] * chroma
+    missed = (chroma > COLOURED) & ~(alike & (chroma[:, None] > COLOURED_AT_ALL))
+    return torch.from_numpy((difference + MISSED * missed).astype(np.float32))
+
+
+def is_tinted(picture: Picture) -> bool:
+    """Whether a picture is a sepia print: gray but for a warm tint, that goes with the lightness.
+
+    In each of `BINS` ranges of lightness all pixels then have about the same a*b*. It was so for 87 % of gray pictures
+    printed in six tints with noise or JPEG, and for 0.7 % of 677 training pictures: skies at dusk, sand, old paper.
+    """
+    lab = to_lab(np.clip(shrunk_rgb(picture), 0, 1)).reshape(-1, 3)
+    place = np.clip(lab[:, 0] * (BINS / 100), 0, BINS - 1).astype(np.intp)
+    count = np.bincount(place, minlength=BINS).clip(min=1)
+    usual = np.stack([np.bincount(place, ab, BINS) / count for ab in lab[:, 1:].T], axis=-1)[place]
+    off = float(np.sqrt(np.square(lab[:, 1:] - usual).sum(axis=-1).mean()))
+    a, b = lab[:, 1:].mean(axis=0)
+    warm = WARM[0] <= degrees(atan2(b, a)) <= WARM[1]
+    return warm and off < min(TINTED, TINT_SHARE * hypot(a, b))
+
+
+def palette_of(path: str, count: int) -> torch.Tensor:
+    """How often each cell of a*b* occurs in a picture file.
+
+    Args:
+        path: the file.
+        count: of cells.
+
+    Returns:
+        (count,), adding up to 1.
+
+    Raises:
+        ImageError: the file cannot be read.
+        UsageError: the picture has no colours.
+    """
+    file = Path(path)
+    return _palette(file, count, file.stat().st_mtime_ns if file.exists() else 0)
+
+
+@lru_cache(maxsize=4)  # it is asked for with each picture
+def _palette(path: Path, count: int, changed: int) -> torch.Tensor:  # noqa: ARG001
+    pixels = read_image(path).pixels
+    if pixels.shape[-1] == 1 or is_gray(pixels):
+        raise UsageError(f"{path}: a gray picture has no palette; name one in colours as --reference")
+    ab = to_lab(np.clip(shrunk_rgb(Picture.of(pixels)), 0, 1))[..., 1:].transpose(2, 0, 1)
+    cells, shares = cells_of(torch.from_numpy(ab.copy())[None], spacing_of(count))
+    palette = torch.zeros(count).index_add_(0, cells.flatten(), shares.flatten())
+    return palette / palette.sum()
+
+
+def drawn_to(logits: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
+    """Logits (K,h,w) whose mean distribution over the picture is that of `palette` (K,), nearly.
+
+    Each cell is made likelier everywhere by as much as it is rarer than in the palette, `ROUNDS` times.
+    """
+    wanted = (palette + FLOOR / len(palette)).log()
+    for _ in range(ROUNDS):
+        there = logits.softmax(0).mean((1, 2)) + FLOOR / len(palette)
+        logits = logits + DRAWN * (wanted - there.log())[:, None, None]
+    return logits
+
+
+class Colorize(Task):
     """The BT.601 luma of a picture, paired with a head that colours it anew."""
 
     spec = TASKS["colorize"]
@@ -250,9 +352,6 @@ class Colorize:
                 given=True,
             ),
         ]
-
-    def prepare(self, clean: np.ndarray, damage: Options, rng: np.random.Generator) -> np.ndarray:
-        return clean
 
     def config_for(self, config: Any, damage: Options) -> Any:
         """The encoder that training is to start from, where it is named. Raises UsageError for other architectures."""

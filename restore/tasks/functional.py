@@ -174,7 +174,6 @@ def _neighbours(
 
 
 def _max_filter(planes: torch.Tensor) -> torch.Tensor:
-    """Maximum filter with a square of `FLAT_SIDE` pixels a side."""
     reach = FLAT_SIDE // 2
     rows = F.max_pool2d(planes, (FLAT_SIDE, 1), 1, (reach, 0))
     return F.max_pool2d(rows, (1, FLAT_SIDE), 1, (0, reach))

@@ -141,7 +141,6 @@ class RestorationObjective:
 
 
 def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Corrupted, np.ndarray]:
-    """Random crop of `side` pixels of a damaged patch and its target."""
     top, left = (int(rng.integers(length - side + 1)) for length in target.shape[:2])
     square = slice(top, top + side), slice(left, left + side)
     maps = (values if values is None else values[square] for values in (damaged.mask, damaged.opacity, damaged.colour))
@@ -149,7 +148,6 @@ def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Gener
 
 
 def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
-    """Shrinks (H,W,C) to a short side of at most `side` pixels."""
     scale = side / min(picture.shape[:2])
     if scale >= 1:
         return picture
@@ -158,7 +156,6 @@ def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def _centre(picture: np.ndarray, side: int) -> np.ndarray:
-    """Centre crop of (H,W,C), at most `side` pixels a side."""
     height, width = picture.shape[:2]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
     return picture[top : top + side, left : left + side]

@@ -68,7 +68,6 @@ def guided(luma: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _resized(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(N,C,h,w) at another size."""
     if height <= planes.shape[-2] and width <= planes.shape[-1]:
         return resize_area(planes, (height, width))
     return F.interpolate(planes, size=(height, width), mode="bicubic", antialias=True, align_corners=False)

@@ -106,7 +106,6 @@ def _segments(points: tuple[Point, ...], thickness: float, rounded: bool) -> np.
 
 
 def _outlines(shape: Line | Rectangle) -> np.ndarray:
-    """The convex polygons (n,k,2) that make up `shape`."""
     if isinstance(shape, Line):
         return _segments(shape.points, shape.thickness, shape.round)
     left, top, right, bottom = shape.box
@@ -120,7 +119,6 @@ def _outlines(shape: Line | Rectangle) -> np.ndarray:
 
 
 def _draw_letters(cover: np.ndarray, shape: Text) -> None:
-    """Adds the part of the text that is inside of `cover`."""
     ink = np.rot90(draw_text(shape.text, shape.font, shape.size, shape.weight), shape.turns)
     x, y = shape.at
     ink = ink[max(0, -y) :, max(0, -x) :]

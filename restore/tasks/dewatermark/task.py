@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from restore.images import find_images, read_image
 from restore.metrics import psnr
 from restore.models.masking import FIND, MaskedAutoencoderConfig
 from restore.pixels import to_float
-from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
+from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, Task, TrainingPair, Window
 from restore.tasks.dewatermark.alpha import OPACITY_RANGE, OVERSHOOT, Blend, estimate_alpha
 from restore.tasks.dewatermark.confidence import (
     AGGRESSIVE_LOG_ODDS,
@@ -213,7 +212,6 @@ def _estimated_blend(picture: Picture, levels: np.ndarray, threshold: Hysteresis
 
 
 def _finder_input(planes: torch.Tensor, blend: Blend | None) -> torch.Tensor:
-    """Input of the segmentation branch: RGB (N,3,h,w) -> (N,7,h,w)."""
     known = _blend_planes(blend, planes.shape[-2:], planes.device)[None]
     return torch.cat([planes, _invert(planes, known), known[:, :1].expand(len(planes), -1, -1, -1)], dim=1)
 
@@ -247,7 +245,7 @@ def _noisy_estimate(damaged: Corrupted, rng: np.random.Generator) -> Blend:
     return Blend(float(np.clip(opacity, *OPACITY_RANGE)), (red, green, blue))
 
 
-class Dewatermark:
+class Dewatermark(Task):
     """Text, shapes and logos blended over a picture, paired with a head that removes them."""
 
     spec = TASKS["dewatermark"]
@@ -275,12 +273,6 @@ class Dewatermark:
             Case("blind", TrainingPair(exact, DewatermarkHead()), psnr, inside=True),
             Case("re-encoded", TrainingPair(Reencoded(exact, 1.0), DewatermarkHead()), psnr, inside=True),
         ]
-
-    def prepare(self, clean: np.ndarray, damage: WatermarkTraining, rng: np.random.Generator) -> np.ndarray:
-        return clean
-
-    def config_for(self, config: Any, damage: WatermarkTraining) -> Any:
-        return replace(config, scales=(1,))
 
 
 def read_logos(folder: Path) -> Logos:
