@@ -52,8 +52,7 @@ def luma_of(image: Array) -> Array:
     Shape: (H,W,3) -> (H,W), the dtype of `image`, which is floating point.
     """
     red, green, blue = (image[..., channel] for channel in range(3))
-    exact: Array = red + BT601[1] * (green - red) + BT601[2] * (blue - red)
-    return exact
+    return red + BT601[1] * (green - red) + BT601[2] * (blue - red)
 
 
 def chroma_of(image: Array) -> Array:

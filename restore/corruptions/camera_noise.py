@@ -8,39 +8,28 @@ import cv2
 import numpy as np
 
 from restore.colour import from_linear, to_linear
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, check_range
 from restore.corruptions.demosaicing import DEMOSAICINGS, demosaic, mosaic
 from restore.pixels import luma, to_dtype, to_float
 
+SMOOTHED, SHARPENED = 0.3, 0.25  # share of the cameras that do so
 _GRID = np.linspace(0.0, 1.0, 257, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class CameraNoiseParams:
-    """Parameters of a camera and its noise.
+    """Parameters of a camera and its noise."""
 
-    Args:
-        gains: white balance of red and blue, relative to green.
-        mixing: 9 numbers, a matrix row by row, from linear sRGB to the colours of the sensor.
-        tone: strength of the S-shaped tone curve, from 0 to 1.
-        shot, read: the variance of the sensor's noise is `shot * light + read**2`, with white at 1.
-        red: row and column of red in the Bayer pattern, 0 or 1.
-        demosaicing: one of DEMOSAICINGS.
-        smoothing: standard deviation in pixels of the chroma blur by which the camera removes its noise; 0: none.
-        sharpening: weight of an unsharp mask of 1 pixel.
-        seed: of the noise.
-    """
-
-    gains: tuple[float, float]
-    mixing: tuple[float, ...]
-    tone: float
-    shot: float
+    gains: tuple[float, float]  # white balance of red and blue, relative to green
+    mixing: tuple[float, ...]  # 9 numbers, a matrix row by row, from linear sRGB to the colours of the sensor
+    tone: float  # strength of the S-shaped tone curve, from 0 to 1
+    shot: float  # shot and read: the variance of the sensor's noise is `shot * light + read**2`, with white at 1
     read: float
-    red: tuple[int, int]
-    demosaicing: str
-    smoothing: float
-    sharpening: float
-    seed: int
+    red: tuple[int, int]  # row and column of red in the Bayer pattern, 0 or 1
+    demosaicing: str  # one of DEMOSAICINGS
+    smoothing: float  # standard deviation in pixels of the chroma blur by which the camera removes its noise; 0: none
+    sharpening: float  # weight of an unsharp mask of 1 pixel
+    seed: int  # of the noise
 
 
 @dataclass(frozen=True)
@@ -54,19 +43,15 @@ class CameraNoise:
     Args:
         shot: (lowest, highest) slope of the variance, drawn on a logarithmic scale; 1e-4 is about ISO 100, 0.02
             about ISO 12,800 of a small sensor. The read noise follows it as measured by Brooks et al.
-        smoothed, sharpened: share of the cameras that do so, from 0 to 1.
 
     Raises:
         UsageError: a value is out of its range.
     """
 
     shot: tuple[float, float] = (1e-4, 0.025)
-    smoothed: float = 0.3
-    sharpened: float = 0.25
 
     def __post_init__(self) -> None:
         check_range(0, 1, above=True, shot=self.shot)
-        check_share(smoothed=self.smoothed, sharpened=self.sharpened)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> CameraNoiseParams:
         low, high = np.log(self.shot)
@@ -82,8 +67,8 @@ class CameraNoise:
             read=float(np.exp(0.5 * log_read)),
             red=(int(rng.integers(2)), int(rng.integers(2))),
             demosaicing=DEMOSAICINGS[int(rng.integers(len(DEMOSAICINGS)))],
-            smoothing=float(rng.uniform(0.5, 2.5)) if rng.random() < self.smoothed else 0.0,
-            sharpening=float(rng.uniform(0.2, 1.0)) if rng.random() < self.sharpened else 0.0,
+            smoothing=float(rng.uniform(0.5, 2.5)) if rng.random() < SMOOTHED else 0.0,
+            sharpening=float(rng.uniform(0.2, 1.0)) if rng.random() < SHARPENED else 0.0,
             seed=int(rng.integers(2**63)),
         )
 
@@ -120,8 +105,7 @@ def _as(values: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 def _toned(values: np.ndarray, tone: float) -> np.ndarray:
     """An S-shaped curve, mixed into the identity by `tone`."""
-    curve: np.ndarray = values * ((1 - tone) + tone * values * (3 - 2 * values))
-    return curve
+    return values * ((1 - tone) + tone * values * (3 - 2 * values))
 
 
 def _sharpened(image: np.ndarray, amount: float) -> np.ndarray:
@@ -129,5 +113,4 @@ def _sharpened(image: np.ndarray, amount: float) -> np.ndarray:
     if not amount:
         return image
     blurred = cv2.GaussianBlur(image, (0, 0), 1.0).reshape(image.shape)
-    sharp: np.ndarray = image + np.float32(amount) * (image - blurred)
-    return sharp
+    return image + np.float32(amount) * (image - blurred)

@@ -49,21 +49,14 @@ def cut_to_multiple(image: np.ndarray, scale: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class DownsampleParams:
-    """Parameters of `Downsample`.
+    """Parameters of `Downsample`."""
 
-    Args:
-        scale: factor by which each side shrinks.
-    """
-
-    scale: int
+    scale: int  # factor by which each side shrinks
 
 
 @dataclass(frozen=True)
 class Downsample:
-    """Bicubic downsampling, after cropping the image to a multiple of the scale.
-
-    Args:
-        scales: factors to choose from, each at least 2.
+    """Bicubic downsampling by one of `scales`, after cropping the image to a multiple of it.
 
     Raises:
         UsageError: a scale below 2, or none.

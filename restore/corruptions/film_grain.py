@@ -13,23 +13,14 @@ from restore.pixels import luma, to_dtype, to_float
 
 @dataclass(frozen=True)
 class FilmGrainParams:
-    """Parameters of film grain.
+    """Parameters of film grain."""
 
-    Args:
-        strength: standard deviation at middle gray, on the 0-255 scale.
-        blur: standard deviation in pixels of the blur of the grain.
-        colour: from 0, equal grain in all channels, to 1, independent grain in each.
-        channels: factors of red, green and blue.
-        fade: share of the grain that is gone in black and in white, from 0 to 1.
-        seed: of the grain.
-    """
-
-    strength: float
-    blur: float
-    colour: float
-    channels: tuple[float, float, float]
-    fade: float
-    seed: int
+    strength: float  # standard deviation at middle gray, on the 0-255 scale
+    blur: float  # standard deviation in pixels of the blur of the grain
+    colour: float  # from 0, equal grain in all channels, to 1, independent grain in each
+    channels: tuple[float, float, float]  # factors of red, green and blue
+    fade: float  # share of the grain that is gone in black and in white, from 0 to 1
+    seed: int  # of the grain
 
 
 @dataclass(frozen=True)
@@ -88,5 +79,4 @@ def _grain(rng: np.random.Generator, shape: tuple[int, ...], blur: float) -> np.
         return noise
     kernel = cv2.getGaussianKernel(2 * int(np.ceil(3 * blur)) + 1, blur).astype(np.float32)
     blurred = cv2.sepFilter2D(noise, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101).reshape(shape)
-    result: np.ndarray = blurred / np.float32((kernel**2).sum())  # its deviation, the product of both directions'
-    return result
+    return blurred / np.float32((kernel**2).sum())  # its deviation, the product of both directions'

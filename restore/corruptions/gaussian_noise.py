@@ -12,20 +12,14 @@ from restore.pixels import is_gray, to_dtype, to_float
 
 @dataclass(frozen=True)
 class GaussianNoiseParams:
-    """Parameters of `GaussianNoise`.
+    """Parameters of `GaussianNoise`."""
 
-    Args:
-        sigma: standard deviation on the 0-255 scale.
-        seed: of the noise values.
-        clip: round and clip to the dtype of the image, as files store it; otherwise the result is float32 and
-            exceeds [0, 1], as papers score it.
-        gray_equal: add the same noise to all channels of a gray image in RGB, as in gray scans saved as RGB.
-    """
-
-    sigma: float
-    seed: int
+    sigma: float  # standard deviation on the 0-255 scale
+    seed: int  # of the noise values
+    # Round and clip to the dtype of the image, as files store it; otherwise the result is float32 and exceeds [0, 1],
+    # as papers score it
     clip: bool
-    gray_equal: bool = False
+    gray_equal: bool = False  # add the same noise to all channels of a gray image in RGB, as in gray scans saved as RGB
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,9 @@ _MAX_SHARE = 0.6  # of the pixels may be hidden
 
 @dataclass(frozen=True)
 class OcclusionBarsParams:
-    """Parameters of `OcclusionBars`.
+    """The kinds of shapes, and the shapes, in the order in which they are drawn.
 
-    Args:
-        families: the kinds of shapes that were sampled.
-        shapes: drawn in this order, later ones on top.
-        antialiased: draw soft edges; otherwise a pixel is hidden completely or not at all.
+    antialiased: draw soft edges; otherwise a pixel is hidden completely or not at all.
     """
 
     families: tuple[str, ...]
@@ -235,12 +232,9 @@ class OcclusionBars(Corruption[OcclusionBarsParams]):
         return OcclusionBarsParams(families, shapes, antialiased)
 
     def apply(self, image: np.ndarray, params: OcclusionBarsParams) -> Corrupted:
-        """Draws the shapes over (H,W,C); pixels outside of the mask stay bit-identical.
+        """Draws the shapes over (H,W,C), same dtype; pixels outside of the mask stay bit-identical.
 
         Shapes are dropped from the end until at most 60 % of the pixels are hidden.
-
-        Returns:
-            The image in the same shape and dtype, and the mask of hidden pixels.
         """
         size, shapes = (image.shape[0], image.shape[1]), params.shapes
         while True:

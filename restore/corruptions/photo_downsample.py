@@ -43,19 +43,12 @@ def _shrunk(image: np.ndarray, scale: int, kernel: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PhotoDownsampleParams:
-    """Parameters of `PhotoDownsample`.
+    """Parameters of `PhotoDownsample`."""
 
-    Args:
-        scale: factor by which each side shrinks.
-        softness: standard deviation of a blur beforehand, in pixels of the small picture.
-        kernel: one of KERNEL_NAMES.
-        noise, jpeg: what follows; None: nothing.
-    """
-
-    scale: int
-    softness: float = 0.0
-    kernel: str = "bicubic"
-    noise: GaussianNoiseParams | None = None
+    scale: int  # factor by which each side shrinks
+    softness: float = 0.0  # standard deviation of a blur beforehand, in pixels of the small picture
+    kernel: str = "bicubic"  # one of KERNEL_NAMES
+    noise: GaussianNoiseParams | None = None  # noise and jpeg: what follows; None: nothing
     jpeg: JpegCompressionParams | None = None
 
 
@@ -67,8 +60,6 @@ class PhotoDownsample:
         scales: one of these is drawn.
         bicubic: share of pictures that are shrunk by bicubic interpolation and nothing else, as in papers; of the
             others some are soft, some noisy, most compressed as JPEG.
-        sigma: (lowest, highest) level of the noise on the 0-255 scale.
-        quality: (lowest, highest) of JPEG.
 
     Raises:
         UsageError: a scale is below 2, or a probability outside [0, 1].
@@ -76,8 +67,6 @@ class PhotoDownsample:
 
     scales: tuple[int, ...] = SCALES
     bicubic: float = 0.3
-    sigma: tuple[float, float] = (0.0, 8.0)
-    quality: tuple[int, int] = (40, 98)
 
     def __post_init__(self) -> None:
         Downsample(self.scales)
@@ -90,13 +79,13 @@ class PhotoDownsample:
             return PhotoDownsampleParams(scale)
         small = (shape[0] // scale, shape[1] // scale, *shape[2:])
         soft, noisy, saved = rng.random(3) < (0.35, 0.5, 0.75)
-        noise = GaussianNoise(self.sigma, clip=1.0, gray_equal=1.0)
+        noise = GaussianNoise((0.0, 8.0), clip=1.0, gray_equal=1.0)
         return PhotoDownsampleParams(
             scale,
             softness=float(rng.uniform(0.2, 0.7)) if soft else 0.0,
             kernel=KERNEL_NAMES[int(rng.integers(len(KERNEL_NAMES)))],
             noise=noise.sample(small, rng) if noisy else None,
-            jpeg=JpegCompression(self.quality, twice=0.1).sample(small, rng) if saved else None,
+            jpeg=JpegCompression((40, 98), twice=0.1).sample(small, rng) if saved else None,
         )
 
     def apply(self, image: np.ndarray, params: PhotoDownsampleParams) -> Corrupted:

@@ -13,27 +13,20 @@ from restore.corruptions.downsample import resize_bicubic
 from restore.corruptions.jpeg_compression import through_jpeg
 from restore.pixels import to_dtype, to_float
 
+QUALITY = (70, 95)  # of JPEG
 INTERPOLATIONS = ("area", "linear", "bicubic")
 _MASKED_SHARE = 0.1  # of the area of a resized pixel, above which it counts as damaged
 
 
 @dataclass(frozen=True)
 class ReencodedParams:
-    """Parameters of `Reencoded`.
+    """Parameters of `Reencoded`."""
 
-    Args:
-        inner: of the corruption that is applied first.
-        size: height and width after resizing; None: not resized.
-        interpolation: one of `INTERPOLATIONS`.
-        quality: of JPEG, 1 to 100; None: not compressed.
-        subsampled: 4:2:0 chroma subsampling; otherwise 4:4:4.
-    """
-
-    inner: Any
-    size: tuple[int, int] | None = None
-    interpolation: str = "area"
-    quality: int | None = None
-    subsampled: bool = True
+    inner: Any  # of the corruption that is applied first
+    size: tuple[int, int] | None = None  # height and width after resizing; None: not resized
+    interpolation: str = "area"  # one of `INTERPOLATIONS`
+    quality: int | None = None  # of JPEG, 1 to 100; None: not compressed
+    subsampled: bool = True  # 4:2:0 chroma subsampling; otherwise 4:4:4
 
 
 def _resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
@@ -60,7 +53,6 @@ class Reencoded(Corruption[ReencodedParams]):
         inner: a corruption that keeps the size of the image.
         share: probability of re-encoding.
         scale: (low, high), range of the resizing factor, within (0, 1].
-        quality: (low, high), range of the JPEG quality, within 1 to 100.
 
     Raises:
         UsageError: a probability or range outside of these limits.
@@ -69,12 +61,10 @@ class Reencoded(Corruption[ReencodedParams]):
     inner: Corruption[Any]
     share: float = 0.5
     scale: tuple[float, float] = (0.5, 1.0)
-    quality: tuple[int, int] = (70, 95)
 
     def __post_init__(self) -> None:
         check_share(share=self.share)
         check_range(0, 1, above=True, scale=self.scale)
-        check_range(1, 100, quality=self.quality)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> ReencodedParams:
         """Draws the parameters of `inner`, then whether and how the image (H,W,C) is re-encoded."""
@@ -87,7 +77,7 @@ class Reencoded(Corruption[ReencodedParams]):
             inner,
             size=(max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))) if kind != 1 else None,
             interpolation=INTERPOLATIONS[int(rng.integers(3))],
-            quality=int(rng.integers(*self.quality, endpoint=True)) if kind != 0 else None,
+            quality=int(rng.integers(*QUALITY, endpoint=True)) if kind != 0 else None,
             subsampled=bool(rng.random() < 0.7),
         )
 

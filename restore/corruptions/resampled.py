@@ -8,21 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, check_range
+from restore.corruptions.base import Corrupted, Corruption
 from restore.pixels import to_dtype, to_float
 
+FACTOR = (0.5, 1.7)  # by which the sides were multiplied after the damage, drawn on a logarithmic scale
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
 
 @dataclass(frozen=True)
 class ResampledParams:
-    """Parameters of `Resampled`.
-
-    Args:
-        inner: of the damage.
-        size: (height, width) at which the picture was damaged.
-        interpolation: one of INTERPOLATIONS.
-    """
+    """Parameters of the damage, the (height, width) at which it happened, and one of INTERPOLATIONS."""
 
     inner: Any
     size: tuple[int, int]
@@ -34,25 +29,14 @@ class Resampled(Corruption[ResampledParams]):
     """A damage that happened at another size of the picture.
 
     Resizing is linear, so what is resized is the difference that the damage makes: the picture itself keeps its
-    details and its size, whatever `factor` is, and only the damage becomes finer and weaker, or coarser and softer.
-
-    Args:
-        inner: the damage.
-        factor: (lowest, highest), by which the sides were multiplied after the damage, drawn on a logarithmic scale.
-
-    Raises:
-        UsageError: the range is empty or not above 0.
+    details and its size, whatever the factor is, and only the damage becomes finer and weaker, or coarser and softer.
     """
 
     inner: Corruption[Any]
-    factor: tuple[float, float] = (0.5, 1.7)
-
-    def __post_init__(self) -> None:
-        check_range(0, 16, above=True, factor=self.factor)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> ResampledParams:
         """Draws a size and the damage of a picture (H,W,C) of it."""
-        low, high = self.factor
+        low, high = FACTOR
         factor = low * (high / low) ** rng.random()
         height, width = (max(1, round(side / factor)) for side in shape[:2])
         inner = self.inner.sample((height, width, *shape[2:]), rng)

@@ -6,18 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range
 from restore.pixels import to_dtype, to_float
 
 
 @dataclass(frozen=True)
 class PoissonNoiseParams:
-    """Parameters of Poisson noise.
-
-    Args:
-        photons: expected count where the picture is white.
-        seed: of the noise.
-    """
+    """photons: expected count where the picture is white. seed: of the noise."""
 
     photons: float
     seed: int
@@ -27,8 +22,7 @@ class PoissonNoiseParams:
 class PoissonNoise(Corruption[PoissonNoiseParams]):
     """Each value is a count of photons, so its variance is its mean.
 
-    Args:
-        photons: (fewest, most) where the picture is white, drawn on a logarithmic scale.
+    photons: (fewest, most) where the picture is white, drawn on a logarithmic scale.
 
     Raises:
         UsageError: the range is empty or not above 0.
@@ -53,13 +47,7 @@ class PoissonNoise(Corruption[PoissonNoiseParams]):
 
 @dataclass(frozen=True)
 class SpeckleNoiseParams:
-    """Parameters of speckle noise.
-
-    Args:
-        deviation: standard deviation of the factor by which each value is multiplied.
-        equal: one factor for all channels.
-        seed: of the noise.
-    """
+    """deviation: standard deviation of the factor of each value. equal: one for all channels. seed: of the noise."""
 
     deviation: float
     equal: bool
@@ -72,22 +60,19 @@ class SpeckleNoise(Corruption[SpeckleNoiseParams]):
 
     Args:
         deviation: (lowest, highest) standard deviation of the factor, drawn uniformly.
-        equal: share with equal factors in all channels, from 0 to 1.
 
     Raises:
         UsageError: a range or probability is out of bounds.
     """
 
     deviation: tuple[float, float] = (0.02, 0.25)
-    equal: float = 0.5
 
     def __post_init__(self) -> None:
         check_range(0, 1, deviation=self.deviation)
-        check_share(equal=self.equal)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> SpeckleNoiseParams:
         return SpeckleNoiseParams(
-            float(rng.uniform(*self.deviation)), bool(rng.random() < self.equal), int(rng.integers(2**63))
+            float(rng.uniform(*self.deviation)), bool(rng.random() < 0.5), int(rng.integers(2**63))
         )
 
     def apply(self, image: np.ndarray, params: SpeckleNoiseParams) -> Corrupted:

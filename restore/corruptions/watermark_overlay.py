@@ -35,44 +35,28 @@ MAX_SHORT_SIDE = 4096  # pixels: marks are not scaled up beyond this, since a li
 
 @dataclass(frozen=True)
 class Layer:
-    """One mark and its placement.
+    """One mark and its placement."""
 
-    Args:
-        mark: what is drawn.
-        ink: its colours.
-        arrangement: one of `ARRANGEMENTS`.
-        places: for "single" and "repeated", positions (x, y) relative to the free space beside the mark: 0 is flush
-            left or top, 1 flush right or bottom; beyond these the mark is cropped, by at most half. For "tiled", the
-            offset of the grid in cells.
-        angle: rotation in degrees, counter-clockwise.
-        gap: between tiles, horizontally and vertically, relative to the size of the mark.
-        stagger: offset of every other row of tiles, in cells.
-        opacity: at the two ends of the image along the direction `slope`; equal for a uniform mark.
-        slope: direction of the opacity gradient in degrees.
-        edge: standard deviation of a blur in pixels; 0: antialiased; negative: hard edges.
-    """
-
-    mark: Mark
-    ink: Ink
-    arrangement: str
+    mark: Mark  # what is drawn
+    ink: Ink  # its colours
+    arrangement: str  # one of `ARRANGEMENTS`
+    # For "single" and "repeated", positions (x, y) relative to the free space beside the mark: 0 is flush left or top,
+    # 1 flush right or bottom; beyond these the mark is cropped, by at most half. For "tiled", the offset of the grid in
+    # cells
     places: tuple[tuple[float, float], ...]
-    angle: float
-    gap: tuple[float, float]
-    stagger: float
-    opacity: tuple[float, float]
-    slope: float
-    edge: float
+    angle: float  # rotation in degrees, counter-clockwise
+    gap: tuple[float, float]  # between tiles, horizontally and vertically, relative to the size of the mark
+    stagger: float  # offset of every other row of tiles, in cells
+    opacity: tuple[float, float]  # at the two ends of the image along the direction `slope`; equal for a uniform mark
+    slope: float  # direction of the opacity gradient in degrees
+    edge: float  # standard deviation of a blur in pixels; 0: antialiased; negative: hard edges
 
 
 @dataclass(frozen=True)
 class WatermarkOverlayParams:
-    """Parameters of `WatermarkOverlay`.
+    """Parameters of `WatermarkOverlay`."""
 
-    Args:
-        layers: from bottom to top; empty: no mark.
-    """
-
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...]  # from bottom to top; empty: no mark
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,9 @@ VALIDATED = 256  # pixels a side of what validation looks at, at most: quick, an
 
 
 class RestorationObjective:
-    """Training data, loss and validation of a task.
+    """Training data, loss and validation of a task, on an instance of its `training_options`.
 
-    Args:
-        task: What is trained.
-        damage: An instance of the task's `training_options`.
-        config: The config of the network; None: the task's.
-        patch: Side of a training patch as the network sees it, in pixels; None: the task's.
-        arch: The architecture that `config` is of; None: the task's.
+    Without a config, an architecture or a patch (side in pixels as the network sees it) those of the task are taken.
 
     Raises:
         UsageError: The damage and the config do not go together.

@@ -23,10 +23,8 @@ PREMULTIPLIED_WHITE = 255 * 255  # of both opaque alpha and premultiplied white
 class Logo:
     """One logo; hashable, since its values are stored as bytes.
 
-    Args:
-        width, height: in pixels.
-        premultiplied: bytes of (height,width,4) uint16, premultiplied RGB, then alpha, both up to
-            `PREMULTIPLIED_WHITE`, so that their quotient is exactly the 8-bit colour.
+    These are of (height,width,4) uint16, premultiplied RGB, then alpha, both up to `PREMULTIPLIED_WHITE`, so that their
+    quotient is exactly the 8-bit colour.
     """
 
     width: int
@@ -50,10 +48,7 @@ class Logos:
 
     @classmethod
     def of(cls, pictures: Iterable[tuple[str, Image]]) -> Logos:
-        """Makes logos of decoded images, cropped to their visible part and shrunk to `MAX_SIDE` pixels.
-
-        Args:
-            pictures: (name for error messages, image) each.
+        """Makes logos of images with their names, cropped to their visible part and shrunk to `MAX_SIDE` pixels.
 
         Raises:
             UsageError: an image without an alpha channel, or completely transparent.

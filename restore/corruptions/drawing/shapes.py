@@ -20,14 +20,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Colour:
-    """A colour, absolute or relative to that of a pixel.
+    """A colour, absolute or relative to that of a pixel."""
 
-    Args:
-        rgb: 0 to 255; with `at`, the difference to the colour of that pixel.
-        at: (x, y) of the pixel, relative to the size of the image, in [0, 1); None: `rgb` is absolute.
-    """
-
-    rgb: tuple[int, int, int]
+    rgb: tuple[int, int, int]  # 0 to 255; with `at`, the difference to the colour of that pixel
+    # (x, y) of the pixel, relative to the size of the image, in [0, 1); None: `rgb` is absolute
     at: Point | None = None
 
 
@@ -36,29 +32,19 @@ WHITE, BLACK = Colour((255, 255, 255)), Colour((0, 0, 0))
 
 @dataclass(frozen=True)
 class Line:
-    """A polyline.
+    """A polyline."""
 
-    Args:
-        points: (x, y) in pixels; pixel n extends from n to n + 1.
-        thickness: in pixels.
-        round: round joints and ends; otherwise every segment ends at a right angle.
-        colour: of the line.
-    """
-
-    points: tuple[Point, ...]
-    thickness: float
-    round: bool
-    colour: Colour
+    points: tuple[Point, ...]  # (x, y) in pixels; pixel n extends from n to n + 1
+    thickness: float  # in pixels
+    round: bool  # round joints and ends; otherwise every segment ends at a right angle
+    colour: Colour  # of the line
 
 
 @dataclass(frozen=True)
 class Rectangle:
     """An axis-aligned rectangle.
 
-    Args:
-        box: left, top, right, bottom in pixels.
-        outline: thickness of the frame in pixels; 0: filled.
-        colour: of the rectangle.
+    box: left, top, right, bottom in pixels. outline: thickness of the frame in pixels; 0: filled.
     """
 
     box: tuple[float, float, float, float]
@@ -70,10 +56,7 @@ class Rectangle:
 class Text:
     """A text; `text`, `font`, `size` and `weight` as in `draw_text`.
 
-    Args:
-        at: (x, y) of the top left corner in pixels.
-        turns: rotation by so many right angles, counter-clockwise.
-        colour: of the letters.
+    at: (x, y) of the top left corner in pixels. turns: rotation by so many right angles, counter-clockwise.
     """
 
     text: str
@@ -127,15 +110,9 @@ def _draw_letters(cover: np.ndarray, shape: Text) -> None:
 
 
 def coverage(shapes: tuple[Shape, ...], size: tuple[int, int], antialiased: bool) -> np.ndarray:
-    """Rasterises shapes.
+    """Coverage of each pixel by the union of `shapes` in an image of `size` (h,w): (h,w) uint8.
 
-    Args:
-        shapes: drawn together.
-        size: height and width of the image.
-        antialiased: otherwise the coverage is thresholded to 0 and 255.
-
-    Returns:
-        Coverage of each pixel by the union of the shapes, (h,w) uint8.
+    Without `antialiased` it is thresholded to 0 and 255.
     """
     height, width = size
     cover = np.zeros(size, np.uint8)

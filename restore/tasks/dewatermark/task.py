@@ -62,12 +62,7 @@ OPACITY_BIAS, OPACITY_ERROR, COLOUR_ERROR = 0.05, 0.12, 0.04
 
 @dataclass(frozen=True)
 class Marks(Analysis):
-    """The analysis of an image with marks.
-
-    Args:
-        blend: of the marks; None if it could not be estimated.
-        mask_plane: (1,H,W) bool on the computing device, the mask.
-    """
+    """Marks inside of the mask, with a blend or None if it could not be estimated; the mask also on the device."""
 
     blend: Blend | None = None
     mask_plane: torch.Tensor | None = field(default=None, repr=False)
@@ -152,16 +147,7 @@ class DewatermarkHead(MaskHead[MaskOptions, Marks]):
 
 
 def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) -> tuple[Marks, Evidence] | None:
-    """Detects marks in two passes.
-
-    Args:
-        picture: the corrupted picture.
-        predict: the network.
-        head: the head that would remove the marks.
-
-    Returns:
-        The marks and the evidence that these are watermarks; None if nothing was detected.
-    """
+    """Detects marks in two passes: these, and the evidence that they are watermarks; None if nothing was detected."""
     first, _ = detect_logits(picture, predict, FIND, partial(_finder_input, blend=None))
     blend = _estimated_blend(picture, first, FIRST_PASS)
     if blend is None:
