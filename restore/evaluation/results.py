@@ -21,16 +21,9 @@ EXACT = 100.0  # dB: about what a single value that is off by one costs a pictur
 
 @dataclass
 class Results:
-    """The results of an evaluation.
+    """The results of an evaluation: all scores, the command that reproduces them, and error messages by picture.
 
-    Args:
-        task: name of the task.
-        seed: of the damage.
-        command: the command that reproduces them.
-        methods: the methods.
-        rows: all scores.
-        failed: error messages by picture.
-        notes: further lines for below the table.
+    notes: further lines for below the table.
     """
 
     task: str
