@@ -72,9 +72,8 @@ def lines(results: Results) -> list[Line]:
             rows = results.of(case, method.name)
             keys = dict.fromkeys(key for row in rows for key in row.scores)
             scores = {key: mean([row.scores.get(key, math.nan) for row in rows]) for key in keys}
-            scores[SPEED] = median(
-                row.seconds / row.megapixels for row in rows
-            )  # not the mean: the first call imports and warms up
+            # Not the mean: the first call imports and warms up
+            scores[SPEED] = median(row.seconds / row.megapixels for row in rows)
             found.append(Line(case, method.name, len(rows), scores))
     return found
 
