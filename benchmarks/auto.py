@@ -31,7 +31,6 @@ from restore.corruptions.jpeg_compression import JpegCompression
 from restore.corruptions.occlusion_bars import OcclusionBars
 from restore.corruptions.watermark_overlay import WatermarkOverlay
 from restore.images import Image, find_images, read_image
-from restore.inference import restorer
 from restore.inference.automatic import Noise, measure_noise
 from restore.inference.loading import load
 from restore.inference.pipeline import Pipeline
@@ -138,7 +137,7 @@ def _thresholds(folder: Path, limit: int | None, device: str) -> None:
     """Prints quantiles of what `measure_noise` says of clean pictures, and of these damaged by our own operators."""
     cases = load_task("denoise").cases(NoiseTrial(noise="photo"))
     operators = {case.label: case.pair.corruption for case in cases if not case.label.startswith("sigma")}
-    denoise = restorer.load("denoise", device=device)
+    denoise = load("denoise", device=device)
     measured: dict[str, list[Noise]] = {}
     for path in tqdm(find_images(folder, recursive=True)[:limit], disable=None):
         clean = _at_most(read_image(path).pixels, LARGEST)

@@ -38,7 +38,8 @@ from restore.folders.pipeline import Pipeline, WriteOptions
 from restore.folders.plan import Job
 from restore.images import Image, read_image, write_image
 from restore.inference.benchmark import peak_memory, reset_peak_memory, synthetic
-from restore.inference.restorer import Restorer, load
+from restore.inference.loading import load
+from restore.inference.restorer import Restorer
 from restore.metrics import psnr
 from restore.models import build
 from restore.models.registry import Architecture

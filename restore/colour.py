@@ -28,7 +28,9 @@ def to_lab(image: Array) -> Array:
 
     Shape: (H,W,3) -> (H,W,3), float32.
     """
-    x, y, z = np.moveaxis(_compressed(_linear(image.astype(np.float32)) @ FROM_LINEAR.T), -1, 0)
+    light = to_linear(image.astype(np.float32)) @ FROM_LINEAR.T
+    line = light / np.float32(3 * EDGE**2) + np.float32(4 / 29)  # near black and below
+    x, y, z = np.moveaxis(np.where(light > EDGE**3, np.cbrt(light), line), -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
@@ -41,10 +43,7 @@ def from_lab(lab: Array) -> Array:
     y = (light + 16) / 116
     xyz = np.stack([y + a / 500, y, y - b / 200], axis=-1)
     expanded = np.where(xyz > EDGE, xyz**3, np.float32(3 * EDGE**2) * (xyz - np.float32(4 / 29)))
-    linear = expanded @ TO_LINEAR.T
-    size = np.abs(linear)
-    curved = np.where(size <= 0.0031308, size * np.float32(12.92), 1.055 * size ** np.float32(1 / 2.4) - 0.055)
-    return np.copysign(curved, linear)
+    return from_linear(expanded @ TO_LINEAR.T)
 
 
 def luma_of(image: Array) -> Array:
@@ -53,8 +52,7 @@ def luma_of(image: Array) -> Array:
     Shape: (H,W,3) -> (H,W), the dtype of `image`, which is floating point.
     """
     red, green, blue = (image[..., channel] for channel in range(3))
-    exact: Array = red + BT601[1] * (green - red) + BT601[2] * (blue - red)
-    return exact
+    return red + BT601[1] * (green - red) + BT601[2] * (blue - red)
 
 
 def chroma_of(image: Array) -> Array:
@@ -116,15 +114,15 @@ def bands(image: Array) -> list[Array]:
     return [image[top : top + rows] for top in range(0, image.shape[0], rows)]
 
 
-def _linear(values: Array) -> Array:
-    """Light of sRGB values."""
+def to_linear(values: Array) -> Array:
+    """Light of sRGB values, any shape, float32."""
     size = np.abs(values)
     light = np.where(size <= 0.04045, size / np.float32(12.92), ((size + 0.055) / 1.055) ** np.float32(2.4))
-    signed: Array = np.copysign(light, values)
-    return signed
+    return np.asarray(np.copysign(light, values))
 
 
-def _compressed(light: Array) -> Array:
-    """The cube root of CIE 15, a straight line near black and below."""
-    line = light / np.float32(3 * EDGE**2) + np.float32(4 / 29)
-    return np.where(light > EDGE**3, np.cbrt(light), line)
+def from_linear(light: Array) -> Array:
+    """The inverse of `to_linear`."""
+    size = np.abs(light)
+    curved = np.where(size <= 0.0031308, size * np.float32(12.92), 1.055 * size ** np.float32(1 / 2.4) - 0.055)
+    return np.asarray(np.copysign(curved, light))

@@ -19,13 +19,10 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Returns the device for a name.
-
-    Args:
-        name: `auto` (CUDA, else Apple's MPS, else the CPU), `cpu`, `mps`, `cuda` or `cuda:N`.
+    """The device called `auto` (CUDA, else Apple's MPS, else the CPU), `cpu`, `mps`, `cuda` or `cuda:N`.
 
     Raises:
-        DeviceError: this machine does not have the device.
+        DeviceError: this machine does not have it.
         UsageError: unknown name.
     """
     if name == "auto":
@@ -47,12 +44,9 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """Returns the dtype of the convolutions.
+    """The dtype of the convolutions: `fp32`, `bf16`, `fp16`, or `auto`.
 
-    Args:
-        name: `fp32`, `bf16`, `fp16`, or `auto`: bf16 where the hardware supports it natively, else fp16 on CUDA, else
-            fp32.
-        device: where to compute.
+    `auto` is bf16 where the hardware supports it natively, else fp16 on CUDA, else fp32.
 
     Raises:
         UsageError: unknown name.

@@ -36,28 +36,16 @@ TAPS = 5  # of the bicubic filters of all phases, which reach two pixels
 
 @dataclass(frozen=True)
 class Graph:
-    """One graph to write.
+    """One graph to write."""
 
-    Attributes:
-        name: what is added to the file's name; empty for the only one, or the first.
-        module: what is computed, of one tensor.
-        example: an input.
-        what: input and output in words, kept in the file.
-    """
-
-    name: str
-    module: nn.Module
-    example: torch.Tensor
-    what: str
+    name: str  # what is added to the file's name; empty for the only one, or the first
+    module: nn.Module  # what is computed, of one tensor
+    example: torch.Tensor  # an input
+    what: str  # input and output in words, kept in the file
 
 
 class PixelsToPixels(nn.Module):
-    """(N,H,W,3) uint8 to (N,H*scale,W*scale,3) uint8.
-
-    Args:
-        model: the head with its network.
-        context: what the head's `context` gives for any tile, (1,K,1,1); None where it gives none.
-    """
+    """(N,H,W,3) uint8 to (N,H*scale,W*scale,3) uint8; `context` (1,K,1,1) of the head for any tile, if it gives one."""
 
     def __init__(self, model: PixelModel, context: torch.Tensor | None) -> None:
         super().__init__()
@@ -65,8 +53,7 @@ class PixelsToPixels(nn.Module):
         self.register_buffer("context", context)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        restored: torch.Tensor = self.model(pixels, self.context)[0]
-        return restored
+        return self.model(pixels, self.context)[0]
 
 
 class Stage(nn.Module):
@@ -167,7 +154,6 @@ def export_onnx(
 
 
 def _exported(graph: Graph) -> Any:
-    """The graph as an ONNX model."""
     pixels = graph.example.dtype == torch.uint8
     sides = (1, 2) if pixels else (2, 3)
     dimension = torch.export.Dim
@@ -209,13 +195,9 @@ def _exportable() -> Iterator[None]:
 
 
 def convolved_bicubic(planes: torch.Tensor, scale: int) -> torch.Tensor:
-    """Bicubic interpolation with a = -0.5 by a whole factor, as `F.interpolate` with `antialias`.
+    """Bicubic interpolation with a = -0.5 by a whole factor, as `F.interpolate` with `antialias`, of (N,C,H,W).
 
     Each of `scale` phases a side is one filter; at the borders the weights of what lies inside are made to sum to one.
-
-    Args:
-        planes: (N,C,H,W).
-        scale: how many times larger each side becomes.
     """
     if scale == 1:
         return planes

@@ -36,11 +36,7 @@ def psnr(image: np.ndarray, clean: np.ndarray, *, luma: bool = False, border: in
 
 
 def masked_psnr(image: np.ndarray, clean: np.ndarray, mask: np.ndarray) -> float:
-    """PSNR in dB over the pixels of a mask, rounded to 8 bits as in `psnr`; NaN for an empty mask.
-
-    Args:
-        image, clean: (H,W,1 or 3), any supported dtype.
-        mask: (H,W) bool.
+    """PSNR in dB of (H,W,1 or 3) over the pixels of a mask (H,W), rounded as in `psnr`; NaN for an empty mask.
 
     Raises:
         UsageError: the shapes differ.
@@ -130,7 +126,6 @@ def mask_iou(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def _chroma(image: np.ndarray) -> np.ndarray:
-    """(H,W,3) -> (H,W)."""
     return np.asarray(np.linalg.norm(rgb_to_ab(image), axis=-1))
 
 

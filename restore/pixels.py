@@ -31,15 +31,12 @@ def white(dtype: np.dtype | type) -> float:
 
 
 def to_float(image: Array) -> Array:
-    """Converts to float32 with black at 0 and white at 1.
+    """Converts any shape and supported dtype to float32 with black at 0 and white at 1.
 
     Floating point values outside [0, 1] are kept. `to_dtype(to_float(x), x.dtype)` is exact for integers.
 
-    Args:
-        image: uint8, uint16 or floating point, any shape.
-
     Raises:
-        UsageError: any other dtype.
+        UsageError: another dtype than uint8, uint16 or floating point.
     """
     scale = white(image.dtype)
     values = image.astype(np.float32)
@@ -49,12 +46,8 @@ def to_float(image: Array) -> Array:
 def to_dtype(image: Array, dtype: np.dtype | type) -> Array:
     """Converts floating point pixels to another dtype, rounded to nearest and clipped for integers.
 
-    Args:
-        image: floating point, white at 1, any shape.
-        dtype: uint8, uint16 or floating point.
-
     Raises:
-        UsageError: `image` is not floating point, or `dtype` is not supported.
+        UsageError: `image` is not floating point, or `dtype` not supported.
     """
     scale = white(dtype)
     if image.dtype.kind != "f":
@@ -90,16 +83,10 @@ def is_gray(image: Array) -> bool:
 
 
 def bleed(image: Array, alpha: Array) -> Array:
-    """Gives fully transparent pixels the colour of the nearest visible one.
+    """Gives fully transparent pixels of (H,W,C) the colour of the nearest visible one; alpha (H,W).
 
-    What a file holds under transparency, mostly black, would otherwise darken the edges of a logo that is resized.
-
-    Args:
-        image: (H,W,C), any dtype.
-        alpha: (H,W), 0 where transparent.
-
-    Returns:
-        A copy, or `image` itself where no pixel, or every pixel, is fully transparent.
+    What a file holds under transparency, mostly black, would otherwise darken the edges of a logo that is resized. A
+    copy, or `image` itself where no pixel, or every pixel, is fully transparent.
     """
     hidden = alpha == 0
     if not hidden.any() or hidden.all():

@@ -20,31 +20,22 @@ from restore.utils.atomic_write import write_atomic
 
 FORMAT = "1"
 SUFFIX = ".safetensors"
+_OBJECTS = ("config", "scores", "provenance")  # fields of the header that are JSON
 _MOST_ENTRIES, _LARGEST_NUMBER = 16, 1 << 16  # of a setting of a network
 _LARGEST_STRIDE, _LARGEST_SCALE = 1024, 16
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a weights file says of itself.
-
-    Args:
-        task: its name.
-        arch: name of the architecture.
-        config: the fields of its config.
-        variant: name among the weights of the task; empty: the default.
-        scores: by label, on validation pictures.
-        provenance: how it was made.
-        data_terms: the terms of the training pictures.
-    """
+    """What a weights file says of itself."""
 
     task: str
     arch: str
-    config: dict[str, Any]
-    variant: str = ""
-    scores: dict[str, float] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    data_terms: str = ""
+    config: dict[str, Any]  # the fields of its config
+    variant: str = ""  # name among the weights of the task; empty: the default
+    scores: dict[str, float] = field(default_factory=dict)  # by label, on validation pictures
+    provenance: dict[str, Any] = field(default_factory=dict)  # how it was made
+    data_terms: str = ""  # the terms of the training pictures
 
 
 def default_folder() -> Path:
@@ -101,15 +92,8 @@ def read_header(path: Path) -> Header:
     if found != FORMAT:
         raise WeightsError(f"{path}: weights of format {found}, this version reads format {FORMAT}; upgrade restore")
     try:
-        header = Header(
-            task=metadata["task"],
-            variant=metadata["variant"],
-            arch=metadata["arch"],
-            config=_mapping(metadata["config"]),
-            scores=_mapping(metadata["scores"]),
-            provenance=_mapping(metadata["provenance"]),
-            data_terms=metadata["data_terms"],
-        )
+        values: dict[str, Any] = {known.name: metadata[known.name] for known in dataclasses.fields(Header)}
+        header = Header(**(values | {name: _mapping(values[name]) for name in _OBJECTS}))
         if not all(isinstance(score, (int, float)) for score in header.scores.values()):
             raise ValueError("a score is no number")
         return header
@@ -161,7 +145,6 @@ def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
 
 
 def _load_foreign(path: Path, task: str) -> tuple[Header, Architecture]:
-    """`load` for a network of another project."""
     network = foreign.load(path)
     if task not in (("inpaint",) if network.masked else ("denoise", "super-resolve")):
         raise WeightsError(f"{path}: {network.name}, made for {network.purpose}, cannot be used for {task}")
@@ -202,18 +185,9 @@ def save(path: Path, header: Header, tensors: Mapping[str, torch.Tensor]) -> Non
     Raises:
         RestoreError: it cannot be written; the message names the file.
     """
-    metadata = {
-        "restore.format": FORMAT,
-        "task": header.task,
-        "variant": header.variant,
-        "arch": header.arch,
-        "config": json.dumps(header.config),
-        "scores": json.dumps(header.scores),
-        "provenance": json.dumps(header.provenance),
-        "data_terms": header.data_terms,
-    }
+    metadata = {name: json.dumps(value) if name in _OBJECTS else value for name, value in vars(header).items()}
     halves = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
-    save_tensors(path, halves, metadata)
+    save_tensors(path, halves, {"restore.format": FORMAT, **metadata})
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:

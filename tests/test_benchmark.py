@@ -88,11 +88,11 @@ def test_folder(benchmark, folder):
 def test_model_flags(benchmark, monkeypatch):
     """--precision, --tile and --compile reach the restorer; --repeat counts."""
     seen, passes = [], []
-    from restore.inference import restorer
+    from restore.inference import loading
 
-    load, once = restorer.load, measuring._pass
+    load, once = loading.load, measuring._pass
 
-    def loading(*arguments, **options):
+    def watched(*arguments, **options):
         seen.append(load(*arguments, **options))
         return seen[-1]
 
@@ -100,7 +100,7 @@ def test_model_flags(benchmark, monkeypatch):
         passes.append(1)
         return once(*arguments)
 
-    monkeypatch.setattr(restorer, "load", loading)
+    monkeypatch.setattr(loading, "load", watched)
     monkeypatch.setattr(measuring, "_pass", passing)
     monkeypatch.setattr(torch, "compile", lambda network: network)
     found = benchmark("--size", "50x50", "--precision", "bf16", "-t", 48, "--compile", "--repeat", 3)

@@ -26,10 +26,19 @@ from restore.models.ab_cells import ab_centres, cells_of
 from restore.models.pretrained_unet import DISTRIBUTION, FINEST
 from restore.pixels import luma, to_dtype, to_float, white
 from restore.tasks.base import Picture, restore_whole
-from restore.tasks.colorize import LEVELS, RARE, TASK, UNDONE, ColorizeHead, rarity
+from restore.tasks.colorize import (
+    ANALYSED,
+    LEVELS,
+    LONGEST,
+    RARE,
+    TASK,
+    ColorizeHead,
+    analysed_size,
+    rebalancing_weight,
+    shrunk_luma,
+)
 from restore.tasks.losses import mse
 from restore.tasks.objective import RestorationObjective
-from restore.tasks.scene import ANALYSED, LONGEST, analysed_size, shrunk_luma
 from restore.tasks.spec import ColorizeOptions
 
 SPACING = 12
@@ -61,7 +70,7 @@ class Painted:
         cells, shares = cells_of(ab, SPACING)
         centres = torch.from_numpy(ab_centres(SPACING))
         logits = torch.full((1, len(centres), *ab.shape[-2:]), -60.0).scatter_(1, cells, (shares + 1e-20).log())
-        return logits[0] + (UNDONE * rarity(centres.norm(dim=1)).log())[:, None, None]
+        return logits[0] + (rebalancing_weight(centres.norm(dim=1)).log())[:, None, None]
 
     def tiles(self, size, planes, stage=""):
         raise AssertionError("the whole picture is looked at in one piece")
@@ -228,7 +237,7 @@ def test_the_network_sees_the_whole_picture_at_a_bounded_size(photo):
 
 def test_shrinking_in_bands_is_shrinking(monkeypatch, photo):
     whole = cv2.resize(luma_of(to_float(photo)), analysed_size(*photo.shape[:2])[::-1], interpolation=cv2.INTER_AREA)
-    monkeypatch.setattr("restore.tasks.scene.BAND_PIXELS", 5000)
+    monkeypatch.setattr("restore.tasks.colorize.BAND_PIXELS", 5000)
     assert np.abs(shrunk_luma(Picture.of(photo)) - whole).max() < 1e-5
 
 

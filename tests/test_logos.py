@@ -12,7 +12,8 @@ from restore.corruptions.drawing.logos import MAX_SIDE, Logos
 from restore.corruptions.drawing.marks import Ink, LogoMark
 from restore.corruptions.watermark_overlay import Layer, WatermarkOverlay, WatermarkOverlayParams
 from restore.errors import ImageError, UsageError
-from restore.images import Image, find_images, read_image, write_image
+from restore.images import Image, write_image
+from restore.tasks.dewatermark.task import read_logos
 
 RED, GREEN = (230, 20, 30), (10, 200, 90)
 DISC = np.hypot(*np.mgrid[-1:1:64j, -1:1:64j]) < 0.9
@@ -53,9 +54,9 @@ def test_logos_from_a_folder(tmp_path):
     write_image(logo(), tmp_path / "a.png")
     gray16 = np.full((900, 300, 1), 30000, np.uint16)
     write_image(Image(gray16, np.full((900, 300), 65535, np.uint16)), tmp_path / "b.png")
-    logos = Logos.read(tmp_path, find_images, read_image)
+    logos = read_logos(tmp_path)
     assert len(logos) == 2
-    assert logos == Logos.read(tmp_path, find_images, read_image) == pickle.loads(pickle.dumps(logos))
+    assert logos == read_logos(tmp_path) == pickle.loads(pickle.dumps(logos))
     assert hash(logos) == hash(pickle.loads(pickle.dumps(logos)))
     disc, tall = logos.logos
     # Cropped to the visible part, and the longer side limited.
@@ -66,24 +67,21 @@ def test_logos_from_a_folder(tmp_path):
 
 
 def test_folders_without_logos(tmp_path):
-    def read(folder):
-        return Logos.read(folder, find_images, read_image)
-
     with pytest.raises(UsageError, match=r"nowhere: does not exist; name a folder"):
-        read(tmp_path / "nowhere")
+        read_logos(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"no images in this folder; put logos there"):
-        read(tmp_path)
+        read_logos(tmp_path)
     write_image(Image(np.zeros((8, 8, 3), np.uint8)), tmp_path / "logo.png")
     with pytest.raises(UsageError, match=r"logo\.png: has no alpha channel; save the logo with a transparent"):
-        read(tmp_path)
+        read_logos(tmp_path)
     with pytest.raises(UsageError, match=r"is not a folder"):
-        read(tmp_path / "logo.png")
+        read_logos(tmp_path / "logo.png")
     write_image(logo(alpha=np.zeros((8, 8))), tmp_path / "logo.png", overwrite=True)
     with pytest.raises(UsageError, match=r"logo\.png: is completely transparent"):
-        read(tmp_path)
+        read_logos(tmp_path)
     (tmp_path / "logo.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"logo\.png"):
-        read(tmp_path)
+        read_logos(tmp_path)
 
 
 def test_parameters_with_logos_need_logos():

@@ -116,7 +116,6 @@ def test_chroma_subsampling_blurs_colour_only():
         lambda: Reencoded(OcclusionBars(), share=1.5),
         lambda: Reencoded(OcclusionBars(), scale=(0.0, 1.0)),
         lambda: Reencoded(OcclusionBars(), scale=(0.5, 1.5)),
-        lambda: Reencoded(OcclusionBars(), quality=(95, 70)),
     ],
 )
 def test_invalid_settings(make):

@@ -8,6 +8,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,10 +81,10 @@ def test_memory_of_large_pictures(tiny):
     script = f"""
 import numpy as np
 import torch
-from restore.inference import restorer
+from restore.inference import loading
 from restore.inference.benchmark import reset_peak_memory, peak_memory
 torch.set_num_threads(1)
-restore = restorer.load("denoise", {str(tiny("denoise"))!r}, "cpu", "fp32", 256)
+restore = loading.load("denoise", {str(tiny("denoise"))!r}, "cpu", "fp32", 256)
 part = np.random.default_rng(0).integers(0, 256, (256, 256, 4), np.uint8)
 part[..., 1:3] = part[..., :1]  # gray in colour form, until the last pixel: all of it has to be looked at
 for times in (4, 4, 17):
@@ -137,7 +138,7 @@ def test_a_logo_is_enlarged_without_the_colour_under_its_transparency():
 
 
 def test_gray_is_detected_in_bands(photo, monkeypatch):
-    monkeypatch.setattr(restorers, "BAND_PIXELS", 1000)
+    monkeypatch.setattr("restore.colour.BAND", 1000)
     gray = np.repeat(photo[..., :1], 3, axis=-1)
     assert restorers._is_gray(gray)
     for row, column in ((0, 0), (150, 200), (299, 450)):
@@ -291,7 +292,7 @@ def test_what_did_not_fit_is_freed_before_the_cache_is_emptied(monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(tensors[0]() is None))
-    items = [tiling.Item(restorers._Area((128, 128)), tile) for tile in planner.plan(128, 128)]
+    items = [tiling.Item(SimpleNamespace(size=(128, 128)), tile) for tile in planner.plan(128, 128)]
     assert sum(len(group) for group, _ in planner.run(items, compute)) == 4
     assert freed == [True]
 
@@ -429,9 +430,9 @@ def test_forked_child_restores(tiny):
     """After the parent has computed with several threads."""
     script = f"""
 import os, numpy as np, torch
-from restore.inference import restorer
+from restore.inference import loading
 torch.set_num_threads(2)
-restore = restorer.load("denoise", {str(tiny("denoise"))!r}, "cpu", "fp32")
+restore = loading.load("denoise", {str(tiny("denoise"))!r}, "cpu", "fp32")
 image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
 expected = restore(image)
 child = os.fork()

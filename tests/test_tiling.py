@@ -22,7 +22,6 @@ from restore.inference.tiling import (
     TilePlanner,
     automatic_side,
     batches,
-    cut,
     plan_tiles,
 )
 from restore.models.registry import Architecture
@@ -95,7 +94,7 @@ def test_tiles_are_subdivided(height, width, first, second, overlap):
     smaller = [
         tile
         for large in plan_tiles(height, width, first, overlap, 8)
-        for tile in cut(large.inner, height, width, second, overlap, 8)
+        for tile in plan_tiles(height, width, second, overlap, 8, large.inner)
     ]
     assert (coverage(smaller, height, width) == 1).all()
     assert all(tile.outer.top % 8 == 0 and tile.inner.left % 8 == 0 for tile in smaller)

@@ -22,7 +22,7 @@ from restore.cli import (
     serving,
     training,
 )
-from restore.cli.reporting import say
+from restore.cli.reporting import discard_stdout, say
 from restore.errors import RestoreError
 
 app = typer.Typer(
@@ -46,16 +46,8 @@ def top(
         typer.echo(context.get_help())
 
 
-restoring.add(app)
-pipelines.add(app)
-training.add(app)
-corrupting.add(app)
-evaluating.add(app)
-models.add(app)
-benchmarking.add(app)
-serving.add(app)
-exporting.add(app)
-latent.add(app)
+for part in (restoring, pipelines, training, corrupting, evaluating, models, benchmarking, serving, exporting, latent):
+    part.add(app)
 
 
 def main() -> None:
@@ -113,8 +105,8 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{error.format_message()} ({where} --help shows how)", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of stdout has ended; avoids another error when stdout is flushed at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of stdout has ended
+        discard_stdout()
         return 0
     except (OSError, MemoryError, ImportError) as error:
         return _fail(_of_the_machine(error), 1)

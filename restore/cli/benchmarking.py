@@ -5,24 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
-from restore.cli.flags import add_command, argument
+from restore.cli.flags import add_command, argument, picture_size
 from restore.errors import UsageError
 from restore.tasks import task_spec
 from restore.tasks.spec import option
 
-if TYPE_CHECKING:
-    from restore.inference.benchmark import HostCost, Measured
-    from restore.inference.restorer import Restorer
-
 
 @dataclass(frozen=True)
 class BenchmarkFlags:
-    """Flags of `restore benchmark`."""
-
     task: str = argument("The task to measure.", "TASK", default="denoise")
     size: str = option("1024x1024", "Size of the synthetic picture in pixels.", metavar="WIDTHxHEIGHT")
     folder: Path | None = option(None, "Use the pictures in this folder instead.", metavar="FOLDER")
@@ -50,7 +44,7 @@ def add(app: typer.Typer) -> None:
 def benchmark(flags: BenchmarkFlags) -> None:
     """Measure speed, memory, and the shares of decoding, computing and encoding on this device."""
     task_spec(flags.task)
-    width, height = _size(flags.size)
+    width, height = picture_size("--size", flags.size)
     if flags.folder is not None and not flags.folder.is_dir():
         raise UsageError(f"{flags.folder}: no such folder")
 
@@ -58,7 +52,8 @@ def benchmark(flags: BenchmarkFlags) -> None:
 
     from restore.images import find_images
     from restore.inference import benchmark as measuring
-    from restore.inference import restorer
+    from restore.inference.loading import load
+    from restore.inference.restorer import Restorer
 
     cv2.setNumThreads(1)  # as when restoring
     sources: list[Path | bytes]
@@ -68,28 +63,33 @@ def benchmark(flags: BenchmarkFlags) -> None:
         sources = [*find_images(flags.folder)]
         if not sources:
             raise UsageError(f"{flags.folder}: no pictures here")
-    if flags.host:
-        restore = restorer.load(flags.task, flags.model, "cpu", "fp32")
-        cost = measuring.measure_host(restore, sources, flags.repeat)
-        record = _host_record(flags, cost)
-        print(json.dumps(record, indent=1) if flags.json else _host_table(record))
-        return
-    restore = restorer.load(flags.task, flags.model, flags.device, flags.precision, flags.tile, compile=flags.compile)
-    measured = measuring.measure(restore, sources, flags.repeat)
-    record = _record(flags, restore, measured)
-    print(json.dumps(record, indent=1) if flags.json else _table(record))
-
-
-def _host_record(flags: BenchmarkFlags, cost: HostCost) -> dict[str, Any]:
-    return {
+    record: dict[str, Any] = {
         "task": flags.task,
         "model": Path(flags.model).name if flags.model else "default",
-        "repeat": flags.repeat,
-        "ms_per_megapixel": round(cost.compute, 3),
-        "decode_ms_per_megapixel": round(cost.decode, 3),
-        "encode_ms_per_megapixel": round(cost.encode, 3),
-        "megapixels_per_second_at_16_cores": round(cost.megapixels_a_second(16), 1),
     }
+    if flags.host:
+        restore = load(flags.task, flags.model, "cpu", "fp32")
+        assert isinstance(restore, Restorer)
+        record |= measuring.measure_host(restore, sources, flags.repeat)
+    else:
+        import torch
+
+        from restore import __version__
+        from restore.devices import describe
+
+        options = (flags.device, flags.precision, flags.tile)
+        restore = load(flags.task, flags.model, *options, compile=flags.compile)
+        assert isinstance(restore, Restorer)
+        record |= {
+            "device": describe(restore.device, restore.dtype),
+            "tile": flags.tile,
+            "compiled": flags.compile,
+            "torch": torch.__version__,
+            "restore": __version__,
+            **measuring.measure(restore, sources, flags.repeat),
+        }
+    table = _host_table if flags.host else _table
+    print(json.dumps(record, indent=1) if flags.json else table(record))
 
 
 def _host_table(record: dict[str, Any]) -> str:
@@ -103,37 +103,6 @@ def _host_table(record: dict[str, Any]) -> str:
             f"limit with 16 cores  {record['megapixels_per_second_at_16_cores']:8.1f} megapixels a second",
         ]
     )
-
-
-def _record(flags: BenchmarkFlags, restore: Restorer, measured: Measured) -> dict[str, Any]:
-    """All values by name; seconds are for all pictures together."""
-    import torch
-
-    from restore import __version__
-    from restore.devices import describe
-    from restore.inference.benchmark import PHASES
-
-    return {
-        "task": flags.task,
-        "model": Path(flags.model).name if flags.model else "default",
-        "device": describe(restore.device, restore.dtype),
-        "tile": flags.tile,
-        "compiled": flags.compile,
-        "torch": torch.__version__,
-        "restore": __version__,
-        "pictures": measured.pictures,
-        "unreadable": measured.unreadable,
-        "megapixels": round(measured.megapixels, 4),
-        "repeat": measured.repeat,
-        "seconds": {phase: round(getattr(measured, phase), 5) for phase in PHASES},
-        "share": {phase: round(measured.share(phase), 4) for phase in PHASES},
-        "megapixels_per_second": {
-            "compute": round(measured.speed(measured.compute), 4),
-            "all": round(measured.speed(measured.seconds), 4),
-        },
-        "peak_memory": measured.memory,
-        "peak_device_memory": measured.device_memory,
-    }
 
 
 def _table(record: dict[str, Any]) -> str:
@@ -152,13 +121,3 @@ def _table(record: dict[str, Any]) -> str:
     more = "" if gpu is None else f", and {gpu / 1e6:.0f} MB on the GPU"
     lines.append(f"memory     {record['peak_memory'] / 1e6:.0f} MB at the peak, including torch{more}")
     return "\n".join(lines)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """`1024x768` as (width, height)."""
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isascii() and width.isdigit() and height.isascii() and height.isdigit()):
-        raise UsageError(f"--size {text}: write WIDTHxHEIGHT, such as 1024x768")
-    if not 0 < int(width) * int(height) <= 500_000_000:
-        raise UsageError(f"--size {text}: must be from 1 pixel to 500 megapixels")
-    return int(width), int(height)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SeedFlags:
-    """Flags of `restore corrupt`."""
-
     PANEL = "Damage"
 
     seed: int = option(0, "Seed; the same seed and picture give the same damage, in a folder or alone.", min=0)
@@ -76,8 +74,10 @@ def _body(spec: TaskSpec) -> Any:
         saved: SaveMaskFlags | SaveHintFlags = SaveMaskFlags(),
     ) -> None:
         place = saved.save_hints if isinstance(saved, SaveHintFlags) else saved.save_mask
-        if spec.hints:
-            _check_hints(damage, place)
+        if count := getattr(damage, "hints", 0) if place is None else 0:
+            raise UsageError(f"--hints {count} makes files of hints; say where they go with --save-hints DIR")
+        if spec.hints and place is not None and not getattr(damage, "hints", 0):
+            raise UsageError("--save-hints needs --hints N, how many dots there are to be")
         request = plan_files(files, "corrupted", save_mask=place, hints=spec.hints)
 
         import numpy as np
@@ -102,12 +102,3 @@ def _body(spec: TaskSpec) -> Any:
             run_jobs(request, pipeline, done="corrupted")
 
     return body
-
-
-def _check_hints(damage: Options, place: Path | None) -> None:
-    """Raises UsageError where hints would be drawn and not kept, or kept and not drawn."""
-    count = getattr(damage, "hints", 0)
-    if count and place is None:
-        raise UsageError(f"--hints {count} makes files of hints; say where they go with --save-hints DIR")
-    if place is not None and not count:
-        raise UsageError("--save-hints needs --hints N, how many dots there are to be")

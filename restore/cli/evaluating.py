@@ -19,15 +19,12 @@ from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
-    from restore.evaluation.evaluate import Model
     from restore.evaluation.results import Results
     from restore.tasks.base import Task
 
 
 @dataclass(frozen=True)
 class EvaluateFlags:
-    """Flags of every `restore evaluate TASK`."""
-
     PANEL = "Measuring"
 
     folder: Path = argument("A folder of clean pictures, searched through and through, or one picture.", "FOLDER")
@@ -58,8 +55,6 @@ class EvaluateFlags:
 
 @dataclass(frozen=True)
 class CompareFlags:
-    """Flags of `restore compare`."""
-
     before: Path = argument("The picture before, or a folder of them.", "A")
     after: Path = argument(
         "The picture after, as large as A or several times larger or smaller, or a folder of them by the same names.",
@@ -125,6 +120,9 @@ def _body(spec: TaskSpec) -> Any:
         if flags.no_baselines and flags.baselines:
             raise UsageError("--baselines and --no-baselines contradict each other")
 
+        from tqdm import tqdm
+
+        from restore.evaluation.evaluate import evaluate
         from restore.evaluation.results import table, to_csv, to_json
         from restore.evaluation.trials import find_entries
         from restore.tasks.base import load_task
@@ -134,7 +132,15 @@ def _body(spec: TaskSpec) -> Any:
         task = load_task(spec.name)
         _note_idle(task, damage, flags)
         results = _prepared(spec, task, damage, options, flags)
-        _run(results, entries, task, damage, flags)
+        hidden = True if flags.quiet or flags.json else None  # None: only on a terminal
+        with tqdm(total=len(entries), disable=hidden, unit="picture", dynamic_ncols=True) as bar:
+
+            def begun(case: str, method: str) -> None:
+                bar.set_postfix_str(f"{case}: {method}", refresh=True)  # a slow baseline takes minutes for a picture
+
+            for picture in evaluate(entries, task, damage, results.methods, flags.seed, begun):
+                results.add(picture)
+                bar.update()
         print(to_json(results) if flags.json else table(results), flush=True)
         if flags.csv:
             write_text(flags.csv, to_csv(results))
@@ -152,50 +158,28 @@ def _body(spec: TaskSpec) -> Any:
 
 def _prepared(spec: TaskSpec, task: Task, damage: Options, options: Options, flags: EvaluateFlags) -> Results:
     """Everyone who takes part, before the first picture is read. Raises UsageError for a call that cannot be."""
+    from restore import weights
+    from restore.devices import describe, pick_device, pick_precision
     from restore.evaluation.baselines import choose
-    from restore.evaluation.evaluate import all_methods
+    from restore.evaluation.evaluate import Model, all_methods
     from restore.evaluation.results import Results
 
     names = None if flags.baselines is None else [name.strip() for name in flags.baselines.split(",")]
     known = not flags.corrupted or flags.masks is not None  # where the damage is
     chosen, missing = ([], []) if flags.no_baselines else choose(spec.name, names, masks=known)
-    models = _models(task, spec.options(**asdict(options)), flags)
+    device = pick_device(flags.device)
+    dtype = pick_precision(flags.precision, device)
+    paths = [weights.find(spec.name, name) for name in flags.model or (None,)]
+    given = spec.options(**asdict(options))
+    models = [Model(path, task, device, dtype, given, tile=flags.tile, tta=flags.tta) for path in paths]
+    if not flags.quiet and not flags.json:
+        say(f"{spec.name} on {describe(device, dtype)}")
     if not flags.corrupted:
         for case in task.cases(damage):
             for model in models:
                 model.check(case.pair.head.scale)
     methods = all_methods(models, [baseline.method() for baseline in chosen])
     return Results(spec.name, flags.seed, _typed(spec, flags, damage, options), methods, notes=missing)
-
-
-def _models(task: Task, options: Options, flags: EvaluateFlags) -> list[Model]:
-    from restore import weights
-    from restore.devices import describe, pick_device, pick_precision
-    from restore.evaluation.evaluate import Model
-
-    device = pick_device(flags.device)
-    dtype = pick_precision(flags.precision, device)
-    paths = [weights.find(task.spec.name, name) for name in flags.model or (None,)]
-    models = [Model(path, task, device, dtype, options, tile=flags.tile, tta=flags.tta) for path in paths]
-    if not flags.quiet and not flags.json:
-        say(f"{task.spec.name} on {describe(device, dtype)}")
-    return models
-
-
-def _run(results: Results, entries: list[Any], task: Task, damage: Options, flags: EvaluateFlags) -> None:
-    from tqdm import tqdm
-
-    from restore.evaluation.evaluate import evaluate
-
-    hidden = True if flags.quiet or flags.json else None  # None: only on a terminal
-    with tqdm(total=len(entries), disable=hidden, unit="picture", dynamic_ncols=True) as bar:
-
-        def begun(case: str, method: str) -> None:
-            bar.set_postfix_str(f"{case}: {method}", refresh=True)  # a slow baseline takes minutes for a picture
-
-        for picture in evaluate(entries, task, damage, results.methods, flags.seed, begun):
-            results.add(picture)
-            bar.update()
 
 
 def _note_idle(task: Task, damage: Options, flags: EvaluateFlags) -> None:
@@ -243,46 +227,40 @@ def _shown(value: Any) -> str:
 
 def _compare(flags: CompareFlags) -> None:
     """Show pictures together, before and after: side by side, or on a page with sliders."""
-    folders = flags.before.is_dir(), flags.after.is_dir()
-    if all(folders):
-        return _compare_folders(flags)
-    if any(folders):
+    for path in (flags.before, flags.after):
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+    folders = flags.before.is_dir() and flags.after.is_dir()
+    if not folders and (flags.before.is_dir() or flags.after.is_dir()):
         raise UsageError(f"{flags.before} and {flags.after}: give two pictures, or two folders")
-    from restore.evaluation.compare import read_pair, side_by_side, slider_page
+    from restore.evaluation.compare import find_pairs, read_pair, side_by_side, slider_page
     from restore.evaluation.page import refuse_existing, write_text
     from restore.images import SUFFIXES, write_image
 
-    output = flags.output or flags.after.with_name(f"{flags.after.stem}.compared.png")
+    beside = flags.after.with_name(f"{flags.after.stem}.compared.png")
+    output = flags.output or (Path(f"{flags.after.absolute().name}.compared.html") if folders else beside)
     html = output.suffix.lower() in (".html", ".htm")
+    if folders and not html:
+        raise UsageError(f"{output}: two folders are compared on a page; end it in .html")
     if not html and output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{output}: end it in .html, or in one of {' '.join(sorted(SUFFIXES))}")
     refuse_existing(output, flags.overwrite)
     if output.exists() and any(path.exists() and output.samefile(path) for path in (flags.before, flags.after)):
         raise UsageError(f"{output}: is an input, and inputs are never written over; give another name with -o")
-    labels = flags.named(flags.before.name, flags.after.name)
-    first, second = read_pair(flags.before, flags.after)
-    if html:
-        write_text(output, slider_page([("", first, second)], labels))
-    else:
-        write_image(side_by_side(first, second, labels), output, overwrite=flags.overwrite)
-    say(f"{output}: written")
-    return None
-
-
-def _compare_folders(flags: CompareFlags) -> None:
-    from restore.evaluation.compare import find_pairs, read_pair, slider_page
-    from restore.evaluation.page import refuse_existing, write_text
-
-    output = flags.output or Path(f"{flags.after.absolute().name}.compared.html")
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{output}: two folders are compared on a page; end it in .html")
-    refuse_existing(output, flags.overwrite)
+    labels = flags.named(flags.before.absolute().name, flags.after.absolute().name)
+    if not folders:
+        first, second = read_pair(flags.before, flags.after)
+        if html:
+            write_text(output, slider_page([("", first, second)], labels))
+        else:
+            write_image(side_by_side(first, second, labels), output, overwrite=flags.overwrite)
+        say(f"{output}: written")
+        return
     pairs, alone = find_pairs(flags.before, flags.after)
     if alone:
         say(f"left out {len(alone)} without a counterpart of the same name, such as {alone[0]}")
     if len(pairs) > flags.limit:
         say(f"the first {flags.limit} of {len(pairs)} pairs; --limit says how many")
-    labels = flags.named(flags.before.absolute().name, flags.after.absolute().name)
     shown, failed = [], 0
     for before, after in pairs[: flags.limit]:
         try:

@@ -15,8 +15,6 @@ from restore.tasks.spec import option
 
 @dataclass(frozen=True)
 class ExportFlags:
-    """Flags of `restore export`."""
-
     task: str = argument("What the graph is to restore.", "TASK")
     onnx: Path | None = option(None, "The file to write.", metavar="FILE.onnx")
     model: str | None = option(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +15,6 @@ from restore.errors import UsageError
 from restore.tasks.spec import option
 
 if TYPE_CHECKING:
-    from restore.folders.masks import MaskPaths
-    from restore.folders.names import Naming
     from restore.folders.pipeline import WriteOptions
     from restore.folders.plan import Job, Plan
 
@@ -81,30 +81,11 @@ class FileFlags:
 
 @dataclass(frozen=True)
 class FileRequest:
-    """The request of a command.
-
-    Args:
-        files: its flags.
-        inputs: paths of the inputs.
-        output: path of the output; None: beside the inputs.
-        naming: names of outputs.
-        masks: paths of masks.
-        plan: the jobs.
-    """
+    """The request of a command: its flags, its jobs, and what plans these again, for `--watch`."""
 
     files: FileFlags
-    inputs: list[str]
-    output: str | None
-    naming: Naming
-    masks: MaskPaths
     plan: Plan
-
-    def find_jobs(self) -> list[Job]:
-        """Plans the jobs again, for `--watch`. Raises RestoreError while a folder cannot be read."""
-        from restore.folders.plan import plan
-
-        recursive, masks = self.files.recursive, self.masks
-        return plan(self.inputs, self.output, self.naming, recursive=recursive, allow_empty=True, masks=masks).jobs
+    replan: Callable[[], Plan]
 
 
 def plan_files(
@@ -138,13 +119,14 @@ def plan_files(
         raise UsageError("--watch needs folders: give folders as INPUT, and a folder or nothing as OUTPUT")
     naming = Naming((files.suffix or suffix).strip("."), _extension(files))
     masks = MaskPaths(mask, save_mask, hints)
-    planned = plan(inputs, output, naming, recursive=files.recursive, allow_empty=files.watch, masks=masks)
+    replan = partial(plan, inputs, output, naming, recursive=files.recursive, allow_empty=True, masks=masks)
+    planned = replan(allow_empty=files.watch)
     _check_streams(planned.jobs, files, dry_run)
     may_exist = files.overwrite or files.skip_existing or files.watch
     if found := [] if may_exist else existing_outputs(planned.jobs, dry_run=dry_run):
         more = f" and {len(found) - 1} more outputs exist" if len(found) > 1 else " exists"
         raise UsageError(f"{min(found)}{more}; use --skip-existing to keep or --overwrite to replace them")
-    return FileRequest(files, inputs, output, naming, masks, planned)
+    return FileRequest(files, planned, replan)
 
 
 def inputs_and_output(files: FileFlags) -> tuple[list[str], str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
@@ -68,55 +68,37 @@ def group(help: str) -> typer.Typer:
     return made
 
 
+def argument(help: str, metavar: str, *, default: Any = MISSING) -> Any:
+    """Declares a dataclass field that becomes a positional argument of a command, required without a default."""
+    return field(default=default, metadata={"help": help, "metavar": metavar, "argument": True})
+
+
 def add_command(
     app: typer.Typer,
     name: str,
     body: Callable[..., None],
     *kinds: type,
-    examples: Sequence[str],
+    examples: Iterable[str],
     panels: Mapping[type, str] | None = None,
     pictures: bool = True,
 ) -> None:
-    """Adds a command to `app`.
+    """Adds a command to `app`. It raises UsageError for values that a dataclass of its flags refuses.
 
     Args:
         app: the command line, or a group of it.
         name: of the command.
-        body, kinds, panels, pictures: as in `command`.
-        examples: what people may type, shown in the help.
-    """
-    adding = app.command(name, cls=GroupedCommand, epilog="\n".join(examples))
-    adding(command(body, *kinds, panels=panels, pictures=pictures))
-
-
-def argument(help: str, metavar: str, *, default: Any = MISSING) -> Any:
-    """Declares a dataclass field that becomes a positional argument of a command.
-
-    Args:
-        help: text for `--help`.
-        metavar: its name in `--help`.
-        default: without one the argument is required.
-    """
-    return field(default=default, metadata={"help": help, "metavar": metavar, "argument": True})
-
-
-def command(
-    body: Callable[..., None], *kinds: type, panels: Mapping[type, str] | None = None, pictures: bool = True
-) -> Callable[..., None]:
-    """Makes a command for Typer, which derives the flags from its signature.
-
-    Args:
         body: takes an instance of each of `kinds`; its docstring is the help.
-        kinds: dataclasses whose fields become the flags.
+        kinds: dataclasses whose fields become the flags; by default those that the parameters of `body` are of.
+        examples: what people may type, shown in the help.
         panels: the group of the flags of a dataclass in the help, where it is not the `PANEL` of that.
         pictures: whether it reads pictures, and has `LimitFlags` too.
-
-    Returns:
-        A function that has all fields as keyword parameters. It raises UsageError for values that a dataclass refuses.
     """
+    if not kinds:
+        hints = get_type_hints(body)
+        kinds = tuple(hints[parameter] for parameter in inspect.signature(body).parameters)
     kinds_shown = (*kinds, *[LimitFlags] * pictures)
     named = {kind: getattr(kind, "PANEL", None) for kind in kinds_shown} | dict(panels or {})
-    parameters = [parameter for kind in kinds_shown for parameter in _parameters(kind, named[kind])]
+    parameters = [_parameter(kind, known, named[kind]) for kind in kinds_shown for known in fields(kind)]
     aliases = {f"{known.name}_alias": known for kind in kinds for known in fields(kind) if "alias" in known.metadata}
     parameters += [_alias(name, known.metadata["alias"]) for name, known in aliases.items()]
 
@@ -130,16 +112,11 @@ def command(
     call.__doc__ = body.__doc__
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return call
+    app.command(name, cls=GroupedCommand, epilog="\n".join(examples))(call)
 
 
-def _parameters(kind: type, panel: str | None) -> list[inspect.Parameter]:
-    hints = get_type_hints(kind)
-    return [_parameter(known, hints[known.name], panel) for known in fields(kind)]
-
-
-def _parameter(known: Field[Any], hint: Any, panel: str | None) -> inspect.Parameter:
-    about = known.metadata
+def _parameter(owner: type, known: Field[Any], panel: str | None) -> inspect.Parameter:
+    hint, about = get_type_hints(owner)[known.name], known.metadata
     extra = {name: about[name] for name in ("help", "metavar", "min", "max") if name in about}
     default = known.default if known.default is not MISSING else inspect.Parameter.empty
     if about.get("argument"):
@@ -189,3 +166,13 @@ def _numbers(name: str, item: type, pair: bool) -> Callable[[str], tuple[Any, ..
         return numbers
 
     return parse
+
+
+def picture_size(flag: str, text: str) -> tuple[int, int]:
+    """`1920x1080` as (width, height). Raises UsageError for another text, or a size that no picture has."""
+    width, _, height = text.lower().partition("x")
+    if not all(side.isascii() and side.isdecimal() for side in (width, height)):
+        raise UsageError(f"{flag} {text}: write WIDTHxHEIGHT in pixels, such as 1920x1080")
+    if not 0 < int(width) * int(height) <= 500_000_000:
+        raise UsageError(f"{flag} {text}: must be from 1 pixel to 500 megapixels")
+    return int(width), int(height)

@@ -22,8 +22,6 @@ after resizing and JPEG); "10 hints": told ten colours; sigma: white noise of th
 
 @dataclass(frozen=True)
 class ModelsFlags:
-    """Flags of `restore models`."""
-
     file: list[str] | None = option(
         None, "Describe these weights files instead of the shipped ones.", flags=("-m",), metavar="FILE"
     )

@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
 from restore.cli.files import FileFlags, plan_files
 from restore.cli.flags import add_command, argument
-from restore.cli.restoring import DeviceFlags, HintFlags, MaskFlags, run_on_devices, set_up
+from restore.cli.restoring import DeviceFlags, HintFlags, MaskFlags, prepare, run_on_devices
 from restore.errors import UsageError
 from restore.tasks.spec import Options, option
-from restore.tasks.steps import AUTO, SUFFIX, AutoOptions, StepOptions, options_by_task, parse_steps, taker
-
-if TYPE_CHECKING:
-    from restore.folders.devices import Prepared
+from restore.tasks.steps import AUTO, SUFFIX, AutoOptions, StepOptions, options_by_task, parse_steps, step_with_input
 
 
 @dataclass(frozen=True)
@@ -37,36 +33,17 @@ class AutoFlags:
 
 def add(app: typer.Typer) -> None:
     """Adds `run` and `auto`."""
-    add_command(
-        app,
-        "run",
-        _run,
-        StepsArgument,
-        FileFlags,
-        DeviceFlags,
-        StepOptions,
-        MaskFlags,
-        HintFlags,
-        examples=(
-            "restore run denoise+inpaint old/ new/             # a folder, each picture read and written once",
-            "restore run denoise+super-resolve photo.jpg -s 2  # noise first, then larger",
-        ),
-        panels={StepOptions: "Effect"},
+    examples = (
+        "restore run denoise+inpaint old/ new/             # a folder, each picture read and written once",
+        "restore run denoise+super-resolve photo.jpg -s 2  # noise first, then larger",
     )
-    add_command(
-        app,
-        "auto",
-        _auto,
-        FileFlags,
-        DeviceFlags,
-        AutoOptions,
-        AutoFlags,
-        examples=(
-            "restore auto scans/ restored/          # does to each picture what it needs",
-            "restore auto scans/ --dry-run          # says what that would be, and why",
-        ),
-        panels={AutoOptions: "Effect", AutoFlags: "Mask"},
+    kinds = (StepsArgument, FileFlags, DeviceFlags, StepOptions, MaskFlags, HintFlags)
+    add_command(app, "run", _run, *kinds, examples=examples, panels={StepOptions: "Effect"})
+    examples = (
+        "restore auto scans/ restored/          # does to each picture what it needs",
+        "restore auto scans/ --dry-run          # says what that would be, and why",
     )
+    add_command(app, "auto", _auto, examples=examples, panels={AutoOptions: "Effect", AutoFlags: "Mask"})
 
 
 def _run(
@@ -85,16 +62,15 @@ def _run(
         raise UsageError("--hints together with --mask or --save-mask: give one of them to a run of its own")
     for given, of_hints in ((masks.mask, False), (hints.hints, True)):
         if given is not None:
-            taker(specs, hints=of_hints)
+            step_with_input(specs, hints=of_hints)
     if masks.save_mask is not None and not any(spec.masks for spec in specs):
         raise UsageError("--save-mask: none of the steps looks for damage")
     mask = masks.mask if hints.hints is None else hints.hints
     request = plan_files(
         files, SUFFIX, mask=mask, save_mask=masks.save_mask, dry_run=masks.dry_run, hints=hints.hints is not None
     )
-    run_on_devices(
-        request, device.names, partial(prepare, steps.steps, device, chosen), steps.steps, dry_run=masks.dry_run
-    )
+    prepare_on = partial(prepare, steps.steps, device, chosen, masks.dry_run, pipeline=True)
+    run_on_devices(request, device.names, prepare_on, dry_run=masks.dry_run)
 
 
 def _auto(files: FileFlags, device: DeviceFlags, options: AutoOptions, flags: AutoFlags) -> None:
@@ -104,28 +80,5 @@ def _auto(files: FileFlags, device: DeviceFlags, options: AutoOptions, flags: Au
     --dry-run says it, and writes nothing.
     """
     request = plan_files(files, SUFFIX, **asdict(flags))
-    run_on_devices(request, device.names, partial(prepare, AUTO, device, asdict(options)), AUTO, dry_run=flags.dry_run)
-
-
-def prepare(task: str, flags: DeviceFlags, options: dict[str, Any], device: str, processes: int) -> Prepared:
-    """Loads the pipeline for the flags.
-
-    Args:
-        task: as in `restore.load`.
-        flags: those of the device.
-        options: those of the tasks, as in `restore.load`.
-        device: where to compute.
-        processes: number of processes that share the cores of this machine.
-
-    Raises:
-        UsageError: the weights or the device do not exist, or do not fit (also as WeightsError, DeviceError).
-    """
-    from restore.devices import describe
-    from restore.folders.devices import Prepared
-    from restore.inference.loading import load
-    from restore.inference.pipeline import Pipeline
-
-    set_up(processes)
-    loaded = load(task, device=device, **flags.loading, **options)
-    pipeline = loaded if isinstance(loaded, Pipeline) else Pipeline([loaded])
-    return Prepared(pipeline, describe(pipeline.device, pipeline.dtype), pipeline.scale)
+    prepare_on = partial(prepare, AUTO, device, asdict(options), flags.dry_run)
+    run_on_devices(request, device.names, prepare_on, dry_run=flags.dry_run)

@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 
 def run_jobs(request: FileRequest, runner: Runner, *, done: str = "restored") -> None:
-    """Runs jobs, shows progress and lists failures; with --watch until interrupted.
-
-    Args:
-        request: the jobs and their flags.
-        runner: executes the jobs.
-        done: verb for the summary, in the past tense.
+    """Runs jobs, shows progress and lists failures; with --watch until interrupted. `done`: the verb of the summary.
 
     Raises:
         typer.Exit: with code 1 if any job failed.
@@ -55,17 +50,26 @@ def run_jobs(request: FileRequest, runner: Runner, *, done: str = "restored") ->
         report.close()
         if not files.watch:
             raise
-    except BrokenPipeError:  # the reader of stdout has ended; avoids another error when stdout is flushed at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of stdout has ended
+        discard_stdout()
         raise typer.Exit(1) from None
     if report.end():
         raise typer.Exit(1)
+
+
+def mute(text: str) -> None:
+    """What --quiet prints."""
 
 
 def say(text: str) -> None:
     """A line for people, on stderr: stdout may carry a picture. Where stderr is full or closed it is lost."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: a closed file
         print("".join(c if c.isprintable() else "?" for c in text), file=sys.stderr, flush=True)
+
+
+def discard_stdout() -> None:
+    """Leads stdout nowhere, to avoid another error when it is flushed at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _watch(request: FileRequest, runner: Runner, report: _Report) -> None:
@@ -78,7 +82,7 @@ def _watch(request: FileRequest, runner: Runner, report: _Report) -> None:
     def find_jobs() -> list[Job]:
         nonlocal last_error
         try:
-            jobs, message = request.find_jobs(), ""
+            jobs, message = request.replan().jobs, ""
         except RestoreError as exception:
             jobs, message = [], str(exception)
         if message and message != last_error:  # printed once; listing is tried again until it succeeds
@@ -113,7 +117,6 @@ class _Report:
         )
 
     def _report_others(self, others: list[Path]) -> None:
-        """Names the pictures that are not taken, and counts the other files."""
         from restore.folders.pipeline import Outcome
         from restore.folders.plan import Job
         from restore.images.failures import printable
@@ -169,7 +172,7 @@ class _Report:
         except OSError as error:
             self._counts["failed"] += 1
             self._failures.append(f"failed: stdout: {error.strerror}; from here on the JSON is incomplete")
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_stdout()
 
     def end(self) -> bool:
         """Prints the summary; returns whether any failed."""
@@ -199,7 +202,6 @@ class _Report:
 
 
 def _kinds(paths: list[Path]) -> str:
-    """How many files there are of each suffix."""
     counts = Counter(path.suffix.lower() for path in paths)
     return ", ".join(f"{count} {suffix or 'without'}" for suffix, count in counts.most_common(8))
 

@@ -21,7 +21,7 @@ from restore.tasks.spec import option
 from restore.tasks.steps import WeightsOptions
 
 if TYPE_CHECKING:
-    from restore.folders.devices import Prepare, Prepared
+    from restore.folders.devices import Prepared
 
 
 @dataclass(frozen=True)
@@ -111,42 +111,32 @@ def _body(spec: TaskSpec) -> Any:
         raw: RawFlags,
         given: MaskFlags | HintFlags = MaskFlags(),
     ) -> None:
-        devices = model.names
         masks = given if isinstance(given, MaskFlags) else MaskFlags(mask=given.hints)
+        loading = spec.name, model, {"model": model.model, "strength": model.strength, **asdict(options)}
         if raw.raw is not None:
-            check_raw(raw, files, still=masks.dry_run or masks.save_mask is not None or len(devices) > 1)
+            size = check_raw(raw, files, still=masks.dry_run or masks.save_mask is not None or len(model.names) > 1)
             from restore.inference.inputs import InputAdapter
 
-            prepared = prepare(spec.name, model, options, False, devices[0], 1)
+            prepared = prepare(*loading, False, model.device, 1)
             if files.verbose:
                 say(f"{spec.name} on {prepared.description}")
             assert isinstance(prepared.processor, InputAdapter)
-            restore_frames(prepared.processor, raw, masks.mask, verbose=files.verbose)
+            restore_frames(prepared.processor, size, masks.mask, verbose=files.verbose)
             return
         # Errors in the call are reported before torch is loaded, which takes seconds.
         request = plan_files(files, spec.file_suffix(options), **asdict(masks), hints=spec.hints)
-        prepare_on = partial(prepare, spec.name, model, options, masks.dry_run)
-        run_on_devices(request, devices, prepare_on, spec.name, dry_run=masks.dry_run)
+        run_on_devices(request, model.names, partial(prepare, *loading, masks.dry_run), dry_run=masks.dry_run)
 
     return body
 
 
-def run_on_devices(
-    request: FileRequest, devices: list[str], prepare_on: Prepare, name: str, *, dry_run: bool = False
-) -> None:
-    """Restores files on one device, or spread over several.
-
-    Args:
-        request: the files.
-        devices: their names.
-        prepare_on: loads what restores on a device; processes of their own must be able to import it.
-        name: of the command, for people.
-        dry_run: write masks only.
+def run_on_devices(request: FileRequest, devices: list[str], prepare_on: partial[Prepared], *, dry_run: bool) -> None:
+    """Restores files on one device, or spread over several; `prepare_on` is `prepare` but for its last two arguments.
 
     Raises:
         typer.Exit: with code 1 if any file failed.
     """
-    files, jobs = request.files, request.plan.jobs
+    files, jobs, name = request.files, request.plan.jobs, prepare_on.args[0]
     write_options, done = files.write_options(dry_run=dry_run), "examined" if dry_run else "restored"
     if len(devices) > 1 and (files.watch or (len(jobs) > 1 and jobs[0].output is not None)):
         from restore.folders.devices import DevicePool
@@ -166,39 +156,34 @@ def run_on_devices(
         run_jobs(request, pipeline, done=done)
 
 
-def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, device: str, processes: int) -> Prepared:
-    """Loads the restorer for the flags.
+def prepare(
+    task: str,
+    flags: DeviceFlags,
+    options: dict[str, Any],
+    dry_run: bool,
+    device: str,
+    processes: int,
+    *,
+    pipeline: bool = False,
+) -> Prepared:
+    """Prepares this process, one of `processes` on this machine, for restoring folders, and loads what restores.
 
     Args:
-        task: its name.
-        model: the flags of the network and the device.
-        options: those of the task.
+        task, options: as in `restore.load`, and so are the errors.
+        flags: those of the device.
         dry_run: only detect damage.
         device: where to compute.
-        processes: number of processes that share the cores of this machine.
-
-    Raises:
-        UsageError: the weights or the device do not exist, or do not fit (also as WeightsError, DeviceError).
+        processes: number of those that share the cores.
+        pipeline: also of a single task.
     """
-    from restore.devices import describe
-    from restore.folders.compute_queue import PerPicture
-    from restore.folders.devices import Prepared
-    from restore.inference import restorer
-
-    set_up(processes)
-    restore = restorer.load(task, model.model, device, strength=model.strength, **model.loading, **asdict(options))
-    description = describe(restore.device, restore.dtype)
-    if dry_run:
-        return Prepared(PerPicture(restore.examine), description)
-    return Prepared(restore, description, restore.head.scale)
-
-
-def set_up(processes: int) -> None:
-    """Prepares this process, one of `processes` on this machine, for restoring folders."""
     import cv2
     import torch
 
-    from restore.devices import available_cores, keep_freed_memory
+    from restore.devices import available_cores, describe, keep_freed_memory
+    from restore.folders.compute_queue import PerPicture
+    from restore.folders.devices import Prepared
+    from restore.inference.loading import load
+    from restore.inference.pipeline import Pipeline
 
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # a folder has few shapes of tiles
@@ -206,3 +191,12 @@ def set_up(processes: int) -> None:
     if processes > 1:
         torch.set_num_threads(max(1, available_cores() // processes))
     logging.basicConfig(format="restore: %(message)s", stream=sys.stderr)
+    restore = load(task, device=device, **flags.loading, **options)
+    description = describe(restore.device, restore.dtype)
+    if isinstance(restore, Pipeline):
+        return Prepared(restore, description, restore.scale)
+    if pipeline:
+        return Prepared(Pipeline([restore]), description, restore.head.scale)
+    if dry_run:
+        return Prepared(PerPicture(restore.examine), description)
+    return Prepared(restore, description, restore.head.scale)

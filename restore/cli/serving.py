@@ -22,8 +22,6 @@ NEEDED = ("fastapi", "uvicorn", "python_multipart")
 
 @dataclass(frozen=True)
 class ServeFlags:
-    """Flags of `restore serve`."""
-
     host: str = option("127.0.0.1", "Address to listen at; another than localhost needs --token or --insecure.")
     port: int = option(7860, "Port to listen at; 0: any that is free.", min=0, max=65535)
     token: str | None = option(None, "What clients have to know, as 'Authorization: Bearer TOKEN' or ?token=TOKEN.")
@@ -96,7 +94,9 @@ def serve(flags: ServeFlags) -> None:
             flags.device, flags.precision, flags.tile, models=models, limits=limits, workers=flags.workers
         )
         access = Access(flags.token, LOCAL_NAMES if flags.host in LOCAL else None)
-        address = _address(flags, listening.getsockname()[1])
+        host = f"[{flags.host}]" if ":" in flags.host else flags.host
+        token = f"?token={quote(flags.token)}" if flags.token else ""
+        address = f"http://{host}:{listening.getsockname()[1]}/{token}"
         if not flags.quiet:
             where = describe(service.restorers.device, service.restorers.dtype)
             print(f"restore: {address} on {where}; Ctrl-C stops", file=sys.stderr, flush=True)
@@ -115,7 +115,6 @@ def serve(flags: ServeFlags) -> None:
 
 
 def _models(given: list[str]) -> dict[str, str]:
-    """`TASK=MODEL` as a dictionary."""
     models = {}
     for one in given:
         task, equals, model = one.partition("=")
@@ -123,8 +122,3 @@ def _models(given: list[str]) -> dict[str, str]:
             raise UsageError(f"-m {one}: write TASK=VARIANT or TASK=FILE; tasks: {', '.join(TASKS)}")
         models[task] = model
     return models
-
-
-def _address(flags: ServeFlags, port: int) -> str:
-    host = f"[{flags.host}]" if ":" in flags.host else flags.host
-    return f"http://{host}:{port}/{f'?token={quote(flags.token)}' if flags.token else ''}"

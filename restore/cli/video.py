@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import typer
 
 from restore.cli.files import FileFlags, inputs_and_output
-from restore.cli.reporting import say
+from restore.cli.flags import picture_size
+from restore.cli.reporting import discard_stdout, say
 from restore.errors import RestoreError, UsageError
 from restore.tasks.spec import option
 
@@ -36,18 +36,14 @@ class RawFlags:
         metavar="WIDTHxHEIGHT",
     )
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height. Raises UsageError for what is no size."""
-        width, _, height = (self.raw or "").lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-            raise UsageError(f"--raw {self.raw}: write WIDTHxHEIGHT in pixels, such as 1920x1080")
-        return int(width), int(height)
 
+def check_raw(raw: RawFlags, files: FileFlags, *, still: bool) -> tuple[int, int]:
+    """Width and height of the frames. still: flags of the mask that frames do not have were given.
 
-def check_raw(raw: RawFlags, files: FileFlags, *, still: bool) -> None:
-    """Raises UsageError for flags that mean files, and frames have none. still: such flags of the mask were given."""
-    raw.size  # noqa: B018 (raises)
+    Raises:
+        UsageError: That is no size, or there are flags that mean files.
+    """
+    size = picture_size("--raw", raw.raw or "")
     inputs, output = inputs_and_output(files)
     if inputs != ["-"] or output not in (None, "-"):
         raise UsageError(f"--raw takes frames from stdin to stdout: give - - --raw {raw.raw}")
@@ -55,16 +51,11 @@ def check_raw(raw: RawFlags, files: FileFlags, *, still: bool) -> None:
         raise UsageError("--raw writes frames and no files: leave out --save-mask, --dry-run, --json and the like")
     if sys.stdin.isatty() or sys.stdout.isatty():
         raise UsageError("--raw needs pipes: ffmpeg -i in.mp4 -f rawvideo -pix_fmt rgb24 - | restore ... | ffmpeg ...")
+    return size
 
 
-def restore_frames(restorer: InputAdapter, raw: RawFlags, mask: Path | None, *, verbose: bool) -> None:
-    """Restores the frames on stdin and writes them to stdout, one by one.
-
-    Args:
-        restorer: restores a frame.
-        raw: their size.
-        mask: of every frame, or its hints where the task takes those.
-        verbose: show progress and a summary.
+def restore_frames(restorer: InputAdapter, size: tuple[int, int], mask: Path | None, *, verbose: bool) -> None:
+    """Restores the frames on stdin, of `size`, with one mask or hints for all, and writes them to stdout, one by one.
 
     Raises:
         RestoreError: stdin holds no frame, or ends inside of one; what came before is written.
@@ -73,7 +64,7 @@ def restore_frames(restorer: InputAdapter, raw: RawFlags, mask: Path | None, *, 
 
     start, count = time.perf_counter(), 0
     given, hints = (None, mask) if restorer.hinted else (mask, None)
-    restored = restorer.frames(read_frames(sys.stdin.buffer, *raw.size), given, hints=hints)
+    restored = restorer.frames(read_frames(sys.stdin.buffer, *size), given, hints=hints)
     hidden = None if verbose else True  # None: shown on a terminal only
     try:
         for frame in tqdm(restored, disable=hidden, unit="frame", dynamic_ncols=True):
@@ -82,8 +73,8 @@ def restore_frames(restorer: InputAdapter, raw: RawFlags, mask: Path | None, *, 
             count += 1
             if count == 1 and verbose:
                 say(f"writing rawvideo rgb24 of {frame.shape[1]}x{frame.shape[0]}")
-    except BrokenPipeError:  # the reader of stdout has ended; avoids another error when stdout is flushed at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of stdout has ended
+        discard_stdout()
         say(f"stdout was closed after {count} frames")
         raise typer.Exit(1) from None
     if not count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from typing import Any
 
 import numpy as np
@@ -25,31 +26,16 @@ def mirror() -> A.HorizontalFlip:
 
 
 def augment(transform: A.BasicTransform, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Applies an albumentations transform whose randomness comes from `rng` alone.
-
-    Args:
-        transform: the transform.
-        image: (H,W,C), uint8 or float32.
-        rng: source of all randomness.
-
-    Returns:
-        The transformed image, contiguous, in the same dtype.
-    """
-    transform.set_random_state(rng, _python_random(rng))
+    """Applies an albumentations transform to (H,W,C), uint8 or float32; all its randomness comes from `rng`."""
+    transform.set_random_state(rng, random.Random(int(rng.integers(2**63))))
     return np.ascontiguousarray(transform(image=image)["image"])
 
 
 def as_albumentations(operator: Corruption[Any], p: float = 1.0) -> A.ImageOnlyTransform:
-    """Wraps a corruption as an albumentations transform.
+    """Wraps a corruption as an albumentations transform of images (H,W,C), applied with probability `p`.
 
-    Randomness comes from the pipeline, so `A.Compose([...], seed=0)` is reproducible.
-
-    Args:
-        operator: the corruption, applied to images (H,W,C).
-        p: probability of applying it.
-
-    Returns:
-        A transform of the image only: mask, opacity and colour of the damage are discarded.
+    Randomness comes from the pipeline, so `A.Compose([...], seed=0)` is reproducible. Mask, opacity and colour of the
+    damage are discarded.
     """
     return _OperatorTransform(operator, p=p)
 
@@ -67,9 +53,3 @@ class _OperatorTransform(A.ImageOnlyTransform):  # type: ignore[misc]
 
     def get_transform_init_args_names(self) -> tuple[str, ...]:
         return ("operator",)
-
-
-def _python_random(rng: np.random.Generator) -> Any:
-    import random
-
-    return random.Random(int(rng.integers(2**63)))

@@ -47,8 +47,8 @@ class Corruption(Protocol[Params]):
         ...
 
     def target(self, image: np.ndarray, params: Params) -> np.ndarray:
-        """Returns the clean image to restore to; cropped or resized where the corruption changes the geometry."""
-        ...
+        """Returns the clean image to restore to: cropped or resized where the corruption changes the geometry."""
+        return image
 
 
 def check_range(least: float, most: float, *, above: bool = False, **ranges: tuple[float, float]) -> None:

@@ -7,41 +7,29 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.colour import from_linear, to_linear
+from restore.corruptions.base import Corrupted, check_range
 from restore.corruptions.demosaicing import DEMOSAICINGS, demosaic, mosaic
 from restore.pixels import luma, to_dtype, to_float
 
-# sRGB (IEC 61966-2-1): linear below the knee, a power above it.
-_KNEE, _SLOPE, _OFFSET, _POWER = 0.0031308, 12.92, 0.055, 2.4
+SMOOTHED, SHARPENED = 0.3, 0.25  # share of the cameras that do so
 _GRID = np.linspace(0.0, 1.0, 257, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class CameraNoiseParams:
-    """Parameters of a camera and its noise.
+    """Parameters of a camera and its noise."""
 
-    Args:
-        gains: white balance of red and blue, relative to green.
-        mixing: 9 numbers, a matrix row by row, from linear sRGB to the colours of the sensor.
-        tone: strength of the S-shaped tone curve, from 0 to 1.
-        shot, read: the variance of the sensor's noise is `shot * light + read**2`, with white at 1.
-        red: row and column of red in the Bayer pattern, 0 or 1.
-        demosaicing: one of DEMOSAICINGS.
-        smoothing: standard deviation in pixels of the chroma blur by which the camera removes its noise; 0: none.
-        sharpening: weight of an unsharp mask of 1 pixel.
-        seed: of the noise.
-    """
-
-    gains: tuple[float, float]
-    mixing: tuple[float, ...]
-    tone: float
-    shot: float
+    gains: tuple[float, float]  # white balance of red and blue, relative to green
+    mixing: tuple[float, ...]  # 9 numbers, a matrix row by row, from linear sRGB to the colours of the sensor
+    tone: float  # strength of the S-shaped tone curve, from 0 to 1
+    shot: float  # shot and read: the variance of the sensor's noise is `shot * light + read**2`, with white at 1
     read: float
-    red: tuple[int, int]
-    demosaicing: str
-    smoothing: float
-    sharpening: float
-    seed: int
+    red: tuple[int, int]  # row and column of red in the Bayer pattern, 0 or 1
+    demosaicing: str  # one of DEMOSAICINGS
+    smoothing: float  # standard deviation in pixels of the chroma blur by which the camera removes its noise; 0: none
+    sharpening: float  # weight of an unsharp mask of 1 pixel
+    seed: int  # of the noise
 
 
 @dataclass(frozen=True)
@@ -55,22 +43,17 @@ class CameraNoise:
     Args:
         shot: (lowest, highest) slope of the variance, drawn on a logarithmic scale; 1e-4 is about ISO 100, 0.02
             about ISO 12,800 of a small sensor. The read noise follows it as measured by Brooks et al.
-        smoothed, sharpened: share of the cameras that do so, from 0 to 1.
 
     Raises:
         UsageError: a value is out of its range.
     """
 
     shot: tuple[float, float] = (1e-4, 0.025)
-    smoothed: float = 0.3
-    sharpened: float = 0.25
 
     def __post_init__(self) -> None:
         check_range(0, 1, above=True, shot=self.shot)
-        check_share(smoothed=self.smoothed, sharpened=self.sharpened)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> CameraNoiseParams:
-        """Draws a camera and its noise; the shape plays no part."""
         low, high = np.log(self.shot)
         log_shot = rng.uniform(low, high)
         log_read = 2.18 * log_shot + 1.2 + rng.normal(0.0, 0.26)  # of the variances, Brooks et al., section 3.1
@@ -84,8 +67,8 @@ class CameraNoise:
             read=float(np.exp(0.5 * log_read)),
             red=(int(rng.integers(2)), int(rng.integers(2))),
             demosaicing=DEMOSAICINGS[int(rng.integers(len(DEMOSAICINGS)))],
-            smoothing=float(rng.uniform(0.5, 2.5)) if rng.random() < self.smoothed else 0.0,
-            sharpening=float(rng.uniform(0.2, 1.0)) if rng.random() < self.sharpened else 0.0,
+            smoothing=float(rng.uniform(0.5, 2.5)) if rng.random() < SMOOTHED else 0.0,
+            sharpening=float(rng.uniform(0.2, 1.0)) if rng.random() < SHARPENED else 0.0,
             seed=int(rng.integers(2**63)),
         )
 
@@ -94,15 +77,18 @@ class CameraNoise:
         colour = np.clip(np.broadcast_to(to_float(image), (*image.shape[:2], 3)), 0.0, 1.0)
         matrix = np.asarray(params.mixing, np.float32).reshape(3, 3)
         gains = np.array([params.gains[0], 1.0, params.gains[1]], np.float32)
-        sensor = mosaic((_to_linear(colour, params.tone) @ matrix.T) / gains, params.red)
+        if params.tone:
+            colour = np.interp(colour, _toned(_GRID, params.tone), _GRID).astype(np.float32)
+        sensor = mosaic((to_linear(colour) @ matrix.T) / gains, params.red)
         rng = np.random.Generator(np.random.SFC64(params.seed))
         deviation = np.sqrt(np.float32(params.shot) * sensor + np.float32(params.read**2))
         sensor = sensor + deviation * rng.standard_normal(sensor.shape, dtype=np.float32)
         sensor = np.minimum(sensor, 1.0)
         linear = (demosaic(sensor, params.red, params.demosaicing) * gains) @ np.linalg.inv(matrix).T.astype(np.float32)
-        developed = _from_linear(np.clip(linear, 0.0, 1.0), params.tone)
-        if params.smoothing:
-            developed = _colour_blurred(developed, params.smoothing)
+        developed = _toned(from_linear(np.clip(linear, 0.0, 1.0)), params.tone)
+        if params.smoothing:  # of the colours alone, as most cameras remove noise
+            gray = luma(developed)[..., None]
+            developed = gray + cv2.GaussianBlur(developed - gray, (0, 0), params.smoothing)
         return Corrupted(_as(_sharpened(developed, params.sharpening), image))
 
     def target(self, image: np.ndarray, params: CameraNoiseParams) -> np.ndarray:
@@ -119,28 +105,7 @@ def _as(values: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 def _toned(values: np.ndarray, tone: float) -> np.ndarray:
     """An S-shaped curve, mixed into the identity by `tone`."""
-    curve: np.ndarray = values * ((1 - tone) + tone * values * (3 - 2 * values))
-    return curve
-
-
-def _to_linear(encoded: np.ndarray, tone: float) -> np.ndarray:
-    if tone:
-        encoded = np.interp(encoded, _toned(_GRID, tone), _GRID).astype(np.float32)
-    high = ((encoded + np.float32(_OFFSET)) / np.float32(1 + _OFFSET)) ** np.float32(_POWER)
-    return np.where(encoded <= _KNEE * _SLOPE, encoded / np.float32(_SLOPE), high)
-
-
-def _from_linear(linear: np.ndarray, tone: float) -> np.ndarray:
-    high = np.float32(1 + _OFFSET) * np.power(linear, np.float32(1 / _POWER)) - np.float32(_OFFSET)
-    encoded = np.where(linear <= _KNEE, linear * np.float32(_SLOPE), high)
-    return _toned(encoded, tone) if tone else encoded
-
-
-def _colour_blurred(image: np.ndarray, sigma: float) -> np.ndarray:
-    """(H,W,3) with its luma kept and its colour differences blurred: how most cameras remove noise."""
-    gray = luma(image)[..., None]
-    blurred: np.ndarray = gray + cv2.GaussianBlur(image - gray, (0, 0), sigma)
-    return blurred
+    return values * ((1 - tone) + tone * values * (3 - 2 * values))
 
 
 def _sharpened(image: np.ndarray, amount: float) -> np.ndarray:
@@ -148,5 +113,4 @@ def _sharpened(image: np.ndarray, amount: float) -> np.ndarray:
     if not amount:
         return image
     blurred = cv2.GaussianBlur(image, (0, 0), 1.0).reshape(image.shape)
-    sharp: np.ndarray = image + np.float32(amount) * (image - blurred)
-    return sharp
+    return image + np.float32(amount) * (image - blurred)

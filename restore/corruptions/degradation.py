@@ -22,12 +22,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ChoiceParams:
-    """Parameters of a `Choice`.
-
-    Args:
-        number: index of the chosen part.
-        inner: its parameters.
-    """
+    """Parameters of a `Choice`: the index of the chosen part, and the parameters of that."""
 
     number: int
     inner: Any

@@ -35,15 +35,7 @@ _SECOND = np.array([[-1, 0, 2, 0, -1]], np.float32)
 
 
 def mosaic(image: np.ndarray, red: tuple[int, int]) -> np.ndarray:
-    """Samples one colour a pixel, as a sensor does.
-
-    Args:
-        image: (H,W,3) float32.
-        red: row and column of red in the 2x2 pattern.
-
-    Returns:
-        (H,W) float32.
-    """
+    """Samples one colour a pixel, as a sensor does: (H,W,3) -> (H,W). red: its row and column in the 2x2 pattern."""
     seen = image[..., 1].copy()
     for channel, place in _places(red):
         seen[place] = image[..., channel][place]
@@ -75,7 +67,7 @@ def demosaic(seen: np.ndarray, red: tuple[int, int], method: str) -> np.ndarray:
     for channel, place in _places(red):
         difference = np.zeros_like(seen)
         difference[place] = seen[place] - base[place]
-        planes[channel] = base + cv2.filter2D(difference, -1, _OTHER, borderType=cv2.BORDER_REFLECT_101)
+        planes[channel] = base + _filtered(difference, _OTHER)
     return np.stack(planes, axis=-1)
 
 

@@ -36,28 +36,27 @@ def resize_bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def cut_to_multiple(image: np.ndarray, scale: int) -> np.ndarray:
-    """Crops `image` (H,W,C) at the bottom and right to sides that are multiples of `scale`."""
-    height, width = (side - side % scale for side in image.shape[:2])
-    return image[:height, :width]
+    """Crops `image` (H,W,C) at the bottom and right to sides that are multiples of `scale`.
+
+    Raises:
+        ImageError: a side is shorter than `scale` pixels.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < scale:
+        raise ImageError(f"a picture of {width}x{height} is too small to shrink {scale} times")
+    return image[: height - height % scale, : width - width % scale]
 
 
 @dataclass(frozen=True)
 class DownsampleParams:
-    """Parameters of `Downsample`.
+    """Parameters of `Downsample`."""
 
-    Args:
-        scale: factor by which each side shrinks.
-    """
-
-    scale: int
+    scale: int  # factor by which each side shrinks
 
 
 @dataclass(frozen=True)
 class Downsample:
-    """Bicubic downsampling, after cropping the image to a multiple of the scale.
-
-    Args:
-        scales: factors to choose from, each at least 2.
+    """Bicubic downsampling by one of `scales`, after cropping the image to a multiple of it.
 
     Raises:
         UsageError: a scale below 2, or none.
@@ -74,15 +73,8 @@ class Downsample:
         return DownsampleParams(scale=int(rng.choice(self.scales)))
 
     def apply(self, image: np.ndarray, params: DownsampleParams) -> Corrupted:
-        """Downsamples (H,W,C) to (H // scale, W // scale, C), same dtype.
-
-        Raises:
-            ImageError: a side is shorter than `scale` pixels.
-        """
+        """Downsamples (H,W,C) to (H // scale, W // scale, C), same dtype; raises as `cut_to_multiple`."""
         clean = self.target(image, params)
-        if 0 in clean.shape[:2]:
-            height, width = image.shape[:2]
-            raise ImageError(f"a picture of {width}x{height} is too small to shrink {params.scale} times")
         return Corrupted(resize_bicubic(clean, (clean.shape[0] // params.scale, clean.shape[1] // params.scale)))
 
     def target(self, image: np.ndarray, params: DownsampleParams) -> np.ndarray:

@@ -7,33 +7,24 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.pixels import luma, to_dtype, to_float
 
 
 @dataclass(frozen=True)
 class FilmGrainParams:
-    """Parameters of film grain.
+    """Parameters of film grain."""
 
-    Args:
-        strength: standard deviation at middle gray, on the 0-255 scale.
-        blur: standard deviation in pixels of the blur of the grain.
-        colour: from 0, equal grain in all channels, to 1, independent grain in each.
-        channels: factors of red, green and blue.
-        fade: share of the grain that is gone in black and in white, from 0 to 1.
-        seed: of the grain.
-    """
-
-    strength: float
-    blur: float
-    colour: float
-    channels: tuple[float, float, float]
-    fade: float
-    seed: int
+    strength: float  # standard deviation at middle gray, on the 0-255 scale
+    blur: float  # standard deviation in pixels of the blur of the grain
+    colour: float  # from 0, equal grain in all channels, to 1, independent grain in each
+    channels: tuple[float, float, float]  # factors of red, green and blue
+    fade: float  # share of the grain that is gone in black and in white, from 0 to 1
+    seed: int  # of the grain
 
 
 @dataclass(frozen=True)
-class FilmGrain:
+class FilmGrain(Corruption[FilmGrainParams]):
     """Blurred noise whose strength follows brightness, as scans of film have it (after Newson et al. 2017).
 
     Args:
@@ -55,7 +46,6 @@ class FilmGrain:
         check_share(coloured=self.coloured)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> FilmGrainParams:
-        """Draws a film; the shape plays no part."""
         low, high = self.strength
         coloured = rng.random() < self.coloured
         red, green, blue = rng.uniform(0.7, 1.3, 3).tolist() if coloured else (1.0, 1.0, 1.0)
@@ -82,17 +72,11 @@ class FilmGrain:
         strength = np.float32(params.strength / 255) * (1 - params.fade * (2 * bright - 1) ** 2)
         return Corrupted(to_dtype(np.clip(clean + strength * grain, 0.0, 1.0).astype(np.float32), image.dtype))
 
-    def target(self, image: np.ndarray, params: FilmGrainParams) -> np.ndarray:
-        """The picture itself."""
-        return image
-
 
 def _grain(rng: np.random.Generator, shape: tuple[int, ...], blur: float) -> np.ndarray:
-    """Noise (H,W,C) of standard deviation 1, blurred."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     if blur < 0.2:  # less changes nothing on a grid of pixels
         return noise
     kernel = cv2.getGaussianKernel(2 * int(np.ceil(3 * blur)) + 1, blur).astype(np.float32)
     blurred = cv2.sepFilter2D(noise, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT_101).reshape(shape)
-    result: np.ndarray = blurred / np.float32((kernel**2).sum())  # its deviation, the product of both directions'
-    return result
+    return blurred / np.float32((kernel**2).sum())  # its deviation, the product of both directions'

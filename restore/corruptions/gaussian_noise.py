@@ -6,30 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.pixels import is_gray, to_dtype, to_float
 
 
 @dataclass(frozen=True)
 class GaussianNoiseParams:
-    """Parameters of `GaussianNoise`.
+    """Parameters of `GaussianNoise`."""
 
-    Args:
-        sigma: standard deviation on the 0-255 scale.
-        seed: of the noise values.
-        clip: round and clip to the dtype of the image, as files store it; otherwise the result is float32 and
-            exceeds [0, 1], as papers score it.
-        gray_equal: add the same noise to all channels of a gray image in RGB, as in gray scans saved as RGB.
-    """
-
-    sigma: float
-    seed: int
+    sigma: float  # standard deviation on the 0-255 scale
+    seed: int  # of the noise values
+    # Round and clip to the dtype of the image, as files store it; otherwise the result is float32 and exceeds [0, 1],
+    # as papers score it
     clip: bool
-    gray_equal: bool = False
+    gray_equal: bool = False  # add the same noise to all channels of a gray image in RGB, as in gray scans saved as RGB
 
 
 @dataclass(frozen=True)
-class GaussianNoise:
+class GaussianNoise(Corruption[GaussianNoiseParams]):
     """White Gaussian noise, independent for each channel.
 
     Args:
@@ -50,7 +44,6 @@ class GaussianNoise:
         check_share(clip=self.clip, gray_equal=self.gray_equal)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> GaussianNoiseParams:
-        """Draws the standard deviation, the seed and the kind of noise; `shape` is not used."""
         return GaussianNoiseParams(
             sigma=float(rng.uniform(*self.sigma)),
             seed=int(rng.integers(2**63)),
@@ -70,7 +63,3 @@ class GaussianNoise:
         if not params.clip:
             return Corrupted(noisy)
         return Corrupted(to_dtype(np.clip(noisy, 0.0, 1.0), image.dtype))
-
-    def target(self, image: np.ndarray, params: GaussianNoiseParams) -> np.ndarray:
-        """Returns the image itself."""
-        return image

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted
+from restore.corruptions.base import Corrupted, Corruption
 from restore.pixels import luma, to_dtype, to_float, white
 
 SIDES = (1, 9)  # of a dot, in pixels of a picture whose
@@ -31,7 +31,7 @@ class GrayscaleParams:
 
 
 @dataclass(frozen=True)
-class Grayscale:
+class Grayscale(Corruption[GrayscaleParams]):
     """Reduces a colour picture to its BT.601 luma, in one channel.
 
     Args:
@@ -61,10 +61,6 @@ class Grayscale:
         if image.shape[-1] == 1:
             return Corrupted(image.copy(), hints=hints)
         return Corrupted(to_dtype(luma(to_float(image))[..., None], image.dtype), hints=hints)
-
-    def target(self, image: np.ndarray, params: GrayscaleParams) -> np.ndarray:
-        """The picture itself."""
-        return image
 
 
 def dotted(image: np.ndarray, dots: tuple[Dot, ...]) -> np.ndarray:

@@ -7,22 +7,21 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.pixels import to_dtype, to_float
 
+SHIFTED = 0.6  # share of the compressions whose grid of blocks does not start at the corner
+SUBSAMPLED = 0.6  # share with 4:2:0 chroma
 CELL = 16  # pixels, of the grid of blocks with colours at half the resolution
 
 
 def through_jpeg(image: np.ndarray, quality: int, subsampled: bool) -> np.ndarray:
-    """Compresses and decompresses an image.
+    """Compresses and decompresses (H,W,1 or 3) of any supported dtype: the same, with 8 bits of detail.
 
     Args:
-        image: (H,W,1 or 3), any supported dtype.
+        image: to compress.
         quality: 1 to 100.
         subsampled: 4:2:0 chroma, otherwise 4:4:4.
-
-    Returns:
-        The same shape and dtype, with 8 bits of detail.
     """
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
@@ -37,13 +36,7 @@ def through_jpeg(image: np.ndarray, quality: int, subsampled: bool) -> np.ndarra
 
 @dataclass(frozen=True)
 class JpegSave:
-    """One compression.
-
-    Args:
-        quality: 1 to 100.
-        subsampled: 4:2:0 chroma.
-        shift: rows and columns by which the grid of blocks is moved.
-    """
+    """One compression: quality 1 to 100; `subsampled`: 4:2:0 chroma; rows and columns by which its grid is moved."""
 
     quality: int
     subsampled: bool
@@ -58,13 +51,11 @@ class JpegCompressionParams:
 
 
 @dataclass(frozen=True)
-class JpegCompression:
+class JpegCompression(Corruption[JpegCompressionParams]):
     """JPEG compression (ITU-T T.81), once or twice with another grid, as of a picture that was cropped in between.
 
     Args:
         quality: (lowest, highest).
-        subsampled: share with 4:2:0 chroma.
-        shifted: share whose grid of blocks does not start at the corner.
         twice: share that is compressed again.
 
     Raises:
@@ -72,24 +63,21 @@ class JpegCompression:
     """
 
     quality: tuple[int, int] = (15, 98)
-    subsampled: float = 0.6
-    shifted: float = 0.6
     twice: float = 0.15
 
     def __post_init__(self) -> None:
         check_range(1, 100, quality=self.quality)
-        check_share(subsampled=self.subsampled, shifted=self.shifted, twice=self.twice)
+        check_share(twice=self.twice)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> JpegCompressionParams:
-        """Draws one save or two; the shape plays no part."""
         count = 2 if rng.random() < self.twice else 1
         return JpegCompressionParams(tuple(self._save(rng, first=number == 0) for number in range(count)))
 
     def _save(self, rng: np.random.Generator, first: bool) -> JpegSave:
-        moved = rng.random() < self.shifted
+        moved = rng.random() < SHIFTED
         shift = (int(rng.integers(CELL)), int(rng.integers(CELL))) if moved else (0, 0)
         quality = int(rng.integers(*self.quality, endpoint=True))
-        return JpegSave(quality, bool(rng.random() < self.subsampled), shift)
+        return JpegSave(quality, bool(rng.random() < SUBSAMPLED), shift)
 
     def apply(self, image: np.ndarray, params: JpegCompressionParams) -> Corrupted:
         """(H,W,1 or 3) -> the same shape and dtype, with 8 bits of detail."""
@@ -102,7 +90,3 @@ class JpegCompression:
             padded = padded.reshape(height + top, width + left, image.shape[-1])
             damaged = np.ascontiguousarray(through_jpeg(padded, save.quality, save.subsampled)[top:, left:])
         return Corrupted(damaged)
-
-    def target(self, image: np.ndarray, params: JpegCompressionParams) -> np.ndarray:
-        """The picture itself."""
-        return image

@@ -29,7 +29,6 @@ class LookAlikes:
     """Replaces a picture by a clean one that a finder of damage could err on; nothing of it is damaged."""
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> LookAlikesParams:
-        """Draws a kind; the shape plays no part."""
         shares = np.array(list(KINDS.values()))
         kind = tuple(KINDS)[int(rng.choice(len(KINDS), p=shares / shares.sum()))]
         return LookAlikesParams(kind, int(rng.integers(2**63)))
@@ -79,7 +78,6 @@ def _page(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Drawing, bo
 
 
 def _document(image: np.ndarray, rng: np.random.Generator) -> Drawing:
-    """Lines of text, with rules and frames, a picture between them, and perhaps uneven light."""
     page, dark = _page(image.shape, rng)
     height, width = image.shape[:2]
     size, ink, top = int(rng.integers(5, 22)), _ink(rng, dark), int(rng.integers(-10, 20))
@@ -101,7 +99,6 @@ def _document(image: np.ndarray, rng: np.random.Generator) -> Drawing:
 
 
 def _chart(image: np.ndarray, rng: np.random.Generator) -> Drawing:
-    """Axes, a grid, curves, bars and labels."""
     page, dark = _page(image.shape, rng)
     page = np.ascontiguousarray(page)
     height, width = image.shape[:2]

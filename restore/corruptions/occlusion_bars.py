@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted
+from restore.corruptions.base import Corrupted, Corruption
 from restore.corruptions.drawing.shapes import BLACK, WHITE, Colour, Line, Point, Rectangle, Shape, Text, coverage
 from restore.corruptions.drawing.text import random_text
 from restore.errors import UsageError
@@ -20,12 +20,9 @@ _MAX_SHARE = 0.6  # of the pixels may be hidden
 
 @dataclass(frozen=True)
 class OcclusionBarsParams:
-    """Parameters of `OcclusionBars`.
+    """The kinds of shapes, and the shapes, in the order in which they are drawn.
 
-    Args:
-        families: the kinds of shapes that were sampled.
-        shapes: drawn in this order, later ones on top.
-        antialiased: draw soft edges; otherwise a pixel is hidden completely or not at all.
+    antialiased: draw soft edges; otherwise a pixel is hidden completely or not at all.
     """
 
     families: tuple[str, ...]
@@ -83,7 +80,6 @@ def _span(length: int, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _lecture_bar(height: int, width: int, rng: np.random.Generator) -> Rectangle:
-    """A white bar, two pixels thick, across the whole image at a random position."""
     if rng.random() < 0.5:
         top = int(rng.integers(max(1, height - 1)))
         return Rectangle((0.0, float(top), float(width), float(top + 2)), 0.0, WHITE)
@@ -193,7 +189,7 @@ def _value(colour: Colour, image: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class OcclusionBars:
+class OcclusionBars(Corruption[OcclusionBarsParams]):
     """Opaque shapes of one colour or several: bars, free-form strokes, rectangles, text.
 
     Sizes are relative to the short side of the image; bars are from 1 pixel to 4 % of it thick. Half of the samples
@@ -236,12 +232,9 @@ class OcclusionBars:
         return OcclusionBarsParams(families, shapes, antialiased)
 
     def apply(self, image: np.ndarray, params: OcclusionBarsParams) -> Corrupted:
-        """Draws the shapes over (H,W,C); pixels outside of the mask stay bit-identical.
+        """Draws the shapes over (H,W,C), same dtype; pixels outside of the mask stay bit-identical.
 
         Shapes are dropped from the end until at most 60 % of the pixels are hidden.
-
-        Returns:
-            The image in the same shape and dtype, and the mask of hidden pixels.
         """
         size, shapes = (image.shape[0], image.shape[1]), params.shapes
         while True:
@@ -260,7 +253,3 @@ class OcclusionBars:
             pixels = to_float(flat.take(index, axis=0)) * (1 - weight) + _value(colour, image) * weight
             flat[index] = to_dtype(pixels, image.dtype)
         return Corrupted(damaged, mask=mask)
-
-    def target(self, image: np.ndarray, params: OcclusionBarsParams) -> np.ndarray:
-        """Returns the image itself."""
-        return image

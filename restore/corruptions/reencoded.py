@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any
 
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, Params, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.corruptions.downsample import resize_bicubic
 from restore.corruptions.jpeg_compression import through_jpeg
 from restore.pixels import to_dtype, to_float
 
+QUALITY = (70, 95)  # of JPEG
 INTERPOLATIONS = ("area", "linear", "bicubic")
 _MASKED_SHARE = 0.1  # of the area of a resized pixel, above which it counts as damaged
 
 
 @dataclass(frozen=True)
-class ReencodedParams(Generic[Params]):
-    """Parameters of `Reencoded`.
+class ReencodedParams:
+    """Parameters of `Reencoded`."""
 
-    Args:
-        inner: of the corruption that is applied first.
-        size: height and width after resizing; None: not resized.
-        interpolation: one of `INTERPOLATIONS`.
-        quality: of JPEG, 1 to 100; None: not compressed.
-        subsampled: 4:2:0 chroma subsampling; otherwise 4:4:4.
-    """
-
-    inner: Params
-    size: tuple[int, int] | None = None
-    interpolation: str = "area"
-    quality: int | None = None
-    subsampled: bool = True
+    inner: Any  # of the corruption that is applied first
+    size: tuple[int, int] | None = None  # height and width after resizing; None: not resized
+    interpolation: str = "area"  # one of `INTERPOLATIONS`
+    quality: int | None = None  # of JPEG, 1 to 100; None: not compressed
+    subsampled: bool = True  # 4:2:0 chroma subsampling; otherwise 4:4:4
 
 
 def _resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
@@ -51,7 +44,7 @@ def _resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np
 
 
 @dataclass(frozen=True)
-class Reencoded(Generic[Params]):
+class Reencoded(Corruption[ReencodedParams]):
     """Applies `inner`, then resizes, compresses, or both (a third each) a share of the images.
 
     Otherwise a network would learn exactly constant colours as the signature of damage, which shared files lack.
@@ -60,23 +53,20 @@ class Reencoded(Generic[Params]):
         inner: a corruption that keeps the size of the image.
         share: probability of re-encoding.
         scale: (low, high), range of the resizing factor, within (0, 1].
-        quality: (low, high), range of the JPEG quality, within 1 to 100.
 
     Raises:
         UsageError: a probability or range outside of these limits.
     """
 
-    inner: Corruption[Params]
+    inner: Corruption[Any]
     share: float = 0.5
     scale: tuple[float, float] = (0.5, 1.0)
-    quality: tuple[int, int] = (70, 95)
 
     def __post_init__(self) -> None:
         check_share(share=self.share)
         check_range(0, 1, above=True, scale=self.scale)
-        check_range(1, 100, quality=self.quality)
 
-    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> ReencodedParams[Params]:
+    def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> ReencodedParams:
         """Draws the parameters of `inner`, then whether and how the image (H,W,C) is re-encoded."""
         inner = self.inner.sample(shape, rng)
         if rng.random() >= self.share:
@@ -87,11 +77,11 @@ class Reencoded(Generic[Params]):
             inner,
             size=(max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))) if kind != 1 else None,
             interpolation=INTERPOLATIONS[int(rng.integers(3))],
-            quality=int(rng.integers(*self.quality, endpoint=True)) if kind != 0 else None,
+            quality=int(rng.integers(*QUALITY, endpoint=True)) if kind != 0 else None,
             subsampled=bool(rng.random() < 0.7),
         )
 
-    def apply(self, image: np.ndarray, params: ReencodedParams[Params]) -> Corrupted:
+    def apply(self, image: np.ndarray, params: ReencodedParams) -> Corrupted:
         """Damages and re-encodes: (H,W,C) -> (h,w,C), same dtype; mask, opacity and colour are resized as well."""
         first = self.inner.apply(image, params.inner)
         damaged, mask, opacity, colour = first.image, first.mask, first.opacity, first.colour
@@ -108,7 +98,7 @@ class Reencoded(Generic[Params]):
             damaged = through_jpeg(damaged, params.quality, params.subsampled)
         return Corrupted(damaged, mask, opacity, colour)
 
-    def target(self, image: np.ndarray, params: ReencodedParams[Params]) -> np.ndarray:
+    def target(self, image: np.ndarray, params: ReencodedParams) -> np.ndarray:
         """Returns the target of `inner`, resized likewise but not compressed."""
         clean = self.inner.target(image, params.inner)
         return clean if params.size is None else _resized(clean, params.size, params.interpolation)

@@ -6,29 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range
 from restore.pixels import to_dtype, to_float
 
 
 @dataclass(frozen=True)
 class PoissonNoiseParams:
-    """Parameters of Poisson noise.
-
-    Args:
-        photons: expected count where the picture is white.
-        seed: of the noise.
-    """
+    """photons: expected count where the picture is white. seed: of the noise."""
 
     photons: float
     seed: int
 
 
 @dataclass(frozen=True)
-class PoissonNoise:
+class PoissonNoise(Corruption[PoissonNoiseParams]):
     """Each value is a count of photons, so its variance is its mean.
 
-    Args:
-        photons: (fewest, most) where the picture is white, drawn on a logarithmic scale.
+    photons: (fewest, most) where the picture is white, drawn on a logarithmic scale.
 
     Raises:
         UsageError: the range is empty or not above 0.
@@ -40,7 +34,6 @@ class PoissonNoise:
         check_range(0, 1e6, above=True, photons=self.photons)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> PoissonNoiseParams:
-        """Draws how bright it is; the shape plays no part."""
         low, high = self.photons
         return PoissonNoiseParams(float(low * (high / low) ** rng.random()), int(rng.integers(2**63)))
 
@@ -51,20 +44,10 @@ class PoissonNoise:
         noisy = (counts / params.photons).astype(np.float32)
         return Corrupted(to_dtype(np.clip(noisy, 0.0, 1.0), image.dtype))
 
-    def target(self, image: np.ndarray, params: PoissonNoiseParams) -> np.ndarray:
-        """The picture itself."""
-        return image
-
 
 @dataclass(frozen=True)
 class SpeckleNoiseParams:
-    """Parameters of speckle noise.
-
-    Args:
-        deviation: standard deviation of the factor by which each value is multiplied.
-        equal: one factor for all channels.
-        seed: of the noise.
-    """
+    """deviation: standard deviation of the factor of each value. equal: one for all channels. seed: of the noise."""
 
     deviation: float
     equal: bool
@@ -72,28 +55,24 @@ class SpeckleNoiseParams:
 
 
 @dataclass(frozen=True)
-class SpeckleNoise:
+class SpeckleNoise(Corruption[SpeckleNoiseParams]):
     """Each value times a random factor around 1, as in coherent light, radar and ultrasound.
 
     Args:
         deviation: (lowest, highest) standard deviation of the factor, drawn uniformly.
-        equal: share with equal factors in all channels, from 0 to 1.
 
     Raises:
         UsageError: a range or probability is out of bounds.
     """
 
     deviation: tuple[float, float] = (0.02, 0.25)
-    equal: float = 0.5
 
     def __post_init__(self) -> None:
         check_range(0, 1, deviation=self.deviation)
-        check_share(equal=self.equal)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> SpeckleNoiseParams:
-        """Draws a deviation; the shape plays no part."""
         return SpeckleNoiseParams(
-            float(rng.uniform(*self.deviation)), bool(rng.random() < self.equal), int(rng.integers(2**63))
+            float(rng.uniform(*self.deviation)), bool(rng.random() < 0.5), int(rng.integers(2**63))
         )
 
     def apply(self, image: np.ndarray, params: SpeckleNoiseParams) -> Corrupted:
@@ -102,7 +81,3 @@ class SpeckleNoise:
         shape = (*image.shape[:2], 1 if params.equal else image.shape[-1])
         factor = 1 + np.float32(params.deviation) * rng.standard_normal(shape, dtype=np.float32)
         return Corrupted(to_dtype(np.clip(to_float(image) * factor, 0.0, 1.0), image.dtype))
-
-    def target(self, image: np.ndarray, params: SpeckleNoiseParams) -> np.ndarray:
-        """The picture itself."""
-        return image

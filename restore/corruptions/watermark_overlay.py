@@ -8,7 +8,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.corruptions.drawing.logos import Logos
 from restore.corruptions.drawing.marks import (
     Ink,
@@ -35,48 +35,32 @@ MAX_SHORT_SIDE = 4096  # pixels: marks are not scaled up beyond this, since a li
 
 @dataclass(frozen=True)
 class Layer:
-    """One mark and its placement.
+    """One mark and its placement."""
 
-    Args:
-        mark: what is drawn.
-        ink: its colours.
-        arrangement: one of `ARRANGEMENTS`.
-        places: for "single" and "repeated", positions (x, y) relative to the free space beside the mark: 0 is flush
-            left or top, 1 flush right or bottom; beyond these the mark is cropped, by at most half. For "tiled", the
-            offset of the grid in cells.
-        angle: rotation in degrees, counter-clockwise.
-        gap: between tiles, horizontally and vertically, relative to the size of the mark.
-        stagger: offset of every other row of tiles, in cells.
-        opacity: at the two ends of the image along the direction `slope`; equal for a uniform mark.
-        slope: direction of the opacity gradient in degrees.
-        edge: standard deviation of a blur in pixels; 0: antialiased; negative: hard edges.
-    """
-
-    mark: Mark
-    ink: Ink
-    arrangement: str
+    mark: Mark  # what is drawn
+    ink: Ink  # its colours
+    arrangement: str  # one of `ARRANGEMENTS`
+    # For "single" and "repeated", positions (x, y) relative to the free space beside the mark: 0 is flush left or top,
+    # 1 flush right or bottom; beyond these the mark is cropped, by at most half. For "tiled", the offset of the grid in
+    # cells
     places: tuple[tuple[float, float], ...]
-    angle: float
-    gap: tuple[float, float]
-    stagger: float
-    opacity: tuple[float, float]
-    slope: float
-    edge: float
+    angle: float  # rotation in degrees, counter-clockwise
+    gap: tuple[float, float]  # between tiles, horizontally and vertically, relative to the size of the mark
+    stagger: float  # offset of every other row of tiles, in cells
+    opacity: tuple[float, float]  # at the two ends of the image along the direction `slope`; equal for a uniform mark
+    slope: float  # direction of the opacity gradient in degrees
+    edge: float  # standard deviation of a blur in pixels; 0: antialiased; negative: hard edges
 
 
 @dataclass(frozen=True)
 class WatermarkOverlayParams:
-    """Parameters of `WatermarkOverlay`.
+    """Parameters of `WatermarkOverlay`."""
 
-    Args:
-        layers: from bottom to top; empty: no mark.
-    """
-
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...]  # from bottom to top; empty: no mark
 
 
 @dataclass(frozen=True)
-class WatermarkOverlay:
+class WatermarkOverlay(Corruption[WatermarkOverlayParams]):
     """Blends one mark, sometimes two, over an image: clean * (1 - opacity) + colour * opacity.
 
     Args:
@@ -151,10 +135,6 @@ class WatermarkOverlay:
         pixels[covered] = to_dtype(blended, image.dtype)
         opacity = opacity.reshape(height, width)
         return Corrupted(out, mask=opacity > 0, opacity=opacity, colour=colour.reshape(image.shape))
-
-    def target(self, image: np.ndarray, params: WatermarkOverlayParams) -> np.ndarray:
-        """Returns the image itself."""
-        return image
 
 
 def _sample_layer(

@@ -11,14 +11,14 @@ from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 
+import cv2
 import numpy as np
 
 from restore.colour import chroma_of, in_gamut, with_luma
-from restore.corruptions.downsample import resize_bicubic
 from restore.corruptions.grayscale import opaque
+from restore.corruptions.photo_downsample import KERNELS, resize_pillow
 from restore.errors import RestoreError, UsageError, install_hint, unknown_name
 from restore.evaluation.colour_table import TENTHS
-from restore.evaluation.levin import spread_chroma
 from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial
 from restore.images.failures import reason
 from restore.pixels import luma, to_dtype, to_float, to_rgb
@@ -32,28 +32,22 @@ TV_WEIGHT = 0.75
 
 RADIUS = 3  # pixels, of OpenCV's inpainting
 
+# Of the variance in a window, how much alike pixels differ by, and the least of that; and what
+# a neighbour weighs however much it differs.
+SHARE, LEAST, FLOOR = 0.6, 2e-6, 1e-6
+
 
 @dataclass(frozen=True)
 class Baseline:
-    """A method without a network.
+    """A method without a network."""
 
-    Args:
-        name: on the command line and in tables.
-        about: library and parameters.
-        run: restores a trial: (H,W,C), any dtype.
-        package: an optional dependency that it needs.
-        slow: much slower than the others.
-        identity: equals no restoration (see `Head.identity`).
-        needs_mask: needs the mask of the damage.
-    """
-
-    name: str
-    about: str
-    run: Callable[[Trial], np.ndarray]
-    package: str | None = None
-    slow: bool = False
-    identity: bool = False
-    needs_mask: bool = False
+    name: str  # on the command line and in tables
+    about: str  # library and parameters
+    run: Callable[[Trial], np.ndarray]  # restores a trial: (H,W,C), any dtype
+    package: str | None = None  # an optional dependency that it needs
+    slow: bool = False  # much slower than the others
+    identity: bool = False  # equals no restoration (see `Head.identity`)
+    needs_mask: bool = False  # needs the mask of the damage
 
     @property
     def available(self) -> bool:
@@ -124,8 +118,6 @@ def noise_level(trial: Trial) -> float:
 
 
 def _non_local_means(trial: Trial) -> np.ndarray:
-    import cv2
-
     sigma, image = noise_level(trial), to_dtype(to_float(trial.damage.image), np.uint8)
     if image.shape[-1] == 1:
         return np.asarray(cv2.fastNlMeansDenoising(image, None, NLM_LUMA * sigma, NLM_PATCH, NLM_SEARCH))[..., None]
@@ -168,19 +160,8 @@ def _bm3d(trial: Trial) -> np.ndarray:
     return np.asarray(bm3d.bm3d_rgb(image, sigma), np.float32)
 
 
-def _bicubic(trial: Trial) -> np.ndarray:
-    return resize_bicubic(trial.damage.image, trial.clean.shape[:2])
-
-
 def _lanczos(trial: Trial) -> np.ndarray:
-    import PIL.Image
-
-    height, width = trial.clean.shape[:2]
-    planes = np.moveaxis(to_float(trial.damage.image), -1, 0)
-    enlarged = [
-        np.asarray(PIL.Image.fromarray(plane).resize((width, height), PIL.Image.Resampling.LANCZOS)) for plane in planes
-    ]
-    return np.stack(enlarged, axis=-1)
+    return resize_pillow(to_float(trial.damage.image), trial.clean.shape[:2], KERNELS["lanczos"])
 
 
 def _fill(trial: Trial, method: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
@@ -196,16 +177,8 @@ def _fill(trial: Trial, method: Callable[[np.ndarray, np.ndarray], np.ndarray]) 
     return restored
 
 
-def _telea(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    import cv2
-
-    return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), RADIUS, cv2.INPAINT_TELEA))
-
-
-def _navier_stokes(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    import cv2
-
-    return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), RADIUS, cv2.INPAINT_NS))
+def _inpaint(image: np.ndarray, mask: np.ndarray, method: int) -> np.ndarray:
+    return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), RADIUS, method))
 
 
 def _biharmonic(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -241,10 +214,40 @@ def _levin(trial: Trial) -> np.ndarray:
     return to_dtype(in_gamut(grey, chroma.astype(np.float32)), image.dtype)
 
 
+def spread_chroma(grey: np.ndarray, chroma: np.ndarray, told: np.ndarray) -> np.ndarray:
+    """The linear system of Levin et al. 2004, over windows of 3x3 pixels, solved by scipy's sparse LU.
+
+    Shape: (H,W) luma with white at 1, (H,W,2) of which only `told` (H,W) bool counts -> (H,W,2), float64.
+    """
+    from scipy.sparse import csr_matrix, eye_array
+    from scipy.sparse.linalg import splu
+
+    height, width = grey.shape
+    number = np.arange(height * width).reshape(height, width)
+    padded = np.pad(grey.astype(np.float64), 1, mode="edge")
+    around = [padded[1 + y : 1 + y + height, 1 + x : 1 + x + width] for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    spread = np.maximum(SHARE * np.var(around, axis=0), LEAST)
+    rows, columns, weights = [], [], []
+    for y, x in [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]:
+        here = np.s_[max(0, -y) : height - max(0, y), max(0, -x) : width - max(0, x)]
+        there = np.s_[max(0, y) : height - max(0, -y), max(0, x) : width - max(0, -x)]
+        alike = np.exp(-np.square(grey[here] - grey[there]) / spread[here]) + FLOOR
+        free = ~told[here]
+        rows.append(number[here][free])
+        columns.append(number[there][free])
+        weights.append(alike[free])
+    size = number.size
+    row, column, weight = (np.concatenate(parts) for parts in (rows, columns, weights))
+    total = np.bincount(row, weight, size)
+    shares = csr_matrix((weight / total[row], (row, column)), shape=(size, size))
+    known = np.where(told[..., None], chroma, 0).reshape(size, 2).astype(np.float64)
+    return np.asarray(splu((eye_array(size) - shares).tocsc()).solve(known)).reshape(height, width, 2)
+
+
 TELEA = Baseline(
     "telea",
     f"OpenCV inpaint, INPAINT_TELEA, radius {RADIUS}, true mask, for marks where opacity > {MIN_OPACITY} (Telea 2004)",
-    partial(_fill, method=_telea),
+    partial(_fill, method=partial(_inpaint, method=cv2.INPAINT_TELEA)),
     needs_mask=True,
 )
 
@@ -271,7 +274,9 @@ BASELINES: dict[str, tuple[Baseline, ...]] = {
         ),
     ),
     "super-resolve": (
-        Baseline("bicubic", "torch bicubic interpolation, a = -0.5 (Keys 1981)", _bicubic, identity=True),
+        Baseline(
+            "bicubic", "torch bicubic interpolation, a = -0.5 (Keys 1981)", lambda trial: trial.identity, identity=True
+        ),
         Baseline("lanczos", "Pillow LANCZOS, 3 lobes, in float", _lanczos),
     ),
     "inpaint": (
@@ -279,7 +284,7 @@ BASELINES: dict[str, tuple[Baseline, ...]] = {
         Baseline(
             "navier-stokes",
             f"OpenCV inpaint, INPAINT_NS, radius {RADIUS}, true mask (Bertalmio et al. 2001)",
-            partial(_fill, method=_navier_stokes),
+            partial(_fill, method=partial(_inpaint, method=cv2.INPAINT_NS)),
             needs_mask=True,
         ),
         Baseline(

@@ -57,7 +57,9 @@ def find_pairs(before: Path, after: Path) -> tuple[list[tuple[Path, Path]], list
 
 def side_by_side(first: Image, second: Image, labels: tuple[str, str]) -> Image:
     """Joins two pictures of the same size, with a white gap, and above each its label where it is wide enough."""
-    joined = _joined(first, second)
+    gap = np.full((first.pixels.shape[0], GAP, 3), 255, np.uint8)
+    icc = first.icc if first.icc == second.icc else None
+    joined = Image(np.concatenate([first.pixels, gap, second.pixels], axis=1), icc=icc)
     width, height = first.size
     size = min(max(12, height // 24), 48)
     font = PIL.ImageFont.load_default(size)
@@ -70,12 +72,6 @@ def side_by_side(first: Image, second: Image, labels: tuple[str, str]) -> Image:
     return replace(joined, pixels=np.concatenate([np.asarray(strip), joined.pixels]))
 
 
-def _joined(first: Image, second: Image) -> Image:
-    gap = np.full((first.pixels.shape[0], GAP, 3), 255, np.uint8)
-    icc = first.icc if first.icc == second.icc else None
-    return Image(np.concatenate([first.pixels, gap, second.pixels], axis=1), icc=icc)
-
-
 def slider_page(pairs: Iterable[tuple[str, Image, Image]], labels: tuple[str, str]) -> str:
     """Makes a self-contained page with a slider for each pair of pictures of the same size; pairs have a name."""
     title = f"{labels[0]} and {labels[1]}"
@@ -86,7 +82,6 @@ def slider_page(pairs: Iterable[tuple[str, Image, Image]], labels: tuple[str, st
 
 
 def _flat(image: Image) -> Image:
-    """Converts to 8-bit RGB, transparent pixels over white."""
     pixels = to_float(image.pixels)
     if image.alpha is not None:
         opacity = image.alpha.astype(np.float32)[..., None] / white(image.alpha.dtype)

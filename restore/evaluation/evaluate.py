@@ -23,27 +23,17 @@ from restore.tasks.spec import Options
 
 @dataclass(frozen=True)
 class Row:
-    """The scores of one method for one damaged picture.
+    """The scores of one method for one damaged picture."""
 
-    Args:
-        picture, case, method: their names.
-        protocol: description of how it was measured.
-        scores: by the keys of `protocols.MEASURES`.
-        primary: key of the measure that ranks methods.
-        seconds: time of restoring.
-        megapixels: of the restored picture.
-        params: of the corruption; None if the corrupted picture is a file.
-    """
-
-    picture: str
+    picture: str  # picture and case and method: their names
     case: str
     method: str
-    protocol: str
-    scores: dict[str, float]
-    primary: str
-    seconds: float
-    megapixels: float
-    params: Any = None
+    protocol: str  # description of how it was measured
+    scores: dict[str, float]  # by the keys of `protocols.MEASURES`
+    primary: str  # key of the measure that ranks methods
+    seconds: float  # time of restoring
+    megapixels: float  # of the restored picture
+    params: Any = None  # of the corruption; None if the corrupted picture is a file
 
     @property
     def score(self) -> float:
@@ -61,16 +51,7 @@ class Scored:
 
 
 class Model:
-    """Weights that are evaluated; a restorer for each case is made on first use.
-
-    Args:
-        path: weights file.
-        task: the task.
-        device: where to compute.
-        dtype: of the convolutions.
-        options: of restoring, such as `aggressive`; None: the defaults of the task.
-        tile: side of a tile in pixels; 0: automatic.
-        tta: average over the symmetries.
+    """Weights that are evaluated; a restorer for each case is made on first use. Arguments as of `Restorer`.
 
     Raises:
         WeightsError: the file is missing, damaged, or made for another task.
@@ -155,20 +136,14 @@ def evaluate(
     seed: int = 0,
     begun: Callable[[str, str], None] | None = None,
 ) -> Iterator[Scored]:
-    """Scores methods on every picture.
+    """Scores methods on every picture, in the order of `entries`.
 
     A picture for which any method fails counts for none of them, so that all are scored on the same pictures.
 
     Args:
-        entries: the pictures.
-        task: the task.
-        damage: an instance of its `trial_options`.
+        entries, task, damage, seed: as in `trials`.
         methods: the methods.
-        seed: of the damage.
         begun: told the case and the method that begins.
-
-    Yields:
-        The outcome for each picture, in the order of `entries`.
     """
     for entry in entries:
         try:

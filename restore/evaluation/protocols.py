@@ -15,22 +15,25 @@ import numpy as np
 
 from restore.corruptions.base import Corrupted
 from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial
-from restore.metrics import chroma_share, ciede2000, colorfulness, hue_hits, mask_iou, masked_psnr, psnr, ssim
-from restore.pixels import to_float, to_rgb, to_uint8
+from restore.metrics import (
+    chroma_share,
+    ciede2000,
+    colorfulness,
+    hue_hits,
+    mask_iou,
+    masked_psnr,
+    psnr,
+    rgb_to_ab,
+    ssim,
+)
+from restore.pixels import to_rgb, to_uint8
 
 MIN_CHROMA_DEVIATION = 0.05  # standard deviation of CIELAB ab, more than rounding causes in a gray picture
 
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a method for a trial.
-
-    Args:
-        trial: the trial.
-        method: the method.
-        prediction: its unmodified result.
-        restored, clean: 8-bit (H,W,3), as they are scored.
-    """
+    """The result of a method for a trial; `restored` and `clean` 8-bit (H,W,3), as they are scored."""
 
     trial: Trial
     method: Method
@@ -46,35 +49,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of results.
+    """A measure of results."""
 
-    Args:
-        key: in JSON and CSV.
-        title: in tables.
-        form: format specification of its values.
-        about: description for the notes below a table.
-        value: computes it; NaN where it is undefined.
-        applies: whether a trial has it; None: all trials have it.
-    """
-
-    key: str
-    title: str
-    form: str
-    about: str
-    value: Callable[[Result], float]
-    applies: Callable[[Trial], bool] | None = None
+    key: str  # in JSON and CSV
+    title: str  # in tables
+    form: str  # format specification of its values
+    about: str  # description for the notes below a table
+    value: Callable[[Result], float]  # computes it; NaN where it is undefined
+    applies: Callable[[Trial], bool] | None = None  # whether a trial has it; None: all trials have it
 
 
 def measure(trial: Trial, method: Method, prediction: Prediction) -> dict[str, float]:
-    """Computes all measures that apply to a trial.
-
-    Args:
-        trial: the trial.
-        method: the method.
-        prediction: its result.
-
-    Returns:
-        Values by the keys of `MEASURES`.
+    """Computes all measures that apply to a trial, by the keys of `MEASURES`.
 
     Raises:
         UsageError: the shape of the result is not that of the clean picture.
@@ -114,8 +100,7 @@ def protocol(trial: Trial) -> str:
 
 def _settings(trial: Trial) -> dict[str, Any]:
     """The arguments of `metrics.psnr` (luma, border) that are bound in the score of the case."""
-    settings: dict[str, Any] = getattr(trial.case.score, "keywords", {})
-    return settings
+    return getattr(trial.case.score, "keywords", {})
 
 
 def _changed_outside(result: Result) -> float:
@@ -152,9 +137,7 @@ def _identical(result: Result) -> float:
 
 def _ab_correlation(result: Result) -> float:
     """Pearson's correlation of CIELAB ab of both pictures, both channels together; NaN if one has a single colour."""
-    from skimage.color import rgb2lab
-
-    first, second = (rgb2lab(to_float(x))[..., 1:] for x in (result.restored, result.clean))
+    first, second = (rgb_to_ab(picture) for picture in (result.restored, result.clean))
     first, second = first - first.mean((0, 1)), second - second.mean((0, 1))
     deviations = [math.sqrt(float((ab**2).sum(axis=-1).mean())) for ab in (first, second)]
     if min(deviations) < MIN_CHROMA_DEVIATION:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
@@ -23,47 +22,27 @@ CROP = 288  # pixels a side
 COLOURS = ("#c2410c", "#2563eb", "#15803d", "#9333ea", "#0891b2", "#b91c1c")
 
 
-@dataclass(frozen=True)
-class Crops:
-    """The window of a picture with the largest error of the restored one, 8-bit (h,w,3) each."""
-
-    corrupted: np.ndarray
-    restored: np.ndarray
-    clean: np.ndarray
-
-
 def report(results: Results, entries: Sequence[Entry], task: Task, damage: Options) -> str:
-    """Makes the page. The pictures that it shows are damaged and restored again, with the same seed.
-
-    Args:
-        results: the results.
-        entries: the pictures that were evaluated.
-        task: the task.
-        damage: as in the evaluation.
-    """
+    """Makes the page. The pictures that it shows are damaged and restored again, as in the evaluation."""
     body = [
         f"<h1>{escape(results.task)}: measured</h1>",
         f'<p class="note">restore {escape(__version__)}</p><pre>{escape(results.command)}</pre>',
         _table(results),
         "".join(f'<p class="note">{escape(note)}</p>' for note in notes(results)),
-        _methods(results),
-        _failures(results),
+        f'<ul class="note">{_items(f"<b>{escape(m.name)}</b>: {escape(m.about)}" for m in results.methods)}</ul>',
     ]
-    shown = _shown_method(results)
+    if results.failed:
+        body.append(f"<h2>Not scored</h2><ul>{_items(map(escape, results.failed.values()))}</ul>")
+    shown = next((method for method in results.methods if method.kind == "model"), results.methods[-1])
     by_name = {entry.name: entry for entry in entries}
     for case in results.cases:
         body.append(f"<section><h2>{escape(case)}</h2>{_scatter(results, case, shown)}")
         body.append(f"<h3>Best, median and worst of {escape(shown.name)}, crops with the largest error at 1:1</h3>")
         for title, row in _ranked(results.of(case, shown.name)):
             trial = next(t for t in trials(by_name[row.picture], task, damage, results.seed) if t.case.label == case)
-            body.append(_picture(title, row, _crops(trial, shown), results))
+            body.append(_picture(title, row, trial, shown, results))
         body.append("</section>")
     return page(f"{results.task}: measured", "\n".join(body))
-
-
-def _shown_method(results: Results) -> Method:
-    """The method whose pictures are shown: the first model, otherwise the last method."""
-    return next((method for method in results.methods if method.kind == "model"), results.methods[-1])
 
 
 def _table(results: Results) -> str:
@@ -79,18 +58,11 @@ def _table(results: Results) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _methods(results: Results) -> str:
-    items = "".join(f"<li><b>{escape(m.name)}</b>: {escape(m.about)}</li>" for m in results.methods)
-    return f'<ul class="note">{items}</ul>'
-
-
-def _failures(results: Results) -> str:
-    items = "".join(f"<li>{escape(reason)}</li>" for reason in results.failed.values())
-    return f"<h2>Not scored</h2><ul>{items}</ul>" if items else ""
+def _items(lines: Iterable[str]) -> str:
+    return "".join(f"<li>{line}</li>" for line in lines)
 
 
 def _ranked(rows: Sequence[Row]) -> list[tuple[str, Row]]:
-    """The best, the median and the worst picture by the primary score, each picture once."""
     order = sorted((row for row in rows if not math.isnan(row.score)), key=lambda row: row.score, reverse=True)
     if not order:
         return []
@@ -99,13 +71,6 @@ def _ranked(rows: Sequence[Row]) -> list[tuple[str, Row]]:
     for title, row in chosen.items():
         names[row.picture] = f"{names[row.picture]} and {title}" if row.picture in names else title
     return [(title, next(row for row in order if row.picture == name)) for name, title in names.items()]
-
-
-def _crops(trial: Trial, method: Method) -> Crops:
-    clean, restored = eight_bit(trial.clean), eight_bit(method.restore(trial).pixels)
-    top, left = worst_window(((clean.astype(np.float64) - restored) ** 2).sum(axis=-1), CROP)
-    window = slice(top, top + CROP), slice(left, left + CROP)
-    return Crops(eight_bit(trial.identity)[window], restored[window], clean[window])
 
 
 def worst_window(error: np.ndarray, side: int) -> tuple[int, int]:
@@ -119,11 +84,15 @@ def worst_window(error: np.ndarray, side: int) -> tuple[int, int]:
     return int(top) * 16, int(left) * 16
 
 
-def _picture(title: str, row: Row, crops: Crops, results: Results) -> str:
+def _picture(title: str, row: Row, trial: Trial, method: Method, results: Results) -> str:
+    """The window of a picture with the largest error of the restored one."""
+    clean, restored = eight_bit(trial.clean), eight_bit(method.restore(trial).pixels)
+    top, left = worst_window(((clean.astype(np.float64) - restored) ** 2).sum(axis=-1), CROP)
+    window = slice(top, top + CROP), slice(left, left + CROP)
     known = sorted(columns(results), key=lambda column: column[0] != row.primary)[:3]
     scores = ", ".join(f"{name} {show(row.scores.get(key, math.nan), form)}" for key, name, form in known)
-    pair = slider(Image(crops.corrupted), Image(crops.restored), "corrupted", "restored")
-    truth = picture(Image(crops.clean), "clean")
+    pair = slider(Image(eight_bit(trial.identity)[window]), Image(restored[window]), "corrupted", "restored")
+    truth = picture(Image(clean[window]), "clean")
     return (
         f"<h4>{escape(title)}: {escape(row.picture)} <span class=note>({escape(scores)})</span></h4>"
         f'<div class="row"><figure>{pair}<figcaption>corrupted | restored: drag, or arrow keys</figcaption></figure>'

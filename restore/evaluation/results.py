@@ -21,16 +21,9 @@ EXACT = 100.0  # dB: about what a single value that is off by one costs a pictur
 
 @dataclass
 class Results:
-    """The results of an evaluation.
+    """The results of an evaluation: all scores, the command that reproduces them, and error messages by picture.
 
-    Args:
-        task: name of the task.
-        seed: of the damage.
-        command: the command that reproduces them.
-        methods: the methods.
-        rows: all scores.
-        failed: error messages by picture.
-        notes: further lines for below the table.
+    notes: further lines for below the table.
     """
 
     task: str
@@ -79,9 +72,8 @@ def lines(results: Results) -> list[Line]:
             rows = results.of(case, method.name)
             keys = dict.fromkeys(key for row in rows for key in row.scores)
             scores = {key: mean([row.scores.get(key, math.nan) for row in rows]) for key in keys}
-            scores[SPEED] = median(
-                row.seconds / row.megapixels for row in rows
-            )  # not the mean: the first call imports and warms up
+            # Not the mean: the first call imports and warms up
+            scores[SPEED] = median(row.seconds / row.megapixels for row in rows)
             found.append(Line(case, method.name, len(rows), scores))
     return found
 

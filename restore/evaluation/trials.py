@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 
 from restore.corruptions.base import Corrupted
 from restore.errors import ImageError, UsageError
-from restore.folders.masks import read_mask
+from restore.folders.masks import FilesByStem, read_mask
 from restore.images import find_images, read_image
+from restore.images.failures import printable
 from restore.pixels import to_rgb
 from restore.tasks.base import Case, Head, Task, identity
 from restore.tasks.spec import Options
@@ -24,37 +24,23 @@ MIN_OPACITY = 0.02  # above which a pixel counts as covered by a mark
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture to be scored.
+    """A picture to be scored."""
 
-    Args:
-        name: its path below the folder, with forward slashes.
-        clean: file of the clean picture.
-        corrupted, mask: the matching files, if given.
-        problem: why it cannot be scored; None if it can.
-    """
-
-    name: str
-    clean: Path
-    corrupted: Path | None = None
+    name: str  # its path below the folder, with forward slashes
+    clean: Path  # file of the clean picture
+    corrupted: Path | None = None  # corrupted and mask: the matching files, if given
     mask: Path | None = None
-    problem: str | None = None
+    problem: str | None = None  # why it cannot be scored; None if it can
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One damaged picture and its ground truth.
-
-    Args:
-        case: the case of the task.
-        clean: the target, (H,W,1 or 3).
-        damage: the corrupted picture, and what is known of its damage.
-        params: of the corruption; None if the corrupted picture is a file.
-    """
+    """One damaged picture and its ground truth."""
 
     case: Case
-    clean: np.ndarray
-    damage: Corrupted
-    params: Any
+    clean: np.ndarray  # the target, (H,W,1 or 3)
+    damage: Corrupted  # the corrupted picture, and what is known of its damage
+    params: Any  # of the corruption; None if the corrupted picture is a file
 
     @property
     def head(self) -> Head:
@@ -80,12 +66,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The result of a method.
-
-    Args:
-        pixels: (H,W,C), any dtype.
-        mask: (H,W) bool, the damage that it detected; None if it detects none.
-    """
+    """The result of a method: pixels (H,W,C), any dtype, and the mask (H,W) that it detected, if it does."""
 
     pixels: np.ndarray
     mask: np.ndarray | None = None
@@ -93,18 +74,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Method:
-    """A method that is evaluated.
+    """A method that is evaluated."""
 
-    Args:
-        name: in tables.
-        kind: `input` (no restoration), `baseline` or `model`.
-        about: its settings, for the notes below a table.
-        restore: restores a trial.
-    """
-
-    name: str
-    kind: str
-    about: str
+    name: str  # in tables
+    kind: str  # `input` (no restoration), `baseline` or `model`
+    about: str  # its settings, for the notes below a table
     restore: Callable[[Trial], Prediction]
 
 
@@ -138,30 +112,26 @@ def find_entries(
     if not paths:
         raise UsageError(f"{folder}: no pictures in this folder")
     names = [path.relative_to(root) for path in paths]
-    shared = Counter(name.with_suffix("") for name in names)
-    files = [(place, _by_stem(place)) if place else None for place in (corrupted, masks)]
+    given = [
+        FilesByStem(place, find_images(place), names, what) if place else None
+        for place, what in ((corrupted, "corrupted picture"), (masks, "mask"))
+    ]
     entries = []
     for path, name in list(zip(paths, names, strict=True))[:limit]:
-        alone = shared[name.with_suffix("")] == 1
-        (given, lost), problems = _partners(name, alone, files)
-        entries.append(Entry(name.as_posix(), path, given, lost, problem=problems[0] if problems else None))
+        (damaged, problem), (mask, unclear) = (files.file_of(name) if files else (None, "") for files in given)
+        reason = problem or unclear or None
+        for place in (corrupted, masks):
+            if reason and place:  # without folders of this machine, as reports are shared
+                reason = reason.replace(printable(place), place.name)
+        entries.append(Entry(name.as_posix(), path, damaged, mask, reason))
     return entries
 
 
 def trials(entry: Entry, task: Task, damage: Options, seed: int) -> Iterator[Trial]:
     """Makes the trials of a picture: one for each case of the task, or those of its files.
 
-    The damage depends on the seed and the pixels alone, not on names or the order of files; the noise of different
-    cases is the same except for its scale.
-
-    Args:
-        entry: the picture.
-        task: the task.
-        damage: an instance of its `trial_options`.
-        seed: of the damage.
-
-    Yields:
-        The trials.
+    The damage depends on `seed` and the pixels alone, not on names or the order of files; the noise of different cases
+    is the same except for its scale. `damage` is an instance of the task's `trial_options`.
 
     Raises:
         ImageError: files cannot be read or do not match.
@@ -203,57 +173,17 @@ def _pairs(entry: Entry, clean: np.ndarray, task: Task, damage: Options) -> Iter
         clean = to_rgb(clean)
     elif clean.shape[-1] != corrupted.shape[-1]:
         clean, corrupted = to_rgb(clean), to_rgb(corrupted)
-    mask = None if entry.mask is None else _fitting_mask(entry.mask, (h, w))
+    mask = None if entry.mask is None else read_mask(entry.mask)
+    if entry.mask is not None and mask is not None and mask.shape != (h, w):
+        raise ImageError(
+            f"{entry.mask.name}: a mask of {mask.shape[1]}x{mask.shape[0]} does not fit a picture of {w}x{h}"
+        )
     label = f"pairs x{scale}" if len(scales) > 1 else "pairs"
     for (enlarged, given), case in cases.items():
         told = mask is not None and not case.pair.head.hinted  # files of hints are not paired
         if enlarged == scale and (told or not given):
             named = replace(case, label=f"{label}, mask given" if given else label)
             yield Trial(named, clean, Corrupted(corrupted, mask=mask), None)
-
-
-def _fitting_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """The mask (H,W) of a picture of `size`. Raises ImageError for one of another size."""
-    mask = read_mask(path)
-    if mask.shape != size:
-        (height, width), (h, w) = size, mask.shape
-        raise ImageError(f"{path.name}: a mask of {w}x{h} does not fit a picture of {width}x{height}")
-    return mask
-
-
-def _by_stem(folder: Path) -> dict[Path, list[Path]]:
-    found: dict[Path, list[Path]] = {}
-    for path in find_images(folder):
-        found.setdefault(path.relative_to(folder).with_suffix(""), []).append(path)
-    return found
-
-
-def _partners(
-    name: Path, alone: bool, folders: list[tuple[Path, dict[Path, list[Path]]] | None]
-) -> tuple[list[Path | None], list[str]]:
-    """The matching file of each folder for the clean picture `name`, and problems.
-
-    alone: no other clean picture has this relative path and stem.
-    """
-    found: list[Path | None] = []
-    problems = []
-    for given in folders:
-        if given is None:
-            found.append(None)
-            continue
-        folder, files = given
-        candidates = files.get(name.with_suffix(""), [])
-        if folder / name in candidates:
-            candidates, alone_here = [folder / name], True
-        else:
-            alone_here = alone
-        if not candidates:
-            problems.append(f"no picture of this name in {folder.name}")
-        elif len(candidates) > 1 or not alone_here:
-            which = ", ".join(path.name for path in candidates)
-            problems.append(f"it is not clear whether {which} in {folder.name} belongs to it")
-        found.append(candidates[0] if candidates else None)
-    return found, problems
 
 
 def _inside(path: Path, folder: Path) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock, Semaphore
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from restore.images import Image
-from restore.inference.restored import Restored, Stream
+from restore.inference.restored import Pending as Pending
+from restore.inference.restored import Restored
 
 BATCHES_IN_FLIGHT = 3  # one on its way to the GPU, one that is computed, one on its way back
 
@@ -21,16 +22,8 @@ ResultT = TypeVar("ResultT")
 Picture = tuple[Image, "np.ndarray | None"]
 
 
-class Pending(Protocol):
-    """The result for a picture that a device may still be computing."""
-
-    def result(self) -> Restored:
-        """Waits for the device; raises what is wrong with this picture. May be called in any thread."""
-        ...
-
-
 class Processor(Protocol):
-    """Restores pictures in batches, as `Restorer` does."""
+    """Restores pictures in batches, as `Restorer` does; one with its `stream` also those too large for memory."""
 
     def batch_size(self, image: Image) -> int:
         """How many pictures of the size of `image` are worth computing at once; 1 if more are no faster."""
@@ -40,20 +33,6 @@ class Processor(Protocol):
         """Begins with pictures of one shape and dtype; returns one result each without waiting for a GPU.
 
         Called in one thread only.
-        """
-        ...
-
-
-@runtime_checkable
-class Streaming(Protocol):
-    """A `Processor` that can also restore pictures which are too large for memory, as `Restorer` does."""
-
-    def stream(self, size: tuple[int, int], read: Callable[[int, int], np.ndarray]) -> Stream | None:
-        """Restores a picture of (height, width) a few rows at a time; None where it has to see the whole.
-
-        Args:
-            size: of the picture.
-            read: gives the rows from a first to before a last one, (h,W,1 or 3).
         """
         ...
 
@@ -186,7 +165,6 @@ class ComputeQueue:
             request.enqueued.set_result((batch, pending))
 
     def _take(self, most: int, *, like: _Request | None = None) -> list[_Request]:
-        """Removes those that have waited longest, at most so many; `like` another if one is given."""
         with self._lock:
             taken = [one for one in self._waiting if like is None or one.fits(like)][:most]
             self._waiting = [one for one in self._waiting if one not in taken]

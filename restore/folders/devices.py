@@ -30,13 +30,7 @@ _QUEUED = 2  # jobs that a process is given beyond those its threads work on
 
 @dataclass(frozen=True)
 class Prepared:
-    """What restores pictures on one device.
-
-    Attributes:
-        processor: the network on its device.
-        description: device and precision, for people.
-        scale: factor by which the sides of its outputs are longer.
-    """
+    """What restores pictures on one device, which `description` says for people; outputs are `scale` times as large."""
 
     processor: Processor
     description: str = ""
@@ -57,11 +51,9 @@ class _Task:
 
 @dataclass(eq=False)
 class _Worker:
-    """The process of a device.
+    """The process of a device, what it is doing, and the tasks that it has not finished, by number.
 
-    Attributes:
-        call: what it is doing: preparing until it is `ready`, then `_exchange`; None while it has nothing to do.
-        tasks: those it was given and has not finished, by number.
+    call: preparing until it is `ready`, then `_exchange`; None while it has nothing to do.
     """
 
     device: str
@@ -116,12 +108,8 @@ class DevicePool(Runner):
     def run(self, jobs: Iterable[Job], *, fail_fast: bool = False) -> Iterator[Outcome]:
         """Yields the outcomes of `jobs` as they come; the largest files are begun first.
 
-        The jobs of a process that is lost are done again, one by one; one that is lost with two processes
-        that had no other job has failed.
-
-        Args:
-            jobs: what to do.
-            fail_fast: begin nothing after the first failure.
+        The jobs of a process that is lost are done again, one by one; one that is lost with two processes that had no
+        other job has failed.
         """
         self._waiting = [_Task(job) for job in sorted(jobs, key=lambda job: file_size(job.input))]
         self._suspects = []
@@ -256,7 +244,6 @@ def _exchange(jobs: list[tuple[int, Job, bool]]) -> list[tuple[int, Outcome]]:
 
 
 def _clean_up(worker: _Worker) -> None:
-    """After the end of a process."""
     # Not `join`: the executor's own thread does that. Until the process is gone its temporary files are not stale.
     ended = connection.wait([worker.process.sentinel], timeout=1)
     worker.executor.shutdown(wait=bool(ended), cancel_futures=True)

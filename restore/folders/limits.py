@@ -64,9 +64,7 @@ class MemoryLimiter:
 def estimate_memory(path: Path | None, scale: int = 1) -> int:
     """Estimates the bytes that restoring the picture in a file takes, from its header or else its file size.
 
-    Args:
-        path: the file; 0 bytes are estimated for None and for what is no regular file.
-        scale: factor by which the sides of the restored picture are longer; 0 where only the input is held.
+    0 for None and for what is no regular file. scale: by how much the sides become longer; 0: only the input is held.
     """
     try:
         if path is None or not stat.S_ISREG((about := os.stat(path)).st_mode):

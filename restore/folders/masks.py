@@ -19,17 +19,11 @@ from restore.images.masks import as_mask, hints_from
 
 @dataclass(frozen=True)
 class MaskPaths:
-    """Where masks are read and written.
+    """Where masks are read and written."""
 
-    Attributes:
-        given: a mask file or a folder of masks; None: the damage is looked for.
-        saved: the folder to which masks are written; None: they are not.
-        hints: they are pictures of colours that a person gives, not masks.
-    """
-
-    given: Path | None = None
-    saved: Path | None = None
-    hints: bool = False
+    given: Path | None = None  # a mask file or a folder of masks; None: the damage is looked for
+    saved: Path | None = None  # the folder to which masks are written; None: they are not
+    hints: bool = False  # they are pictures of colours that a person gives, not masks
 
     @property
     def flag(self) -> str:
@@ -43,46 +37,25 @@ class MaskPaths:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Reads a mask, as `as_mask` does.
-
-    Returns:
-        (H,W) bool, upright: True where it marks the picture.
-
-    Raises:
-        ImageError: the file cannot be read.
-    """
+    """Reads a mask, as `as_mask` does: (H,W) bool, upright. Raises ImageError where the file cannot be read."""
     image = read_image(path)
     return as_mask(image.pixels, image.alpha)
 
 
 def encode_mask(mask: np.ndarray | None, size: tuple[int, int]) -> bytes:
-    """Encodes a mask as a PNG file of 0 and 255.
-
-    Args:
-        mask: (H,W) bool; None stands for a mask of the whole picture.
-        size: (width, height) of the picture.
-    """
+    """Encodes a mask (H,W) bool of a picture of `size` (width, height) as PNG, 0 and 255; None: all of it is masked."""
     if mask is None:
         mask = np.ones(size[::-1], bool)
     return encode_image(Image(mask[..., None].astype(np.uint8) * np.uint8(255)), "png")
 
 
 def read_hints(path: Path) -> np.ndarray:
-    """Reads hints of colours, see `restore.images.masks.hints_from`.
-
-    Raises:
-        ImageError: the file cannot be read.
-    """
+    """Reads hints of colours, as `hints_from` does: (H,W,4). Raises ImageError where the file cannot be read."""
     return hints_from(read_image(path))
 
 
 def encode_hints(hints: np.ndarray | None, size: tuple[int, int]) -> bytes:
-    """Encodes hints as a PNG file with transparency.
-
-    Args:
-        hints: (H,W,4) RGB and alpha; None stands for none at all.
-        size: (width, height) of the picture.
-    """
+    """Encodes hints (H,W,4) of a picture of `size` (width, height) as PNG with transparency; None: there are none."""
     if hints is None:
         hints = np.zeros((*size[::-1], 4), np.uint8)
     return encode_image(Image(hints[..., :3], alpha=hints[..., 3]), "png")
@@ -121,8 +94,8 @@ def match_masks(
     if not files and not more_expected:
         raise UsageError(f"{flag} {printable(given)}: no pictures here; put {many} there, named as the pictures are")
     pictures = [name for name in names if name is not None]
-    folder = _MaskFolder(given, files, pictures)
-    return [folder.mask_of(name) for name in pictures]
+    folder = FilesByStem(given, files, pictures, one)
+    return [folder.file_of(name) for name in pictures]
 
 
 def mask_outputs(names: Sequence[Path | None], folder: Path) -> list[Path]:
@@ -131,39 +104,46 @@ def mask_outputs(names: Sequence[Path | None], folder: Path) -> list[Path]:
     return unique_outputs([(name, folder / name.parent, False) for name in known], Naming("", ".png"))
 
 
-class _MaskFolder:
-    """Masks by relative path and stem; without an exact match, ignoring case as some file systems do."""
+class FilesByStem:
+    """The `files` in a folder that belong to `pictures`, relative to theirs, by relative path and stem.
 
-    def __init__(self, folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> None:
-        self._folder = folder
+    Without an exact match case is ignored. what: they are, for messages.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[Path], pictures: Sequence[Path], what: str) -> None:
+        self._folder, self._what = folder, what
         stems = [picture.with_suffix("") for picture in pictures]
         self._pictures, self._pictures_by_key = Counter(map(str, stems)), Counter(map(name_key, stems))
-        self._masks: dict[str, list[Path]] = {}
-        self._masks_by_key: dict[str, list[Path]] = {}
+        self._files: dict[str, list[Path]] = {}
+        self._files_by_key: dict[str, list[Path]] = {}
         for path in files:
             stem = path.relative_to(folder).with_suffix("")
-            self._masks.setdefault(str(stem), []).append(path)
-            self._masks_by_key.setdefault(name_key(stem), []).append(path)
+            self._files.setdefault(str(stem), []).append(path)
+            self._files_by_key.setdefault(name_key(stem), []).append(path)
 
-    def mask_of(self, name: Path) -> tuple[Path | None, str]:
-        """The mask of the picture `name`, or None and the reason."""
+    def file_of(self, name: Path) -> tuple[Path | None, str]:
+        """The file of the picture `name`, or None and the reason."""
         found = self._find(name.with_suffix(""))
-        if self._pictures[str(name.with_suffix(""))] > 1:  # their masks are saved under the whole name, `a.jpg.png`
+        if self._pictures[str(name.with_suffix(""))] > 1:  # their files are saved under the whole name, `a.jpg.png`
             whole = self._find(name)
             found = whole or [path for path in found if path.name == name.name] or found
             if len(found) == 1 and not whole and found[0].name != name.name:
                 others = f"other pictures are called '{printable(name.stem)}' too"
-                return None, f"{others}; call its mask '{printable(name.name)}.png'"
+                return None, f"{others}; call its {self._what} '{printable(name.name)}.png'"
         if len(found) == 1:
             return found[0], ""
         if found:
             which = " and ".join(printable(path.name) for path in found)
-            return None, f"{which} in {printable(found[0].parent)} may both be its mask; leave one of them there"
+            return (
+                None,
+                f"{which} in {printable(found[0].parent)} may both be its {self._what}; leave one of them there",
+            )
         place = self._folder / name.parent
-        return None, f"has no mask: none is called '{printable(name.stem)}' in {printable(place)}; put it there"
+        missing = f"none is called '{printable(name.stem)}' in {printable(place)}"
+        return None, f"has no {self._what}: {missing}; put it there"
 
     def _find(self, stem: Path) -> list[Path]:
-        exact = self._masks.get(str(stem), [])
+        exact = self._files.get(str(stem), [])
         if exact or self._pictures_by_key[name_key(stem)] > 1:
             return exact
-        return self._masks_by_key.get(name_key(stem), [])
+        return self._files_by_key.get(name_key(stem), [])

@@ -48,15 +48,11 @@ def name_key(path: Path) -> str:
 
 
 def unique_outputs(wanted: Sequence[tuple[Path, Path, bool]], naming: Naming) -> list[Path]:
-    """An output path of its own for every input.
+    """An output path of its own for each (input, folder of its output, whether that is beside the input).
 
     Where two inputs would share a name (`a.jpg` and `a.webp` as PNG) both keep their whole name, `a.jpg.png`;
     what still collides is numbered. The result depends on the inputs and their order alone, not on the files
     that exist already, so that `--skip-existing` finds them again.
-
-    Args:
-        wanted: for each picture the input, the folder of its output, and whether that is beside the input.
-        naming: suffix and extension of the outputs.
     """
     outputs = [folder / naming.file_name(path, beside=beside) for path, folder, beside in wanted]
     keys = [name_key(path) for path in outputs]

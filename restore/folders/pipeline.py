@@ -22,7 +22,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from restore.errors import ImageError, RestoreError, UsageError
-from restore.folders.compute_queue import ComputeQueue, Processor, Streaming
+from restore.folders.compute_queue import ComputeQueue, Processor
 from restore.folders.limits import DiskSpace, MemoryLimiter, default_memory_limit, estimate_memory
 from restore.folders.masks import encode_hints, encode_mask, read_hints, read_mask
 from restore.folders.plan import Job
@@ -53,25 +53,15 @@ Status = Literal["restored", "copied", "examined", "skipped", "failed", "not tak
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """How pictures are written.
+    """How pictures are written."""
 
-    Attributes:
-        overwrite: replace outputs that exist.
-        skip_existing: leave outputs that exist, and do not restore their inputs.
-        quality: 1 to 100, of lossy formats; None: as the input.
-        metadata: write EXIF and XMP.
-        extension: the format (`.png`) of what goes to stdout; None: the input's.
-        dry_run: write no picture; masks that are to be saved are written all the same.
-        salvage: take what can be decoded of a truncated JPEG.
-    """
-
-    overwrite: bool = False
-    skip_existing: bool = False
-    quality: int | None = None
-    metadata: bool = True
-    extension: str | None = None
-    dry_run: bool = False
-    salvage: bool = False
+    overwrite: bool = False  # replace outputs that exist
+    skip_existing: bool = False  # leave outputs that exist, and do not restore their inputs
+    quality: int | None = None  # 1 to 100, of lossy formats; None: as the input
+    metadata: bool = True  # write EXIF and XMP
+    extension: str | None = None  # the format (`.png`) of what goes to stdout; None: the input's
+    dry_run: bool = False  # write no picture; masks that are to be saved are written all the same
+    salvage: bool = False  # take what can be decoded of a truncated JPEG
 
     @property
     def may_copy(self) -> bool:
@@ -81,34 +71,22 @@ class WriteOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
-
-    Attributes:
-        job: the job.
-        status: restored; copied (there was nothing to restore); examined (in a dry run); skipped (its output
-            exists); failed; or not taken (a picture of a format that is not read).
-        output: the file that was written, or found; None is stdout, or none.
-        size: (width, height) of the output.
-        seconds: time of computing; decoding and encoding are not counted.
-        error: why it failed.
-        message: what was found in the picture, for people.
-        note: how the file differs from what was asked for.
-        mask_share: part of the pixels that is restored, 0 to 1; None where there is no mask.
-        change: root mean square difference to the input, 0-255 scale; None for pictures of another size.
-        steps: what each of several tasks did.
-    """
+    """What became of a job."""
 
     job: Job
+    # Restored; copied (there was nothing to restore); examined (in a dry run); skipped (its output exists); failed; or
+    # not taken (a picture of a format that is not read)
     status: Status = "restored"
-    output: Path | None = None
-    size: tuple[int, int] | None = None
-    seconds: float = 0.0
-    error: str | None = None
-    message: str | None = None
-    note: str | None = None
-    mask_share: float | None = None
+    output: Path | None = None  # the file that was written, or found; None is stdout, or none
+    size: tuple[int, int] | None = None  # (width, height) of the output
+    seconds: float = 0.0  # time of computing; decoding and encoding are not counted
+    error: str | None = None  # why it failed
+    message: str | None = None  # what was found in the picture, for people
+    note: str | None = None  # how the file differs from what was asked for
+    mask_share: float | None = None  # part of the pixels that is restored, 0 to 1; None where there is no mask
+    # Root mean square difference to the input, 0-255 scale; None for pictures of another size
     change: float | None = None
-    steps: tuple[StepResult, ...] = ()
+    steps: tuple[StepResult, ...] = ()  # what each of several tasks did
 
     @staticmethod
     def failed(job: Job, error: str) -> Outcome:
@@ -165,11 +143,7 @@ class Pipeline(Runner):
         return self
 
     def run(self, jobs: Iterable[Job], *, fail_fast: bool = False) -> Iterator[Outcome]:
-        """Yields the outcomes of `jobs`, in their order.
-
-        Args:
-            jobs: what to do.
-            fail_fast: begin nothing after the first failure; files that are being encoded are still written.
+        """Yields the outcomes of `jobs`, in their order; what is being encoded is still written with `fail_fast`.
 
         Raises:
             BrokenPipeError: the reader of stdout is gone. Whatever is wrong with a file is in its outcome.
@@ -195,14 +169,9 @@ class Pipeline(Runner):
             yield outcome
 
     def submit(self, job: Job, *, overwrite: bool = False) -> Future[Outcome | None]:
-        """Begins a job.
+        """Begins a job; its outcome is None if the pipeline was stopped before anything was written.
 
-        Args:
-            job: what to do.
-            overwrite: replace the output even if the options do not say so.
-
-        Returns:
-            The outcome; None if the pipeline was stopped before anything was written.
+        overwrite: replace the output even if the options do not say so.
         """
         return self._threads.submit(self._process, job, overwrite or self._options.overwrite)
 
@@ -241,7 +210,11 @@ class Pipeline(Runner):
             if job.input is not None and reader is not None and stream is not None:
                 return self._restore_rows(job, job.input, reader, stream, overwrite)
         # stdin and pipes can be read only once.
-        source = job.input if job.input is not None and before is not None else _read_all(job.input)
+        source: Path | bytes
+        if job.input is None:
+            source = sys.stdin.buffer.read()
+        else:
+            source = job.input if before is not None else job.input.read_bytes()
         image = read_image(source, name=printable(job.input or "stdin"), page=0, salvage=options.salvage)
         output, kind, _ = _target(job, image, options)
         if (pages := image.pages) > 1:
@@ -302,9 +275,7 @@ class Pipeline(Runner):
     def _further_pages(self, source: bytes, pages: int, data: bytes, status: Status) -> tuple[bytes, bool, float]:
         """Restores the pages of a TIFF file after its first, one at a time.
 
-        Returns:
-            The file `data` with the pages after its own (unchanged in a dry run), whether any of them was restored,
-            and the seconds of computing.
+        Returns the file `data` with these pages (without in a dry run), whether any was restored, and the seconds.
         """
         out, changed, seconds = BytesIO(data), False, 0.0
         for number in range(1, pages):
@@ -326,7 +297,7 @@ class Pipeline(Runner):
             or job.mask is not None
             or job.save_mask is not None
             or self._options.dry_run
-            or not isinstance(self._processor, Streaming)
+            or (stream := getattr(self._processor, "stream", None)) is None
         ):
             yield None, None
             return
@@ -338,12 +309,11 @@ class Pipeline(Runner):
             if reader is None or not reader.fits_rows(STREAMED_PIXELS):
                 yield None, None
             else:
-                yield reader, self._processor.stream(reader.size, partial(_rows, source, reader))
+                yield reader, stream(reader.size, partial(_rows, source, reader))
 
     def _restore_rows(
         self, job: Job, source: Path, reader: TiffReader, stream: Stream, overwrite: bool
     ) -> Outcome | None:
-        """Restores a picture a few rows at a time, from file to file."""
         assert job.output is not None
         (height, width), before, start = reader.size, _file_state(source), time.perf_counter()
         first = reader.image(*reader.pixels(0, 1))
@@ -508,10 +478,6 @@ def _describe(job: Job, error: Exception) -> str:
         return f"{where}{reason(error)}"
     text = " ".join(str(error).split()) or reason(error)
     return text.removeprefix(f"{printable(job.input or 'stdin')}: ")
-
-
-def _read_all(path: Path | None) -> bytes:
-    return sys.stdin.buffer.read() if path is None else path.read_bytes()
 
 
 def _file_state(path: Path | None) -> tuple[int, ...] | None:

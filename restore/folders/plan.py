@@ -31,26 +31,17 @@ NO_MASKS = MaskPaths()
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to restore.
+    """One picture to restore."""
 
-    Attributes:
-        input: the file; None is stdin.
-        output: the file to write; None is stdout.
-        append_suffix: if the output's format cannot hold the picture, `a.jpg` becomes `a.jpg.png`, because
-            `a.png` is the output of another job.
-        mask: the file that says where the picture is damaged.
-        save_mask: the file to which the mask that was used is written.
-        hints: what `mask` and `save_mask` name are colours that a person gives.
-        error: why the job cannot be done.
-    """
-
-    input: Path | None
-    output: Path | None
+    input: Path | None  # the file; None is stdin
+    output: Path | None  # the file to write; None is stdout
+    # If the output's format cannot hold the picture, `a.jpg` becomes `a.jpg.png`, because `a.png` is the output of
+    # another job
     append_suffix: bool = False
-    mask: Path | None = None
-    save_mask: Path | None = None
-    hints: bool = False
-    error: str = ""
+    mask: Path | None = None  # the file that says where the picture is damaged
+    save_mask: Path | None = None  # the file to which the mask that was used is written
+    hints: bool = False  # what `mask` and `save_mask` name are colours that a person gives
+    error: str = ""  # why the job cannot be done
 
     @property
     def outputs(self) -> list[Path]:
@@ -67,19 +58,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do.
+    """What there is to do."""
 
-    Attributes:
-        jobs: in a fixed order; no two write to one file, none over an input.
-        left_out: how many files are outputs of earlier runs, and therefore no inputs.
-        unreadable: subfolders that cannot be listed, each with the reason.
-        others: files that are left out for their suffix.
-    """
-
-    jobs: list[Job] = field(default_factory=list)
-    left_out: int = 0
-    unreadable: list[str] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)  # in a fixed order; no two write to one file, none over an input
+    left_out: int = 0  # how many files are outputs of earlier runs, and therefore no inputs
+    unreadable: list[str] = field(default_factory=list)  # subfolders that cannot be listed, each with the reason
+    others: list[Path] = field(default_factory=list)  # files that are left out for their suffix
 
 
 @dataclass(frozen=True)
@@ -346,7 +330,6 @@ def _refuse_mask_collisions(jobs: list[Job]) -> None:
 
 
 def _kind(job: Job) -> str:
-    """What is given with the picture."""
     return "hints" if job.hints else "mask"
 
 

@@ -29,17 +29,17 @@ class AutoPipeline(Pipeline):
     The steps that look for damage leave healthy pictures by themselves.
     """
 
-    def healthy(self, spec: TaskSpec, step: Restorer, image: Image) -> Restored | None:
+    def skip_step(self, spec: TaskSpec, step: Restorer, image: Image) -> Restored | None:
         """Denoises the middle of a large picture first, since that is what is judged."""
         height, width = image.pixels.shape[:2]
         if spec.name != "denoise" or height * width < WORTHWHILE * JUDGED_SIDE**2:
             return None
         middle = np.ascontiguousarray(image.pixels[_middle((height, width))])
         before = Image(middle)
-        after = self.judged(spec, before, step.restore(before))
+        after = self.accept(spec, before, step.restore(before))
         return replace(after, image=image) if after.nothing else None
 
-    def judged(self, spec: TaskSpec, before: Image, after: Restored) -> Restored:
+    def accept(self, spec: TaskSpec, before: Image, after: Restored) -> Restored:
         """Discards the result of denoising a healthy picture."""
         if spec.name != "denoise":
             return after

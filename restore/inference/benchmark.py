@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from restore.errors import ImageError, UsageError
@@ -22,51 +22,18 @@ from restore.inference.restorer import Restorer
 PHASES = ("decode", "compute", "encode")
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Time and memory of restoring pictures one after the other, without any overlap.
-
-    Args:
-        pictures: number of inputs.
-        megapixels: of all inputs together.
-        repeat: number of passes over them.
-        decode, compute, encode: seconds for all inputs, the median of the passes.
-        memory: peak of the main memory of this process in bytes.
-        device_memory: peak of the GPU memory in bytes; None on a CPU.
-        unreadable: number of inputs that were left out.
-    """
-
-    pictures: int
-    megapixels: float
-    repeat: int
-    decode: float
-    compute: float
-    encode: float
-    memory: int
-    device_memory: int | None
-    unreadable: int = 0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of all three phases."""
-        return self.decode + self.compute + self.encode
-
-    def speed(self, seconds: float) -> float:
-        """Megapixels of input a second, if they take `seconds`."""
-        return self.megapixels / max(seconds, 1e-9)
-
-    def share(self, phase: str) -> float:
-        """Share of a phase of `PHASES` in the time, from 0 to 1."""
-        return float(getattr(self, phase)) / max(self.seconds, 1e-9)
-
-
-def measure(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) -> Measured:
-    """Measures decoding, restoring and encoding (in memory, in the format of the input).
+def measure(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) -> dict[str, Any]:
+    """Measures decoding, restoring and encoding (in memory, in the format of the input), without any overlap.
 
     Args:
         restorer: the restorer.
         sources: files, or their bytes.
         repeat: number of passes; a first picture is restored before, to warm up.
+
+    Returns:
+        By name: the number of pictures, and of those left out as unreadable; megapixels of input; seconds and share of
+        each of `PHASES` for all pictures together, the median of the passes; speed; and the peaks of main memory and of
+        the GPU's (None on a CPU) in bytes.
 
     Raises:
         UsageError: no source can be read.
@@ -74,36 +41,23 @@ def measure(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) ->
     readable = _readable(sources)
     _pass(restorer, readable[:1])
     reset_peak_memory(restorer.device)
-    passes = [_pass(restorer, readable) for _ in range(repeat)]
-    medians = {phase: statistics.median(one[phase] for one in passes) for phase in PHASES}
-    return Measured(
-        pictures=len(readable),
-        megapixels=passes[0]["megapixels"],
-        repeat=repeat,
-        memory=peak_memory(),
-        device_memory=torch.cuda.max_memory_allocated(restorer.device) if restorer.device.type == "cuda" else None,
-        unreadable=len(sources) - len(readable),
-        **medians,
-    )
-
-
-@dataclass(frozen=True)
-class HostCost:
-    """Processor time of the host in milliseconds a megapixel of output.
-
-    Args:
-        compute: of the thread that drives the device, without the work of the device.
-        decode, encode: of the threads that read and write files.
-    """
-
-    compute: float
-    decode: float
-    encode: float
-
-    def megapixels_a_second(self, cores: int) -> float:
-        """Upper bound of the throughput with any device, if one of `cores` drives it and the others handle files."""
-        files = (cores - 1) * 1000 / max(self.decode + self.encode, 1e-9)
-        return min(1000 / max(self.compute, 1e-9), files)
+    seconds, megapixels = _medians([_pass(restorer, readable) for _ in range(repeat)])
+    total = max(sum(seconds.values()), 1e-9)
+    cuda = restorer.device.type == "cuda"
+    return {
+        "pictures": len(readable),
+        "unreadable": len(sources) - len(readable),
+        "megapixels": round(megapixels, 4),
+        "repeat": repeat,
+        "seconds": {phase: round(value, 5) for phase, value in seconds.items()},
+        "share": {phase: round(value / total, 4) for phase, value in seconds.items()},
+        "megapixels_per_second": {
+            "compute": round(megapixels / max(seconds["compute"], 1e-9), 4),
+            "all": round(megapixels / total, 4),
+        },
+        "peak_memory": peak_memory(),
+        "peak_device_memory": torch.cuda.max_memory_allocated(restorer.device) if cuda else None,
+    }
 
 
 class _IdleEngine(Engine):
@@ -119,14 +73,14 @@ class _IdleEngine(Engine):
         device: torch.device,
         dtype: torch.dtype | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        shape = self._shape(
-            (pixels.shape, gray), lambda: super(_IdleEngine, self).restore(pixels, context, gray, device)[0]
-        )
+        compute = super().restore
+        shape = self._shape((pixels.shape, gray), lambda: compute(pixels, context, gray, device)[0])
         finite = torch.empty(len(pixels), dtype=torch.bool, device=device)
         return torch.empty(shape, dtype=pixels.dtype, device=device), finite
 
     def predict(self, planes: torch.Tensor, device: torch.device, stage: str = "") -> torch.Tensor:
-        shape = self._shape((planes.shape, stage), lambda: super(_IdleEngine, self).predict(planes, device, stage))
+        compute = super().predict
+        shape = self._shape((planes.shape, stage), lambda: compute(planes, device, stage))
         return torch.empty(shape, device=device)
 
     def _shape(self, key: tuple[Any, ...], compute: Callable[[], torch.Tensor]) -> torch.Size:
@@ -137,7 +91,7 @@ class _IdleEngine(Engine):
         return self._shapes[key]
 
 
-def measure_host(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) -> HostCost:
+def measure_host(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) -> dict[str, Any]:
     """Measures the share of the host, on torch's meta device with an engine that does nothing.
 
     Args:
@@ -145,28 +99,33 @@ def measure_host(restorer: Restorer, sources: Sequence[Path | bytes], repeat: in
         sources: files, or their bytes.
         repeat: number of passes, of which the median is taken, after one to warm up.
 
+    Returns:
+        Processor time in milliseconds a megapixel of output: of the thread that drives the device, without the work of
+        the device, and of those that decode and encode. And the most megapixels a second with any device, if one of 16
+        cores drives it and the others handle files.
+
     Raises:
         UsageError: no source can be read.
     """
     readable = _readable(sources)
     bare = Restorer(restorer.head, restorer.network, restorer.options, torch.device("meta"), torch.bfloat16)
     bare._engine = _IdleEngine(bare._engine.model, torch.bfloat16)
-    passes = [_pass(bare, readable, time.thread_time) for _ in range(repeat + 1)][1:]
-    medians = {phase: statistics.median(one[phase] for one in passes) for phase in PHASES}
-    megapixels = passes[0]["megapixels"] * restorer.head.scale**2
-    return HostCost(**{phase: 1000 * seconds / megapixels for phase, seconds in medians.items()})
+    seconds, megapixels = _medians([_pass(bare, readable, time.thread_time) for _ in range(repeat + 1)][1:])
+    cost = {phase: 1000 * value / (megapixels * restorer.head.scale**2) for phase, value in seconds.items()}
+    files = 15 * 1000 / max(cost["decode"] + cost["encode"], 1e-9)
+    return {
+        "repeat": repeat,
+        "ms_per_megapixel": round(cost["compute"], 3),
+        "decode_ms_per_megapixel": round(cost["decode"], 3),
+        "encode_ms_per_megapixel": round(cost["encode"], 3),
+        "megapixels_per_second_at_16_cores": round(min(1000 / max(cost["compute"], 1e-9), files), 1),
+    }
 
 
 def synthetic(width: int, height: int) -> bytes:
-    """Makes a PNG file from a repeated photograph.
+    """Makes a PNG file (8-bit RGB) of a repeated photograph.
 
     Slight noise keeps the repetition from compressing better, and decoding faster, than a photograph.
-
-    Args:
-        width, height: in pixels.
-
-    Returns:
-        The bytes of the file, 8-bit RGB.
     """
     import skimage.data
 
@@ -188,8 +147,6 @@ def peak_memory() -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     if sys.platform == "win32":
-        import psutil
-
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 
@@ -236,3 +193,7 @@ def _pass(
         for phase, start, end in zip(PHASES, times[:-1], times[1:], strict=True):
             total[phase] += end - start
     return total
+
+
+def _medians(passes: Sequence[dict[str, float]]) -> tuple[dict[str, float], float]:
+    return {phase: statistics.median(one[phase] for one in passes) for phase in PHASES}, passes[0]["megapixels"]

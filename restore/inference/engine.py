@@ -83,12 +83,9 @@ class PixelModel(nn.Module):
 
 
 class Engine:
-    """Copies of a `PixelModel` on the devices and in the precisions that are needed.
+    """Copies of a `PixelModel`, whose network is in float32 on the CPU, on the devices and in the precisions needed.
 
-    Args:
-        model: with its network in float32 on the CPU.
-        dtype: of the convolutions.
-        compile: use torch.compile; the first batch of a shape is slow.
+    dtype: of the convolutions. compile: use torch.compile; the first batch of a shape is slow.
     """
 
     def __init__(self, model: PixelModel, dtype: torch.dtype, *, compile: bool = False) -> None:
@@ -127,11 +124,11 @@ class Engine:
             try:
                 restored, finite = module(sent.to(device), None if context is None else context.to(device), gray)
             except RuntimeError as error:
-                if _is_compile_error(error) and not is_out_of_memory(error):
-                    raise UsageError(
-                        f"the network cannot be compiled here ({_first_line(error)}); leave out --compile"
-                    ) from error
-                raise
+                compiling = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+                if not compiling or is_out_of_memory(error):
+                    raise
+                first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+                raise UsageError(f"the network cannot be compiled here ({first}); leave out --compile") from error
         if on_host:
             restored = to_pixels(restored.cpu().permute(0, 3, 1, 2), pixels.dtype)
         return restored, None if dtype == torch.float32 else finite
@@ -148,13 +145,10 @@ class Engine:
             return output
 
     def _forward(self, device: torch.device, dtype: torch.dtype) -> Any:
-        model = self._model_on(device, dtype)
-        if not self.compile:
-            return model
-        key = (device, dtype)
-        if key not in self._compiled:
+        model, key = self._model_on(device, dtype), (device, dtype)
+        if self.compile and key not in self._compiled:
             self._compiled[key] = torch.compile(model)
-        return self._compiled[key]
+        return self._compiled[key] if self.compile else model
 
     def _model_on(self, device: torch.device, dtype: torch.dtype) -> PixelModel:
         """The model with its network on `device` in `dtype`; copied once, from the float32 weights."""
@@ -163,11 +157,3 @@ class Engine:
             network = copy.deepcopy(self.model.network).to(device=device, dtype=dtype)
             self._models[key] = PixelModel(self.model.head, network, self.model.strength, self.model.tta).eval()
         return self._models[key]
-
-
-def _is_compile_error(error: Exception) -> bool:
-    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import repeat
-from typing import Any, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 import PIL.Image
@@ -17,7 +17,7 @@ from restore.images import Image, read_image
 from restore.images.masks import as_mask, hints_from
 from restore.images.pixels import picture_of, split
 from restore.images.profiles import true_profile
-from restore.inference.restored import Restored
+from restore.inference.restored import Pending, Restored
 from restore.pixels import to_dtype, to_float, white
 
 # Noise of sigma 255 reaches 7 where white is 1; a picture in 0 to 255 without a pixel above this would be black.
@@ -41,12 +41,6 @@ class Found(NamedTuple):
     confidence: float | None
 
 
-class Pending(Protocol):
-    """The result for a picture that a device may still be computing."""
-
-    def result(self) -> Restored: ...
-
-
 class InputAdapter:
     """Calls of what restores pictures, as `Restorer` does: a subclass brings `batch_size`, `enqueue` and `examine`."""
 
@@ -57,7 +51,14 @@ class InputAdapter:
         raise NotImplementedError
 
     def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> Sequence[Pending]:
-        """Starts to restore pictures, each with its mask or hints, or None."""
+        """Starts to restore pictures, in shared batches of tiles, without waiting for a GPU.
+
+        Args:
+            pictures: each with its mask (H,W) bool, or its hints (H,W,4) where the task takes those, or None.
+
+        Returns:
+            One `Pending` for each; an error of one picture is raised by its `Pending` only.
+        """
         raise NotImplementedError
 
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
@@ -119,12 +120,7 @@ class InputAdapter:
         return list(stream) if isinstance(image, Sequence) else stream
 
     def restore(self, image: Any, mask: Any = None, *, hints: Any = None) -> Restored:
-        """Restores one picture, and tells what was done.
-
-        Args:
-            image: as in `__call__`, one picture.
-            mask: as in `__call__`.
-            hints: as in `__call__`.
+        """Restores one picture; arguments as in `__call__`.
 
         Returns:
             The picture as an `Image` (a file's metadata and format are kept), the mask of what may have changed,
@@ -135,12 +131,7 @@ class InputAdapter:
         return self.enqueue([(adapted, given)])[0].result()
 
     def find(self, image: Any, mask: Any = None) -> Found:
-        """Looks for damage without restoring it.
-
-        Args:
-            image: as in `__call__`, one picture.
-            mask: the damaged pixels, if they are known: what would be restored of them.
-        """
+        """Looks for damage in one picture without restoring it; with a `mask`: for what would be restored of it."""
         examined = self.examine(adapt(image)[0], _given(mask, False))
         return Found(examined.mask, examined.confidence)
 
@@ -172,7 +163,9 @@ class InputAdapter:
         def restored() -> Iterator[Any]:
             for pending, convert in zip(self.enqueue(group), back, strict=True):
                 image = pending.result().image
-                yield convert(_clipped(image) if clip else image)
+                if clip and image.pixels.dtype.kind == "f":
+                    image = replace(image, pixels=np.clip(image.pixels, 0, 1))
+                yield convert(image)
             group.clear()
             back.clear()
 
@@ -318,24 +311,16 @@ def _form(image: Image) -> tuple[tuple[int, ...], np.dtype]:
     return image.pixels.shape, image.pixels.dtype
 
 
-def _clipped(image: Image) -> Image:
-    if image.pixels.dtype.kind != "f":
-        return image
-    return replace(image, pixels=np.clip(image.pixels, 0, 1))
-
-
 def _alike(frames: Iterable[Any]) -> Iterator[Any]:
-    """The frames; raises UsageError for one of another shape or dtype than the first."""
     first = None
     for number, frame in enumerate(frames):
-        about = (frame.size, frame.mode) if isinstance(frame, PIL.Image.Image) else _about(frame)
+        if isinstance(frame, PIL.Image.Image):
+            about: tuple[Any, Any] = frame.size, frame.mode
+        elif isinstance(frame, (np.ndarray, torch.Tensor)):
+            about = tuple(frame.shape), frame.dtype
+        else:
+            raise UsageError("a frame is a numpy array, a Pillow picture or a torch tensor (C,H,W)")
         first = about if first is None else first
         if about != first:
             raise UsageError(f"frame {number} is {about[0]} {about[1]}, and those before it {first[0]} {first[1]}")
         yield frame
-
-
-def _about(frame: Any) -> tuple[tuple[int, ...], Any]:
-    if not isinstance(frame, (np.ndarray, torch.Tensor)):
-        raise UsageError("a frame is a numpy array, a Pillow picture or a torch tensor (C,H,W)")
-    return tuple(frame.shape), frame.dtype

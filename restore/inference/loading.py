@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from restore import weights
+from restore.devices import pick_device, pick_precision
 from restore.errors import UsageError
-from restore.inference import restorer
 from restore.inference.automatic import AutoPipeline
 from restore.inference.pipeline import Pipeline
-from restore.inference.restorer import Restorer, make_options
+from restore.inference.restorer import Restorer
+from restore.tasks import task_spec
+from restore.tasks.base import OptionsT, load_task
 from restore.tasks.steps import AUTO, SEPARATOR, AutoOptions, options_by_task, parse_steps
 
 
@@ -30,8 +33,14 @@ def load(
     Args:
         task: denoise, super-resolve, inpaint, dewatermark or colorize; several in their order, "denoise+inpaint"; or
             "auto", which looks at each picture and does what it needs.
-        model, strength: as in `restorer.load`. Of several tasks by the names `denoise_model`, `denoise_strength`.
-        device, precision, tile, overlap, tta, compile: as in `restorer.load`, for every task.
+        model: a shipped variant or a weights file; None: the default weights. Of several tasks `denoise_model`.
+        device: auto, cpu, mps, cuda or cuda:N.
+        precision: of the convolutions: auto, fp32, bf16 or fp16.
+        tile: side of a tile in pixels; 0: as large as memory allows.
+        overlap: what a tile sees beyond itself, in pixels; None: as far as matters.
+        strength: from 0, the input, to 1, the restored picture; denoise takes up to 2. Of several `denoise_strength`.
+        tta: average over the eight symmetries of the square: a little better, eight times the work.
+        compile: use torch.compile, which takes long for the first picture of a size.
         options: those of the task, such as `scale`. Of several tasks, those that more than one task has carry its name:
             `sigma`, but `inpaint_grow`. Of auto: `colorize`, `enlarge`, `aggressive`.
 
@@ -40,12 +49,32 @@ def load(
             not fit.
     """
     several = SEPARATOR in task
-    shared: dict[str, Any] = {"device": device, "precision": precision, "tile": tile, "overlap": overlap}
-    shared |= {"tta": tta, "compile": compile}
-    if task != AUTO and not several:
-        return restorer.load(task, model, strength=strength, **shared, **options)
-    if model is not None or strength != 1:
-        raise UsageError("model and strength are of one task: write, for example, denoise_model and denoise_strength")
-    kind = Pipeline if several else AutoPipeline
-    chosen = options_by_task(parse_steps(task), options) if several else make_options(AutoOptions, options).steps()
-    return kind([restorer.load(name, **shared, **own) for name, own in chosen.items()])
+    how: dict[str, Any] = {"tile": tile, "overlap": overlap, "tta": tta, "compile": compile}
+    if task == AUTO or several:
+        if model is not None or strength != 1:
+            raise UsageError(
+                "model and strength are of one task: write, for example, denoise_model and denoise_strength"
+            )
+        kind = Pipeline if several else AutoPipeline
+        steps = options_by_task(parse_steps(task), options) if several else make_options(AutoOptions, options).steps()
+        made: list[Any] = [load(name, device=device, precision=precision, **how, **own) for name, own in steps.items()]
+        return kind(made)
+    own = make_options(task_spec(task).options, options)
+    where = pick_device(device)
+    dtype = pick_precision(precision, where)
+    header, network = weights.load(weights.find(task, model), task)
+    head = load_task(task).head(own)
+    if head.scale not in network.scales:
+        known = ", ".join(map(str, network.scales))
+        raise UsageError(f"these weights enlarge by {known}, not by {head.scale}; choose another scale or model")
+    if precision != "auto" and dtype not in network.precisions:
+        raise UsageError(f"{header.arch} does not compute in {precision}; leave out --precision")
+    return Restorer(head, network, own, where, dtype, strength=strength, header=header, **how)
+
+
+def make_options(kind: type[OptionsT], values: dict[str, Any]) -> OptionsT:
+    """An instance of `kind` with `values`. Raises UsageError for unknown ones, and as `kind` does."""
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UsageError(f"{error}".replace("__init__()", "load()").split(".")[-1]) from error

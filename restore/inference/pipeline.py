@@ -12,12 +12,11 @@ import torch
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.inputs import InputAdapter
-from restore.inference.restored import Restored, StepResult, percent, root_mean_square_change
-from restore.inference.restorer import Pending, Restorer
+from restore.inference.restored import Pending, Restored, StepResult, percent, root_mean_square_change
+from restore.inference.restorer import Begun, Restorer
+from restore.pixels import to_dtype, to_float
 from restore.tasks import TASKS, TaskSpec
-from restore.tasks.steps import check_steps, taker
-
-FINER = 257  # 255 * 257 = 65535: 8 bits become 16 and come back exactly
+from restore.tasks.steps import check_steps, step_with_input
 
 
 class Pipeline(InputAdapter):
@@ -55,34 +54,35 @@ class Pipeline(InputAdapter):
         return self.steps[0].dtype
 
     def batch_size(self, image: Image) -> int:
-        """How many pictures of this size to give to `enqueue` at once; 1 where more are not faster."""
         return self.steps[0].batch_size(image)
 
     def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Pending]:
-        """Restores pictures, in shared batches of tiles; an error of one picture is raised by its `Pending` only.
-
-        Args:
-            pictures: each with its mask (H,W) bool, or hints (H,W,4), or None.
-        """
-        works = [_Work(image, mask, finer(image) if len(self.steps) > 1 else image) for image, mask in pictures]
+        works = [_Work(image, mask, image) for image, mask in pictures]
+        for work in works if len(self.steps) > 1 else ():
+            if work.image.pixels.dtype == np.uint8:
+                work.image = with_dtype(work.image, np.dtype(np.uint16))
         for spec, step in zip(self.specs, self.steps, strict=True):
             going = [work for work in works if work.error is None and not self._skip(work, spec, step)]
-            begun = step.enqueue([(work.image, work.given_to(spec, self.specs)) for work in going])
+            begun = step.enqueue([(work.image, self._given(work, spec)) for work in going])
             for work, pending in zip(going, begun, strict=True):
                 try:
-                    work.add(spec, step, self.judged(spec, work.image, pending.result()))
+                    work.add(spec, step, self.accept(spec, work.image, pending.result()))
                 except Exception as error:  # must not affect the other pictures
                     work.error = error
-        return [Pending(work.finish) for work in works]
+        return [Begun(work.finish) for work in works]
 
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Says what would be done. Later steps see what earlier ones make of the picture, so all of it is computed."""
         return replace(self.enqueue([(image, mask)])[0].result(), image=image)
 
+    def _given(self, work: _Work, spec: TaskSpec) -> np.ndarray | None:
+        given = work.given
+        return given if given is not None and spec is step_with_input(self.specs, hints=given.ndim == 3) else None
+
     def _skip(self, work: _Work, spec: TaskSpec, step: Restorer) -> bool:
         """Whether a picture is done with a step that need not restore it."""
         try:
-            known = self.healthy(spec, step, work.image)
+            known = self.skip_step(spec, step, work.image)
             if known is not None:
                 work.add(spec, step, known)
         except Exception as error:  # must not affect the other pictures
@@ -90,27 +90,18 @@ class Pipeline(InputAdapter):
             return True
         return known is not None
 
-    def healthy(self, spec: TaskSpec, step: Restorer, image: Image) -> Restored | None:
+    def skip_step(self, spec: TaskSpec, step: Restorer, image: Image) -> Restored | None:
         """The result of a step for a picture that need not be restored as a whole to know it: here None."""
         return None
 
-    def judged(self, spec: TaskSpec, before: Image, after: Restored) -> Restored:
+    def accept(self, spec: TaskSpec, before: Image, after: Restored) -> Restored:
         """What becomes of the result `after` of a step for the picture `before`: here it is kept."""
         return replace(after, note=after.note.replace("--aggressive", f"--{spec.name}-aggressive"))
 
 
 @dataclass(eq=False)
 class _Work:
-    """A picture on its way through the steps.
-
-    Args:
-        original: the picture.
-        given: its mask (H,W) bool, or hints (H,W,4), if the user gave them.
-        image: what the steps have made of it.
-        mask: (H,W) bool, what the steps that look for damage have restored; None where there are none.
-        steps: what each of them did.
-        error: why it cannot be restored.
-    """
+    """A picture on its way through the steps: its mask or hints, and what they have made of it, or its error."""
 
     original: Image
     given: np.ndarray | None
@@ -118,10 +109,6 @@ class _Work:
     mask: np.ndarray | None = None
     steps: tuple[StepResult, ...] = ()
     error: Exception | None = None
-
-    def given_to(self, spec: TaskSpec, specs: Sequence[TaskSpec]) -> np.ndarray | None:
-        """The mask or hints for a step."""
-        return self.given if self.given is not None and spec is taker(specs, hints=self.given.ndim == 3) else None
 
     def add(self, spec: TaskSpec, step: Restorer, result: Restored) -> None:
         """Takes the result of a step over."""
@@ -144,31 +131,18 @@ class _Work:
         if self.error is not None:
             raise self.error
         note = "; ".join(f"{step.task}: {step.note}" for step in self.steps)
-        image = coarser(self.image, self.original.pixels.dtype)
+        image = with_dtype(self.image, self.original.pixels.dtype)
         change = root_mean_square_change(self.original.pixels, image.pixels)
         nothing = np.array_equal(self.original.pixels, image.pixels)
         return Restored(self.original if nothing else image, self.mask, nothing, note, change, steps=self.steps)
 
 
-def finer(image: Image) -> Image:
-    """`image` with 16 bits instead of 8; others as they are."""
-    if image.pixels.dtype != np.uint8:
-        return image
-    pixels, alpha = (None if part is None else part * np.uint16(FINER) for part in (image.pixels, image.alpha))
-    assert pixels is not None
-    return replace(image, pixels=pixels, alpha=alpha)
-
-
-def coarser(image: Image, dtype: np.dtype) -> Image:
-    """The reverse of `finer`, rounded, where `dtype` is of 8 bits."""
+def with_dtype(image: Image, dtype: np.dtype) -> Image:
+    """`image` with its pixels and alpha in another dtype; 8 bits become 16 and come back exactly."""
     if image.pixels.dtype == dtype:
         return image
-    pixels, alpha = (
-        None if part is None else ((part.astype(np.uint32) + FINER // 2) // FINER).astype(np.uint8)
-        for part in (image.pixels, image.alpha)
-    )
-    assert pixels is not None
-    return replace(image, pixels=pixels, alpha=alpha)
+    alpha = None if image.alpha is None else to_dtype(to_float(image.alpha), dtype)
+    return replace(image, pixels=to_dtype(to_float(image.pixels), dtype), alpha=alpha)
 
 
 def _spec(step: Restorer) -> TaskSpec:

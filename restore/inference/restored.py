@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -108,15 +108,17 @@ class Change:
         return 255 * math.sqrt(self._sum / self._count)
 
 
+class Pending(Protocol):
+    """The result for a picture that a device may still be computing."""
+
+    def result(self) -> Restored:
+        """Waits for the device; raises what is wrong with this picture. May be called once, in any thread."""
+        ...
+
+
 @dataclass(frozen=True)
 class Stream:
-    """A picture that is restored a few rows at a time.
-
-    Args:
-        parts: (h,W,1 or 3), from above; together they are the restored picture.
-        change: of the parts that were taken.
-        describe: what a person is told of a change.
-    """
+    """A picture that is restored in parts (h,W,1 or 3) from above; how much changed so far, and what to say of that."""
 
     parts: Iterator[np.ndarray]
     change: Change

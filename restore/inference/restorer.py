@@ -6,24 +6,26 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
 from restore import weights
-from restore.devices import pick_device, pick_precision, single_thread_after_fork
+from restore.colour import BAND, bands
+from restore.devices import single_thread_after_fork
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.engine import Engine, PixelModel
 from restore.inference.inputs import InputAdapter
-from restore.inference.restored import Change, Restored, Stream, root_mean_square_change
+from restore.inference.restored import Change, Pending, Restored, Stream, root_mean_square_change
 from restore.inference.tiling import Item, Tile, TilePlanner, is_out_of_memory
 from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
 from restore.pixels import bleed, is_gray, white
-from restore.tasks import Options, task_spec
-from restore.tasks.base import Analysis, Head, OptionsT, Picture, Window, load_task
+from restore.tasks import Options
+from restore.tasks.base import Analysis, Head, Picture, Window
 
 # Overlap of tiles in pixels. With the radius of the network tiles are exact, but distant pixels hardly matter.
 # Denoising gradients and photographs with sigma 0 to 50 in tiles of 256, in fp32, differs from the whole picture by at
@@ -31,44 +33,35 @@ from restore.tasks.base import Analysis, Head, OptionsT, Picture, Window, load_t
 # tiles instead of cropping them is worse at each of these.
 MAX_OVERLAP = 48
 QUESTIONED = 0.5  # share of a picture from which on a given mask may be inverted
-BAND_PIXELS = 1 << 20  # of a picture that are checked at once, so that nothing of its size is held beside it
 
 
-class Pending:
-    """A picture whose computation has begun; made by `Restorer.enqueue`."""
+@dataclass(frozen=True)
+class Begun:
+    """A `Pending` that asks a function for its result, or raises an error."""
 
-    def __init__(self, finish: Callable[[], Restored]) -> None:
-        self._finish = finish
+    finish: Callable[[], Restored] | Exception
 
     def result(self) -> Restored:
-        """Waits for the device; to be called once, from any thread. Raises the error of this picture, if any."""
-        return self._finish()
+        if isinstance(self.finish, Exception):
+            raise self.finish
+        return self.finish()
 
 
 @dataclass(eq=False)
 class _Work:
-    """A picture being restored.
+    """A picture being restored."""
 
-    Args:
-        source: (H,W,1 or 3), on the device, or on the host if it is too large.
-        result: (H*scale,W*scale,C), likewise.
-        analysis: of the head.
-        gray: the restored picture must be gray.
-        out: the array on the host that the result is downloaded into.
-        whole: that array with the alpha of the picture after it, if it has any.
-        mask: (H,W) bool, on the device of `source`, the pixels that may change; None: all.
-        filled: (H,W) bool, the pixels that become opaque; None: none.
-        flags: for each tile, on the device, whether it is finite.
-    """
-
+    # Source and result: (H,W,1 or 3) and (H*scale,W*scale,C), on the device, or on the host if it is too large
     source: torch.Tensor
     result: torch.Tensor
     analysis: Analysis
-    gray: bool
+    gray: bool  # the restored picture must be gray
+    # The array on the host that the result is downloaded into; `whole`: with the alpha after it, if any
     out: np.ndarray
     whole: np.ndarray
-    mask: torch.Tensor | None = None
-    filled: np.ndarray | None = None
+    mask: torch.Tensor | None = None  # (H,W) bool, on the device of `source`, the pixels that may change; None: all
+    filled: np.ndarray | None = None  # (H,W) bool, the pixels that become opaque; None: none
+    # For each tile, on the device, whether it is finite
     flags: list[tuple[torch.Tensor, Item[_Work]]] = field(default_factory=list)
 
     @property
@@ -77,65 +70,8 @@ class _Work:
         return self.source.shape[0], self.source.shape[1]
 
 
-def load(
-    task: str,
-    model: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    tile: int = 0,
-    *,
-    overlap: int | None = None,
-    strength: float = 1.0,
-    tta: bool = False,
-    compile: bool = False,
-    **options: Any,
-) -> Restorer:
-    """Loads weights and makes a restorer of them.
-
-    Args:
-        task: denoise, super-resolve, inpaint, dewatermark or colorize.
-        model: a shipped variant or a weights file; None: the default weights.
-        device: auto, cpu, mps, cuda or cuda:N.
-        precision: of the convolutions: auto, fp32, bf16 or fp16.
-        tile: side of a tile in pixels; 0: as large as memory allows.
-        overlap: what a tile sees beyond itself, in pixels; None: as far as matters.
-        strength: from 0, the input, to 1, the restored picture; denoise takes up to 2.
-        tta: average over the eight symmetries of the square: a little better, eight times the work.
-        compile: use torch.compile, which takes long for the first picture of a size.
-        options: those of the task, such as `scale`.
-
-    Raises:
-        UsageError: (also as WeightsError, DeviceError) the task, weights or device do not exist, or an option does
-            not fit.
-    """
-    spec = task_spec(task)
-    chosen = make_options(spec.options, options)
-    where = pick_device(device)
-    dtype = pick_precision(precision, where)
-    header, network = weights.load(weights.find(task, model), task)
-    head = load_task(task).head(chosen)
-    if head.scale not in network.scales:
-        known = ", ".join(map(str, network.scales))
-        raise UsageError(f"these weights enlarge by {known}, not by {head.scale}; choose another scale or model")
-    if precision != "auto" and dtype not in network.precisions:
-        raise UsageError(f"{header.arch} does not compute in {precision}; leave out --precision")
-    return Restorer(
-        head,
-        network,
-        chosen,
-        where,
-        dtype,
-        tile,
-        overlap=overlap,
-        strength=strength,
-        tta=tta,
-        compile=compile,
-        header=header,
-    )
-
-
 class Restorer(InputAdapter):
-    """Restores images; made by `load`. One thread at a time may call it; `Pending.result` any.
+    """Restores images; made by `restore.load`. One thread at a time may call it; the `result` of what it began any.
 
     On a CPU equal inputs give equal bytes; on a GPU a picture may change by one level with the other pictures in its
     batch.
@@ -146,7 +82,7 @@ class Restorer(InputAdapter):
         options: of the task.
         device: where to compute.
         dtype: of the convolutions; tiles that overflow in half precision are repeated in float32.
-        tile: this and `overlap`, `strength`, `tta` and `compile` are as in `load`.
+        tile: this and `overlap`, `strength`, `tta` and `compile` are as in `restore.load`.
         header: of the weights, if they are from a file.
 
     Raises:
@@ -187,18 +123,9 @@ class Restorer(InputAdapter):
         self._lock = threading.RLock()  # tiles that overflow are repeated by the thread that waits for the result
 
     def batch_size(self, image: Image) -> int:
-        """How many pictures of this size to give to `enqueue` at once; 1 where more are not faster."""
         return self._planner.batch_size(*image.pixels.shape[:2])
 
     def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Pending]:
-        """Starts to restore pictures, in shared batches of tiles, without waiting for a GPU.
-
-        Args:
-            pictures: each with its mask (H,W) bool, or its hints (H,W,4) where the head takes those, or None.
-
-        Returns:
-            One `Pending` for each; an error of one picture is raised by its `Pending` only.
-        """
         with self._lock:
             works = [self._attempt(image, mask) for image, mask in pictures]
             begun = [work for work in works if isinstance(work, _Work)]
@@ -212,14 +139,10 @@ class Restorer(InputAdapter):
             return [self._pending(image, work) for (image, _), work in zip(pictures, works, strict=True)]
 
     def stream(self, size: tuple[int, int], read: Callable[[int, int], np.ndarray]) -> Stream | None:
-        """Restores a picture that is too large for memory, a row of tiles at a time: the same pixels as of the whole.
+        """Restores a picture of `size` (h,w) that is too large for memory, a row of tiles at a time: as of the whole.
 
-        Args:
-            size: height and width of the picture.
-            read: gives the rows from a first to before a last one, (h,W,1 or 3).
-
-        Returns:
-            None in tasks that have to see the whole picture, or enlarge it.
+        `read` gives the rows from a first to before a last one, (h,W,1 or 3). None in tasks that have to see the whole
+        picture, or enlarge it.
         """
         if self.head.static_analysis() is None or self.head.scale != 1:
             return None
@@ -233,7 +156,7 @@ class Restorer(InputAdapter):
         self, size: tuple[int, int], read: Callable[[int, int], np.ndarray], change: Change
     ) -> Iterator[np.ndarray]:
         height, width = size
-        rows = max(1, BAND_PIXELS // width)
+        rows = max(1, BAND // width)
         gray = all(_is_gray(read(top, min(top + rows, height))) for top in range(0, height, rows))
         for _, group in groupby(self._planner.plan(height, width), lambda tile: tile.inner.top):
             tiles = list(group)
@@ -263,14 +186,16 @@ class Restorer(InputAdapter):
             whole = np.empty((height, width, channels + (image.alpha is not None)), image.pixels.dtype)
             if image.alpha is not None:  # beside the pixels, so that nobody has to join the two
                 self._restore_alpha(image.alpha, whole[..., channels])
-            pixels = self._visible(image.pixels, image.alpha)
+            pixels = image.pixels
+            if image.alpha is not None and self.head.scale > 1:  # else hidden colours mix into visible ones
+                pixels = bleed(pixels, image.alpha)
             return self._begin(pixels, mask, whole[..., :channels], whole)
         except Exception as error:  # must not affect the other pictures
             return error
 
     def _pending(self, image: Image, work: _Work | Exception) -> Pending:
         if isinstance(work, Exception):
-            return Pending(lambda: _raise(work))
+            return Begun(work)
         alpha = None if image.alpha is None else work.whole[..., -1]
         if alpha is not None and work.filled is not None:  # what was erased is there again
             opaque = alpha[work.filled] + min(self.strength, 1.0) * (white(alpha.dtype) - alpha[work.filled])
@@ -284,18 +209,12 @@ class Restorer(InputAdapter):
             restored = replace(image, pixels=work.out, alpha=alpha)
             return Restored(restored, analysis.mask, analysis.nothing, note, change, analysis.confidence)
 
-        return Pending(finish)
+        return Begun(finish)
 
     def _begin(
         self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray, whole: np.ndarray, gray: bool | None = None
     ) -> _Work:
-        """Uploads and analyses (H,W,1 or 3).
-
-        Args:
-            image, mask: as in `enqueue`.
-            out, whole: arrays for the result, as in `_Work`.
-            gray: whether the result is gray; None: as `image` is.
-        """
+        """Uploads and analyses (H,W,1 or 3). gray: whether the result is; None: as `image` is."""
         if not _is_finite(image):
             raise UsageError("the image holds NaN or infinite values; np.nan_to_num(x) replaces them")
         source = self._transfer.upload(image)
@@ -343,7 +262,6 @@ class Restorer(InputAdapter):
             raise UsageError("the mask marks nothing: white, or what is painted on transparency, is what to restore")
 
     def _compute(self, works: Sequence[_Work], tiles: Sequence[Tile] | None = None) -> None:
-        """Computes the results of `works`; tiles: None: planned for each."""
         scale, items = self.head.scale, []
         with torch.inference_mode():
             for work in works:
@@ -382,7 +300,6 @@ class Restorer(InputAdapter):
         )
 
     def _place(self, item: Item[_Work], restored: torch.Tensor) -> None:
-        """Copies the inner part of a restored tile (h*scale,w*scale,C) into its picture."""
         work, scale, outer, inner = item.picture, self.head.scale, item.tile.outer, item.tile.inner
         top, left = (inner.top - outer.top) * scale, (inner.left - outer.left) * scale
         kept = restored[top : top + inner.height * scale, left : left + inner.width * scale]
@@ -410,10 +327,6 @@ class Restorer(InputAdapter):
 
         return finish
 
-    def _visible(self, pixels: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-        """Pixels without the hidden colours that enlarging would mix into visible ones."""
-        return pixels if alpha is None or self.head.scale == 1 else bleed(pixels, alpha)
-
     def _restore_alpha(self, alpha: np.ndarray, out: np.ndarray) -> None:
         """Writes alpha (H,W) into `out` (H*scale,W*scale), enlarged as a gray picture is."""
         if self.head.scale == 1 or alpha.min() == alpha.max():
@@ -426,7 +339,6 @@ class Restorer(InputAdapter):
     # The interface `Predictor` for the head.
 
     def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        """As `Predictor.whole`. Raises MemoryError if it does not fit into main memory either."""
         while True:
             try:
                 return self._engine.predict(planes[None], self._planner.device, stage)[0]
@@ -438,11 +350,10 @@ class Restorer(InputAdapter):
     def tiles(
         self, size: tuple[int, int], planes: Callable[[Window], torch.Tensor], stage: str = ""
     ) -> Iterator[tuple[Window, torch.Tensor]]:
-        """As `Predictor.tiles`."""
-        picture = _Area(size)
+        picture: Any = SimpleNamespace(size=size)
         items = [Item(picture, tile) for tile in self._planner.plan(*size)]
 
-        def compute(group: list[Item[_Area]]) -> torch.Tensor:
+        def compute(group: list[Item[Any]]) -> torch.Tensor:
             inputs = [planes(item.tile.outer) for item in group]
             return self._engine.predict(torch.stack(inputs), self._planner.device, stage)
 
@@ -451,13 +362,6 @@ class Restorer(InputAdapter):
                 inner, outer = item.tile.inner, item.tile.outer
                 top, left = inner.top - outer.top, inner.left - outer.left
                 yield inner, output[:, top : top + inner.height, left : left + inner.width]
-
-
-@dataclass(frozen=True)
-class _Area:
-    """A picture of which only the size is known."""
-
-    size: tuple[int, int]
 
 
 def _where(condition: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -469,25 +373,8 @@ def _where(condition: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> t
 
 def _is_gray(image: np.ndarray) -> bool:
     """Whether (H,W,1 or 3) has equal channels; tests band by band up to the first difference."""
-    return image.shape[-1] == 1 or all(is_gray(band) for band in _bands(image))
+    return image.shape[-1] == 1 or all(is_gray(band) for band in bands(image))
 
 
 def _is_finite(image: np.ndarray) -> bool:
-    return image.dtype.kind != "f" or all(bool(np.isfinite(band).all()) for band in _bands(image))
-
-
-def _bands(image: np.ndarray) -> Iterator[np.ndarray]:
-    rows = max(1, BAND_PIXELS // image.shape[1])
-    return (image[top : top + rows] for top in range(0, image.shape[0], rows))
-
-
-def _raise(error: Exception) -> Restored:
-    raise error
-
-
-def make_options(kind: type[OptionsT], values: dict[str, Any]) -> OptionsT:
-    """An instance of `kind` with `values`. Raises UsageError for unknown ones, and as `kind` does."""
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UsageError(f"{error}".replace("__init__()", "load()").split(".")[-1]) from error
+    return image.dtype.kind != "f" or all(bool(np.isfinite(band).all()) for band in bands(image))

@@ -37,12 +37,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # CUDA 
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile of a picture.
-
-    Args:
-        outer: the input of the network.
-        inner: the part of it whose result is kept; the inner parts of all tiles partition the picture.
-    """
+    """A tile: the network gets `outer`, and its result for `inner` is kept; these partition the picture."""
 
     outer: Window
     inner: Window
@@ -61,13 +56,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class Item(Generic[PictureT]):
-    """A tile of one of several pictures.
-
-    Args:
-        picture: the picture.
-        tile: the tile.
-        key: tiles of equal shapes and keys may be computed in one batch.
-    """
+    """A tile of one of several pictures; those of equal shapes and keys may be computed in one batch."""
 
     picture: PictureT
     tile: Tile
@@ -79,7 +68,7 @@ class Item(Generic[PictureT]):
         return self.tile.outer.height, self.tile.outer.width
 
 
-def plan_tiles(height: int, width: int, tile: int, overlap: int, stride: int) -> list[Tile]:
+def plan_tiles(height: int, width: int, tile: int, overlap: int, stride: int, part: Window | None = None) -> list[Tile]:
     """Cuts a picture into tiles.
 
     Origins are multiples of `stride`, so that strided layers sample every tile at the same positions as the whole
@@ -90,12 +79,9 @@ def plan_tiles(height: int, width: int, tile: int, overlap: int, stride: int) ->
         tile: largest side of a tile in pixels, rounded up to a multiple of `stride`.
         overlap: pixels that are added to a tile on every side, rounded up likewise.
         stride: of the network.
+        part: what to cut, which starts at multiples of `stride`; None: all of it.
     """
-    return cut(Window(0, 0, height, width), height, width, tile, overlap, stride)
-
-
-def cut(part: Window, height: int, width: int, tile: int, overlap: int, stride: int) -> list[Tile]:
-    """Cuts a part of a picture, which starts at multiples of `stride`; other arguments as in `plan_tiles`."""
+    part = part or Window(0, 0, height, width)
     overlap = _round_up(overlap, stride)
     tiles = []
     for top, bottom in _split(part.top, part.height, tile, stride):
@@ -112,12 +98,7 @@ def cut(part: Window, height: int, width: int, tile: int, overlap: int, stride: 
 
 
 def batches(items: Iterable[Item[PictureT]], pixels: int) -> Iterator[list[Item[PictureT]]]:
-    """Groups items of equal shape and key.
-
-    Args:
-        items: tiles of any pictures.
-        pixels: limit of a group; a single item may exceed it.
-    """
+    """Groups items of equal shape and key, of at most so many pixels unless it is a single one."""
     groups: dict[tuple[object, ...], list[Item[PictureT]]] = {}
     for item in items:
         groups.setdefault((item.shape, *item.key), []).append(item)
@@ -132,9 +113,7 @@ class TilePlanner:
     """Chooses tiles and batches by the free memory, and shrinks them when memory is exhausted.
 
     Args:
-        network: gives stride and memory a pixel.
-        scale: upscaling factor.
-        dtype: of the convolutions.
+        network, scale, dtype: give stride and memory a pixel.
         device: where to compute.
         tile: side of a tile in pixels; 0: by free memory.
         overlap: pixels that are added to a tile on every side.
@@ -213,7 +192,7 @@ class TilePlanner:
             return [
                 Item(item.picture, smaller, item.key)
                 for item in waiting
-                for smaller in cut(item.tile.inner, *item.picture.size, half, self.overlap, self._stride)
+                for smaller in plan_tiles(*item.picture.size, half, self.overlap, self._stride, item.tile.inner)
             ]
         self.use_cpu()
         unfinished = {id(item.picture): item for item in waiting}.values()
@@ -237,7 +216,6 @@ class TilePlanner:
         self._cpu_pictures = min(2 * self._cpu_pictures, CPU_PICTURES[1])
 
     def _recover(self) -> None:
-        """Relaxes the limits of earlier failures; called before each picture."""
         if self.device != self._preferred_device:
             if self._cpu_left:
                 self._cpu_left -= 1
@@ -258,7 +236,6 @@ class TilePlanner:
         return plan_tiles(height, width, min(side, self._max_side or side), self.overlap, self._stride)
 
     def _fitting(self) -> int:
-        """Number of pixels that fit into the free memory."""
         return int(free_memory(self.device) * MEMORY_SHARE / self._bytes_a_pixel)
 
 

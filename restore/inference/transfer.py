@@ -20,61 +20,41 @@ KEPT_BUFFERS = 8  # pinned buffers kept for reuse
 
 
 class Transfer:
-    """Transfer between the host and a device; this base class is for the CPU."""
+    """Transfer between the host and a device; on a CPU nothing is copied. Synchronous, for devices but CUDA."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
 
     def upload(self, array: np.ndarray) -> torch.Tensor:
-        """Sends an array to the device.
+        """Sends (H,W,C) to the device in its own dtype; it stays on the host if it is too large.
 
-        Args:
-            array: (H,W,C); it must not change until the download of the result is complete.
-
-        Returns:
-            (H,W,C) in the same dtype, on the device, or on the host if it is too large.
+        The array must not change until the download of the result is complete.
         """
-        return as_tensor(array)
+        host = as_tensor(array)
+        return host.to(self.device) if self._fits(array) else host
 
     def allocate(self, out: np.ndarray) -> torch.Tensor:
         """Allocates a tensor like `out` (H,W,C), for a result that is downloaded into it."""
-        return as_tensor(out)
+        host = as_tensor(out)
+        return torch.empty(out.shape, dtype=host.dtype, device=self.device) if self._fits(out) else host
 
     def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
-        """Starts a copy of `tensor`, made by `allocate`, into `out`.
-
-        Returns:
-            A function that waits until `out` is complete.
-        """
+        """Starts a copy of `tensor`, made by `allocate`, into `out`; the returned function waits for it."""
+        if tensor.device.type != "cpu":
+            as_tensor(out).copy_(tensor)
         return _nothing
 
     def flags(self, flags: torch.Tensor) -> Callable[[], list[bool]]:
         """Starts a copy of (N,) bool to the host; the returned function waits for it and gives the values."""
         return flags.tolist
 
-
-class DeviceTransfer(Transfer):
-    """Synchronous copies, for devices other than CUDA (Metal)."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def upload(self, array: np.ndarray) -> torch.Tensor:
-        host = as_tensor(array)
-        return host.to(self.device) if self._fits(array) else host
-
-    def allocate(self, out: np.ndarray) -> torch.Tensor:
-        host = as_tensor(out)
-        return torch.empty(out.shape, dtype=host.dtype, device=self.device) if self._fits(out) else host
-
-    def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
-        if tensor.device.type != "cpu":
-            as_tensor(out).copy_(tensor)
-        return _nothing
-
     def _fits(self, array: np.ndarray) -> bool:
-        unsupported = self.device.type == "mps" and array.dtype == np.uint16
-        return not unsupported and array.nbytes <= free_memory(self.device) * RESIDENT_SHARE
+        if self.device.type == "cpu" or (self.device.type == "mps" and array.dtype == np.uint16):
+            return False
+        return array.nbytes <= free_memory(self.device) * RESIDENT_SHARE
 
 
-class CudaTransfer(DeviceTransfer):
+class CudaTransfer(Transfer):
     """Asynchronous copies beside the computation: pinned buffers, a copy stream, events."""
 
     def __init__(self, device: torch.device) -> None:
@@ -116,7 +96,8 @@ class CudaTransfer(DeviceTransfer):
         def wait() -> None:
             done.synchronize()
             np.copyto(out, host.numpy())
-            self._release(staged)
+            with self._lock:
+                self._buffers.append(staged)
 
         return wait
 
@@ -147,16 +128,11 @@ class CudaTransfer(DeviceTransfer):
                     return self._buffers.pop(number)
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
-    def _release(self, buffer: torch.Tensor) -> None:
-        with self._lock:
-            self._buffers.append(buffer)
-
 
 class MetaTransfer(Transfer):
     """For torch's meta device: does only the copies within the host, to time them."""
 
-    def __init__(self) -> None:
-        self._staged = np.empty(0, np.uint8)
+    _staged = np.empty(0, np.uint8)
 
     def upload(self, array: np.ndarray) -> torch.Tensor:
         if self._staged.nbytes < array.nbytes:
@@ -176,11 +152,7 @@ class MetaTransfer(Transfer):
 
 def transfer_for(device: torch.device) -> Transfer:
     """The transfer for a device."""
-    if device.type == "cuda":
-        return CudaTransfer(device)
-    if device.type == "meta":
-        return MetaTransfer()
-    return Transfer() if device.type == "cpu" else DeviceTransfer(device)
+    return {"cuda": CudaTransfer, "meta": MetaTransfer}.get(device.type, Transfer)(device)
 
 
 def _nothing() -> None:

@@ -15,15 +15,9 @@ SAMPLES = 52  # levels a channel at which sRGB is sampled to find its cells
 
 
 def mean_ab(logits: torch.Tensor, centres: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """The annealed mean of a distribution over cells (Zhang et al. 2016).
+    """The annealed mean (Zhang et al. 2016) of logits (N,K,h,w) of cells at `centres` (K,2): (N,2,h,w), in CIELAB.
 
-    Args:
-        logits: (N,K,h,w).
-        centres: (K,2), of the cells.
-        temperature: 1 gives the mean; towards 0 it approaches the mode.
-
-    Returns:
-        (N,2,h,w), a*b* in units of CIELAB.
+    temperature: 1 gives the mean; towards 0 it approaches the mode.
     """
     with torch.autocast(logits.device.type, enabled=False):  # which would round colours to a hundredth
         return expected_ab((logits.float() / temperature).softmax(1), centres)

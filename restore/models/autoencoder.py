@@ -21,26 +21,19 @@ from restore.models.registry import Architecture, register
 class ConvAutoencoderConfig:
     """All it takes to build a `ConvAutoencoder`.
 
-    Args:
-        in_channels: planes of the input.
-        out_channels: planes of the output.
-        widths: channels of each level, from the finest to the bottleneck.
-        blocks: residual blocks of each level; the encoder and the decoder have as many each, the bottleneck once.
-        fold: the input is rearranged to 1/fold of its size before the first convolution.
-        scales: by how much the output is larger than the input, an upsampling head for each.
-        residual: the network predicts what to add to the first planes of its input (enlarged by bicubic interpolation
-            where scale > 1).
-
     Raises:
         UsageError: the values make no network.
     """
 
-    in_channels: int = 3
-    out_channels: int = 3
-    widths: tuple[int, ...] = (64, 128, 256)
+    in_channels: int = 3  # planes of the input
+    out_channels: int = 3  # planes of the output
+    widths: tuple[int, ...] = (64, 128, 256)  # channels of each level, from the finest to the bottleneck
+    # Residual blocks of each level; the encoder and the decoder have as many each, the bottleneck once
     blocks: tuple[int, ...] = (2, 2, 2)
-    fold: int = 2
-    scales: tuple[int, ...] = (1,)
+    fold: int = 2  # the input is rearranged to 1/fold of its size before the first convolution
+    scales: tuple[int, ...] = (1,)  # by how much the output is larger than the input, an upsampling head for each
+    # The network predicts what to add to the first planes of its input (enlarged by bicubic interpolation where scale >
+    # 1)
     residual: bool = True
 
     def __post_init__(self) -> None:
@@ -84,13 +77,19 @@ class ConvAutoencoder(Architecture):
 
     def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
         scale = self.scales[0] if scale is None else scale
-        restored: torch.Tensor = self.heads(self.features(planes), planes, scale)
-        return restored
+        return self.heads(self.features(planes), planes, scale)
 
     def features(self, planes: torch.Tensor) -> torch.Tensor:
         """What the heads are given: (N,widths[0],h,w), of the folded and padded input."""
-        stem = self.stem(folded(planes, self.stride, self.config.fold).to(self.stem.weight.dtype))
-        return self._decode(self._encode(stem)).add_(stem)
+        features = stem = self.stem(folded(planes, self.stride, self.config.fold).to(self.stem.weight.dtype))
+        skips = []
+        for blocks, down in zip(self.encoder, self.down, strict=True):
+            skips.append(blocks(features))
+            features = down(skips[-1])
+        features = self.bottleneck(features)
+        for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
+            features = blocks(up(features).add_(skips.pop()))
+        return features.add_(stem)
 
     def values_a_pixel(self, scale: int) -> float:
         """The larger of two moments: a block at work on the finest level, beside the skips; and the head's end.
@@ -102,20 +101,6 @@ class ConvAutoencoder(Architecture):
         skips: float = sum(width / (config.fold * 2**level) ** 2 for level, width in enumerate(config.widths))
         block = skips + 5 * finest + 6 * config.in_channels
         return max(block, 2 * finest + 8 * config.out_channels * scale**2)
-
-    def _encode(self, features: torch.Tensor) -> list[torch.Tensor]:
-        """The features of every level, finest first; the last is the bottleneck's."""
-        levels = []
-        for blocks, down in zip(self.encoder, self.down, strict=True):
-            levels.append(blocks(features))
-            features = down(levels[-1])
-        return [*levels, self.bottleneck(features)]
-
-    def _decode(self, levels: list[torch.Tensor]) -> torch.Tensor:
-        features = levels.pop()
-        for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            features = blocks(up(features).add_(levels.pop()))
-        return features
 
 
 def _radius(config: ConvAutoencoderConfig) -> int:

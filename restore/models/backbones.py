@@ -23,24 +23,15 @@ from restore.errors import UsageError, WeightsError, install_hint
 
 @dataclass(frozen=True)
 class Backbone:
-    """A published encoder of inverted residual blocks.
+    """A published encoder of inverted residual blocks."""
 
-    Args:
-        stem: channels of the first convolution.
-        stages: (expansion, channels, blocks, stride, kernel) of each.
-        late: strides of 2 pad at the bottom and right only, as TensorFlow does.
-        mean, std: of its input, white at 1.
-        epsilon: of its batch normalisation.
-        package, file: where the package index has its weights.
-    """
-
-    stem: int
-    stages: tuple[tuple[int, int, int, int, int], ...]
-    late: bool
-    mean: tuple[float, ...]
+    stem: int  # channels of the first convolution
+    stages: tuple[tuple[int, int, int, int, int], ...]  # (expansion, channels, blocks, stride, kernel) of each
+    late: bool  # strides of 2 pad at the bottom and right only, as TensorFlow does
+    mean: tuple[float, ...]  # mean and std: of its input, white at 1
     std: tuple[float, ...]
-    epsilon: float
-    package: str
+    epsilon: float  # of its batch normalisation
+    package: str  # package and file: where the package index has its weights
     file: str
 
 

@@ -90,10 +90,7 @@ def is_foreign(path: Path) -> bool:
 def load(path: Path) -> ForeignNetwork:
     """A network of another project, in float32 on the CPU, in evaluation mode.
 
-    Nothing in the file is executed: only tensors are read.
-
-    Args:
-        path: A .pth, .pt, .ckpt or .safetensors file.
+    Of the .pth, .pt, .ckpt or .safetensors file only tensors are read: nothing in it is executed.
 
     Raises:
         WeightsError: It cannot be read, is of no known architecture or not for colours or gray; or spandrel is missing.

@@ -17,32 +17,23 @@ from restore.models.registry import Architecture, register
 class NAFNetConfig:
     """All it takes to build a `NAFNet`.
 
-    Args:
-        in_channels: Planes of the input.
-        out_channels: Planes of the output.
-        width: Channels of the finest level; every further level has twice as many.
-        encoder_blocks: Blocks of each level of the encoder, finest first.
-        middle_blocks: Blocks at the coarsest level.
-        decoder_blocks: Blocks of each level of the decoder, finest first; as many levels as the encoder.
-        fold: The input is rearranged to 1/fold of its size before the first convolution.
-        window: Side in input pixels of the areas over which channel attention averages; a multiple of the
-            side of a cell of the coarsest level, `fold * 2**len(encoder_blocks)`.
-        scales: By how much the output is larger than the input, an upsampling head for each.
-        residual: The network predicts what to add to its input (enlarged by bicubic interpolation where scale > 1).
-
     Raises:
         UsageError: The values make no network.
     """
 
-    in_channels: int = 3
-    out_channels: int = 3
-    width: int = 32
-    encoder_blocks: tuple[int, ...] = (1, 1, 2)
-    middle_blocks: int = 4
+    in_channels: int = 3  # planes of the input
+    out_channels: int = 3  # planes of the output
+    width: int = 32  # channels of the finest level; every further level has twice as many
+    encoder_blocks: tuple[int, ...] = (1, 1, 2)  # blocks of each level of the encoder, finest first
+    middle_blocks: int = 4  # blocks at the coarsest level
+    # Blocks of each level of the decoder, finest first; as many levels as the encoder
     decoder_blocks: tuple[int, ...] = (1, 1, 1)
-    fold: int = 1
+    fold: int = 1  # the input is rearranged to 1/fold of its size before the first convolution
+    # Side in input pixels of the areas over which channel attention averages; a multiple of the side of a cell of the
+    # coarsest level, `fold * 2**len(encoder_blocks)`
     window: int = 16
-    scales: tuple[int, ...] = (1,)
+    scales: tuple[int, ...] = (1,)  # by how much the output is larger than the input, an upsampling head for each
+    # The network predicts what to add to its input (enlarged by bicubic interpolation where scale > 1)
     residual: bool = True
 
     def __post_init__(self) -> None:
@@ -109,8 +100,7 @@ class NAFBlock(nn.Module):
             weights = F.interpolate(weights, scale_factor=float(self.cells), mode="bilinear", align_corners=False)
         features = features + self.project[0](gated * weights) * self.gain[0]
         gated = _simple_gate(self.expand[1](self.norm[1](features)))
-        result: torch.Tensor = features + self.project[1](gated) * self.gain[1]
-        return result
+        return features + self.project[1](gated) * self.gain[1]
 
 
 @register("nafnet", NAFNetConfig)
@@ -149,8 +139,7 @@ class NAFNet(Architecture):
         features = self.middle(features)
         for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             features = blocks(F.pixel_shuffle(up(features), 2) + skips.pop())
-        restored: torch.Tensor = self.heads(features, planes, scale)
-        return restored
+        return self.heads(features, planes, scale)
 
     def values_a_pixel(self, scale: int) -> float:
         """A block at work on the finest level, beside the skips; or the end of the head."""
@@ -162,7 +151,6 @@ class NAFNet(Architecture):
 
 
 def _simple_gate(features: torch.Tensor) -> torch.Tensor:
-    """The product of the halves of the channels: (N,2C,H,W) -> (N,C,H,W)."""
     first, second = features.chunk(2, dim=1)
     if is_symbolic(*features.shape[-2:]):  # the product of views compares their strides
         first, second = first.contiguous(), second.contiguous()
@@ -170,28 +158,12 @@ def _simple_gate(features: torch.Tensor) -> torch.Tensor:
 
 
 def _radius(config: NAFNetConfig) -> int:
-    """How far an input pixel can reach to the right and down, which is as far as to the left and up.
-
-    The last pixel that is reached is followed through the network, from every place within an area.
-    """
-    window = config.window
-
-    def convolved(last: int, cell: int) -> int:
-        return (last // cell + 2) * cell - 1
-
-    def through(last: int, level: int, count: int) -> int:
+    """A bound of how far an input pixel can reach to any side, wherever it lies in its area of attention."""
+    levels = len(config.encoder_blocks)
+    stages = (*enumerate(config.encoder_blocks), (levels, config.middle_blocks), *enumerate(config.decoder_blocks))
+    reach = 4 * config.fold  # the stem and the head, a 3x3 convolution each
+    for level, blocks in stages:
         cell = config.fold * 2**level
-        last = (last // cell + 1) * cell - 1
-        for _ in range(count):  # a 3x3 convolution; to the end of the area, and on to the middle of the next
-            last = (convolved(last, cell) // window + 1) * window + window // cell // 2 * cell - 1
-        return last
-
-    furthest = 0
-    for start in range(window):
-        last = convolved(start, config.fold)
-        for level, count in enumerate((*config.encoder_blocks, config.middle_blocks)):
-            last = through(last, level, count)
-        for level, count in reversed(list(enumerate(config.decoder_blocks))):
-            last = through(last, level, count)
-        furthest = max(furthest, convolved(last, config.fold) - start)
-    return max(furthest, 2)  # bicubic interpolation reaches 2
+        # From the middle of an area a block reaches that of the next; the first one may begin elsewhere.
+        reach += 3 * cell + config.window * blocks + bool(blocks) * config.window // 2
+    return reach

@@ -28,24 +28,17 @@ KEYS = 128  # cells with hints that are attended to, at most
 class PretrainedUNetConfig:
     """All it takes to build a `PretrainedUNet`.
 
-    Args:
-        encoder: one of `BACKBONES`.
-        stages: how many of its stages there are, at least those down to a sixteenth.
-        widths: channels of the decoder at a quarter, an eighth and a sixteenth of the input.
-        spacing: between centres of the a*b* cells, in units of CIELAB.
-        heads: of the attention to hints; 0: the network takes none.
-        frozen: the first stages of the encoder that training leaves as they are.
-
     Raises:
         UsageError: the values make no network.
     """
 
-    encoder: str = "mobilenet_v2"
-    stages: int = 7
+    encoder: str = "mobilenet_v2"  # one of `BACKBONES`
+    stages: int = 7  # how many of its stages there are, at least those down to a sixteenth
+    # Channels of the decoder at a quarter, an eighth and a sixteenth of the input
     widths: tuple[int, ...] = (64, 128, 160)
-    spacing: int = 12
-    heads: int = 4
-    frozen: int = 0
+    spacing: int = 12  # between centres of the a*b* cells, in units of CIELAB
+    heads: int = 4  # of the attention to hints; 0: the network takes none
+    frozen: int = 0  # the first stages of the encoder that training leaves as they are
 
     def __post_init__(self) -> None:
         if self.encoder not in BACKBONES:
@@ -154,8 +147,7 @@ class PretrainedUNet(Architecture):
 
     def _logits(self, gray: torch.Tensor, hints: torch.Tensor | None) -> torch.Tensor:
         quarter, eighth, sixteenth, bottom = self.encoder(gray)
-        features = self.refine_sixteenth(self.at_sixteenth(bottom, sixteenth))
-        features = self.at_eighth(features, eighth)
+        features = self.at_eighth(self.refine_sixteenth(self.at_sixteenth(bottom, sixteenth)), eighth)
         if hints is not None:
             pooled = pooled_hints(hints, ATTENDED)
             spread = self.attention(features, pooled[:, :3])
@@ -163,8 +155,7 @@ class PretrainedUNet(Architecture):
         features = self.at_quarter(self.refine_eighth(features), quarter)
         if hints is not None:
             features = features + self.hinted(pooled_hints(hints, FINEST).to(features.dtype))
-        logits: torch.Tensor = self.classify(self.refine_quarter(features))
-        return logits
+        return self.classify(self.refine_quarter(features))
 
     def values_a_pixel(self, scale: int) -> float:
         """The encoder's widest expansion, at half the resolution, and the logits; the attention to hints is bounded."""

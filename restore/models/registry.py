@@ -88,12 +88,7 @@ def config_from_dict(arch: str, values: Mapping[str, Any]) -> Any:
 
 
 def config_for(arch: str, like: str, config: Any) -> Any:
-    """The default config of `arch`, for the same planes in and out as another network's.
-
-    Args:
-        arch: The architecture that is wanted.
-        like: The one that a task is made for.
-        config: A config of `like`.
+    """The default config of `arch`, for the same planes in and out as `config` of the architecture `like`.
 
     Raises:
         UsageError: There is no such architecture, or it cannot take that one's place.
@@ -106,11 +101,7 @@ def config_for(arch: str, like: str, config: Any) -> Any:
 
 
 def build(arch: str, config: Any) -> Architecture:
-    """The network `arch` with fresh weights.
-
-    Args:
-        arch: its name.
-        config: its config dataclass, or a mapping of the fields of one.
+    """The network `arch` with fresh weights, from its config dataclass or a mapping of the fields of one.
 
     Raises:
         UsageError: unknown architecture, or a config that does not fit it.

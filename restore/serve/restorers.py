@@ -18,7 +18,6 @@ from restore.devices import pick_device, pick_precision
 from restore.errors import UsageError
 from restore.folders.compute_queue import Pending, Picture
 from restore.images import Image
-from restore.inference import restorer
 from restore.inference.automatic import AutoPipeline
 from restore.inference.restored import Restored
 from restore.inference.restorer import Restorer
@@ -94,7 +93,7 @@ class WatchedRestorer(Restorer):
             finally:
                 self.watch = None
 
-    def enqueue(self, pictures: Sequence[Picture]) -> list[restorer.Pending]:
+    def enqueue(self, pictures: Sequence[Picture]) -> list[Pending]:
         self._area, self._done = sum(image.size[0] * image.size[1] for image, _ in pictures), 0
         return super().enqueue(pictures)
 

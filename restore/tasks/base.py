@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -43,38 +43,24 @@ class Window:
 
 @dataclass(frozen=True)
 class Sample:
-    """A training batch in float32, white at 1; what the damage does not have is None.
+    """A training batch in float32, white at 1; what the damage does not have is None."""
 
-    Args:
-        corrupted: (N,C,h,w).
-        clean: (N,C,h*scale,w*scale).
-        mask: (N,1,h,w), 1 where pixels are damaged.
-        opacity: (N,1,h,w) of an overlay.
-        colour: (N,C,h,w) of an overlay.
-        hints: (N,K,h,w), what `Head.hints` gave.
-    """
-
-    corrupted: torch.Tensor
-    clean: torch.Tensor
-    mask: torch.Tensor | None = None
-    opacity: torch.Tensor | None = None
-    colour: torch.Tensor | None = None
-    hints: torch.Tensor | None = None
+    corrupted: torch.Tensor  # (N,C,h,w)
+    clean: torch.Tensor  # (N,C,h*scale,w*scale)
+    mask: torch.Tensor | None = None  # (N,1,h,w), 1 where pixels are damaged
+    opacity: torch.Tensor | None = None  # (N,1,h,w) of an overlay
+    colour: torch.Tensor | None = None  # (N,C,h,w) of an overlay
+    hints: torch.Tensor | None = None  # (N,K,h,w), what `Head.hints` gave
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The picture that a head analyses: as an array on the host, and in windows on the computing device.
+    """The picture that a head analyses: as an array on the host, and in windows on the computing device."""
 
-    Args:
-        array: (H,W,1 or 3) uint8, uint16 or floating point.
-        pixels: the same as a tensor (H,W,1 or 3), on the computing device or, if it is too large for that, on the host.
-        device: where `planes` are wanted.
-    """
-
-    array: np.ndarray
+    array: np.ndarray  # (H,W,1 or 3) uint8, uint16 or floating point
+    # The same as a tensor (H,W,1 or 3), on the computing device or, if it is too large for that, on the host
     pixels: torch.Tensor = field(repr=False)
-    device: torch.device
+    device: torch.device  # where `planes` are wanted
 
     @classmethod
     def of(cls, array: np.ndarray, device: torch.device | None = None) -> Picture:
@@ -105,18 +91,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Analysis:
-    """The result of analysing a whole picture before its tiles are restored; heads add fields of their own.
+    """The result of analysing a whole picture before its tiles are restored; heads add fields of their own."""
 
-    Args:
-        mask: (H,W) bool on the host: the pixels that may change. All others stay bit-identical, and tiles without any
-            are not computed. None: all pixels may change.
-        note: a message for the user, such as why nothing is restored.
-        confidence: how likely what was detected is damage, 0 to 1, also where it is left unchanged for being uncertain;
-            None where nothing was detected.
-    """
-
+    # (H,W) bool on the host: the pixels that may change. All others stay bit-identical, and tiles without any are not
+    # computed. None: all pixels may change
     mask: np.ndarray | None = field(default=None, repr=False)
-    note: str = ""
+    note: str = ""  # a message for the user, such as why nothing is restored
+    # How likely what was detected is damage, 0 to 1, also where it is left unchanged for being uncertain; None where
+    # nothing was detected
     confidence: float | None = None
 
     @property
@@ -129,11 +111,7 @@ class Predictor(Protocol):
     """The network, as heads use it in `Head.analyse`."""
 
     def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        """Runs the network on planes of bounded size without tiles.
-
-        Args:
-            planes: (C,h,w), on any device.
-            stage: as in `Head.run`.
+        """Runs a `stage` of the network on (C,h,w) of bounded size, from any device, without tiles.
 
         Returns:
             (C',h',w') float32 on the computing device.
@@ -221,13 +199,9 @@ class Head(Generic[OptionsT, AnalysisT]):
     def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
         """Runs the network on a batch: (N,C,h,w) -> (N,C',h*scale,w*scale).
 
-        Args:
-            network: the autoencoder.
-            planes: the result of `preprocess` or, in training, of `network_input`.
-            stage: "" to restore, `training_stage` to train, or another one that `analyse` needs.
+        stage: "" to restore, `training_stage` to train, or another one that `analyse` needs.
         """
-        result: torch.Tensor = network(planes, self.scale)
-        return result
+        return network(planes, self.scale)
 
     def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         """Makes the restored RGB planes of a batch of tiles.
@@ -263,53 +237,28 @@ class Head(Generic[OptionsT, AnalysisT]):
         return pixel_loss(prediction, sample.clean).mean()
 
 
-class RGBHead(Head[OptionsT, Analysis]):
-    """A head that needs no analysis: RGB in, RGB out."""
-
-    def analyse(
-        self, picture: Picture, options: OptionsT, predict: Predictor, mask: np.ndarray | None = None
-    ) -> Analysis:
-        return Analysis()
-
-    def static_analysis(self) -> Analysis:
-        return Analysis()
-
-
 @dataclass(frozen=True)
 class TrainingPair:
-    """A corruption and the head that restores from it. A task with several trains on all in turn.
-
-    Args:
-        corruption: the operator.
-        head: the head that restores from it.
-        slack: ratio of the side of the clean patch to that of the sample, for corruptions that may shrink patches.
-        coverage: range of the share of the short side that a clean patch covers before it is resized; None: patches are
-            not resized.
-    """
+    """A corruption and the head that restores from it. A task with several trains on all in turn."""
 
     corruption: Corruption[Any]
     head: Head[Any, Any]
+    # Ratio of the side of the clean patch to that of the sample, for corruptions that may shrink patches
     slack: int = 1
+    # Range of the share of the short side that a clean patch covers before it is resized; None: patches are not resized
     coverage: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row of a score table: a fixed damage, the head that restores from it, and the score.
+    """One row of a score table: a fixed damage, the head that restores from it, and the score."""
 
-    Args:
-        label: its name in tables.
-        pair: the damage and the head.
-        score: (restored, clean), both (H,W,3) -> a number in dB, higher is better.
-        inside: the score is the PSNR inside the mask of the damage instead.
-        given: the head gets the true mask.
-    """
-
-    label: str
-    pair: TrainingPair
+    label: str  # its name in tables
+    pair: TrainingPair  # the damage and the head
+    # (restored, clean), both (H,W,3) -> a number in dB, higher is better
     score: Callable[[np.ndarray, np.ndarray], float]
-    inside: bool = False
-    given: bool = False
+    inside: bool = False  # the score is the PSNR inside the mask of the damage instead
+    given: bool = False  # the head gets the true mask
 
     def value(self, restored: np.ndarray, clean: np.ndarray, damage: Corrupted) -> float:
         """The score of `restored` and `clean`, (H,W,3) each; NaN if `inside` and the mask of `damage` is empty."""
@@ -350,11 +299,11 @@ class Task(Protocol):
 
     def prepare(self, clean: np.ndarray, damage: Any, rng: np.random.Generator) -> np.ndarray:
         """Transforms a clean training patch (H,W,3) before it is damaged; some tasks make some of them gray."""
-        ...
+        return clean
 
     def config_for(self, config: Any, damage: Any) -> Any:
         """`config` with what follows from the damage filled in, such as the scales of super-resolution."""
-        ...
+        return replace(config, scales=(1,))
 
 
 def load_task(name: str) -> Task:
@@ -379,10 +328,9 @@ def restore_whole(
 
     Args:
         network: on any device, in evaluation mode.
-        head: fits the network to the damage.
+        head, options: of the task.
         image: (H,W,1 or 3), any supported dtype, of moderate size.
-        options: of the task.
-        mask: (H,W) bool, the damaged pixels; None: the head detects them. Or hints, as `Head.analyse` takes them.
+        mask: as in `Head.analyse`.
 
     Returns:
         (H*scale,W*scale,3) float32, white at 1.

@@ -8,57 +8,77 @@ the luma is the input's own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from math import nan
+from functools import lru_cache
+from math import atan2, cos, degrees, hypot, nan, radians
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from restore.colour import chroma_of, has_colours, luma_of, to_lab, with_luma
+from restore.colour import in_gamut as fit_gamut
 from restore.corruptions.base import Corrupted
 from restore.corruptions.grayscale import Grayscale, opaque
 from restore.errors import UsageError
-from restore.metrics import psnr
+from restore.images import read_image
+from restore.metrics import COLOURED, COLOURED_AT_ALL, HUE, psnr
 from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, spacing_of
 from restore.models.backbones import BACKBONES, pretrained_tensors
 from restore.models.blocks import pad_to_multiple
 from restore.models.pretrained_unet import DISTRIBUTION, FINEST, PretrainedUNet, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
-from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, TrainingPair, Window
-from restore.tasks.colour_choice import chosen_ab
-from restore.tasks.functional import in_gamut, luma, sample_window, to_array, to_planes
+from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
+from restore.tasks.functional import in_gamut, luma, resize_area, sample_window, to_array, to_planes
 from restore.tasks.losses import PixelLoss
-from restore.tasks.palettes import drawn_to, is_tinted, palette_of
-from restore.tasks.scene import guided, shrunk, shrunk_luma
 from restore.tasks.spec import TASKS, ColorizeOptions, ColorizeTraining, GrayOptions, Options
+
+ANALYSED = 192  # short side of what the network sees, in pixels
+LONGEST = 4  # the long side is at most so many times that; longer pictures are squeezed
+BAND_PIXELS = 1 << 20  # of the picture that are shrunk together
+
+# The guided filter: colours are taken as linear in the luma within so many pixels, and contrasts below
+# sqrt(SMOOTH) (white at 1) as no edges.
+REACH = 2
+SMOOTH = 3e-4
 
 LEVELS = 3.0  # of 255: how far the channels of gray pictures that went through JPEG, WebP or a scanner may be apart
 RARE = 0.001  # share of the pixels that may be further apart than that
 
-# The loss. Coloured pixels are rare, and count for more (as in Zhang et al. 2016): by 1 + chroma / RARER, at most so
-# many times a gray one. Patches of gray pictures, with a mean chroma below that, teach nothing.
-RARER, MOST = 12.0, 6.0
-UNDONE = 1.0  # power of that by which the distribution is divided again when a picture is restored
-GRAY = 2.5
+# The loss. Coloured pixels are rare, and count for more (class rebalancing, Zhang et al. 2016): by 1 + chroma over the
+# first, at most so many times a gray one; restored pictures undo it. Patches of gray pictures teach nothing.
+REBALANCING_CHROMA, MAX_REBALANCING = 12.0, 6.0
+GRAY = 2.5  # mean chroma of these, at most
 GIVEN = 10  # hints, where they are scored
 REGRESSED = 2.0  # weight of the distance of the mean beside the cross-entropy
+
+LIGHTNESS = 60.0  # at which colours are compared; CIEDE2000 of equally light ones depends on it little
+# What it costs to miss the hue of a coloured pixel, beside the difference of the colours, in units of CIEDE2000; and
+# how far above the least expected cost a colour still takes part. Without the first, gray is what errs least.
+MISSED, SPREAD = 13.0, 1.0
+
+# Of sepia prints: how far, as the root of the mean square, a*b* may be from its mean at that lightness, in so many
+# ranges of it; that as a share of the mean; and the hue of the mean, in degrees.
+TINTED, BINS = 3.0, 16
+TINT_SHARE = 0.25
+WARM = (30.0, 110.0)
+
+# Of palettes: the share of cells that are not in it, how far each round goes, and how many there are.
+PALETTE_FLOOR, PALETTE_STEP, PALETTE_ROUNDS = 0.01, 0.7, 3
 
 
 @dataclass(frozen=True)
 class Colours(Analysis):
-    """Chroma R-Y and B-Y over the picture, linear in the luma Y, at the analysed size.
+    """Chroma R-Y and B-Y over the picture, linear in the luma Y, at the analysed size."""
 
-    Args:
-        coefficients: (4,h,w) float32 on the computing device, two planes of slope and two of offset; None where
-            nothing is coloured.
-        size: height and width of the picture that they are stretched over.
-    """
-
+    # (4,h,w) float32 on the computing device, two planes of slope and two of offset; None where nothing is coloured
     coefficients: torch.Tensor | None = field(default=None, repr=False)
-    size: tuple[int, int] = (0, 0)
+    size: tuple[int, int] = (0, 0)  # height and width of the picture that they are stretched over
 
 
 class ColorizeHead(Head[ColorizeOptions, Colours]):
@@ -105,7 +125,7 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
         seen = pad_to_multiple(planes[None], FINEST)[0]
         logits = (predict.whole(seen, DISTRIBUTION) + predict.whole(seen.flip(2), DISTRIBUTION).flip(2)) / 2
         ab = self.decoded(logits, small.shape, options)
-        chroma = _chroma_in_gamut(small, chroma_of(with_luma(small, ab)))
+        chroma = chroma_of(fit_gamut(small, chroma_of(with_luma(small, ab))))
         coefficients = np.concatenate(guided(small, chroma), axis=-1).transpose(2, 0, 1)
         return Colours(
             coefficients=torch.from_numpy(np.ascontiguousarray(coefficients)).to(picture.device), size=picture.size
@@ -113,11 +133,11 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
 
     def decoded(self, logits: torch.Tensor, size: tuple[int, ...], options: ColorizeOptions) -> np.ndarray:
         """a*b* (h,w,2) of `size`, on the host, from the logits (K,h/4,w/4) of cells."""
-        undone = UNDONE * rarity(torch.from_numpy(centres_of(len(logits))).norm(dim=1)).log()
-        logits = logits - undone.to(logits.device)[:, None, None]
+        weight = rebalancing_weight(torch.from_numpy(centres_of(len(logits))).norm(dim=1))
+        logits = logits - weight.log().to(logits.device)[:, None, None]
         if options.reference is not None:
-            logits = drawn_to(logits, palette_of(options.reference, len(logits)).to(logits.device))
-        ab = chosen_ab(logits, options.temperature)[None] * options.saturation
+            logits = match_palette(logits, palette_of(options.reference, len(logits)).to(logits.device))
+        ab = least_cost_ab(logits, options.temperature)[None] * options.saturation
         height, width = logits.shape[-2] * FINEST, logits.shape[-1] * FINEST
         ab = F.interpolate(ab, size=(height, width), mode="bilinear", align_corners=False)
         return to_array(ab[0, :, : size[0], : size[1]].permute(1, 2, 0))
@@ -138,8 +158,7 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
 
     def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
         """Stage DISTRIBUTION gives logits of cells at a quarter of the size."""
-        result: torch.Tensor = network(planes, None, stage)
-        return result
+        return network(planes, None, stage)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(h,w,6): the gray patch, a*b* by `AB` of the hints, where those are, and a*b* by `AB` of the clean one."""
@@ -165,29 +184,24 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
         likely = prediction.float().log_softmax(1)
         entropy = -(likely.gather(1, cells) * shares).sum(1)
         chroma = ab.norm(dim=1)
-        weight = rarity(chroma) * (chroma.mean((1, 2), keepdim=True) > GRAY)
+        weight = rebalancing_weight(chroma) * (chroma.mean((1, 2), keepdim=True) > GRAY)
         mean = expected_ab(likely.exp(), centres.to(ab.device))
         regressed = pixel_loss(mean / AB, ab / AB).mean(1)
-        total: torch.Tensor = (weight * (entropy + REGRESSED * regressed)).sum() / weight.sum().clamp(min=1)
-        return total
+        return (weight * (entropy + REGRESSED * regressed)).sum() / weight.sum().clamp(min=1)
 
 
-def rarity(chroma: torch.Tensor) -> torch.Tensor:
+def rebalancing_weight(chroma: torch.Tensor) -> torch.Tensor:
     """How much more colours of a chroma, in units of CIELAB, count in training than gray does."""
-    return (1 + chroma / RARER).clamp(max=MOST)
+    return (1 + chroma / REBALANCING_CHROMA).clamp(max=MAX_REBALANCING)
 
 
 def hint_planes(hints: np.ndarray, device: torch.device) -> torch.Tensor:
-    """What the network sees of hints, at the size at which the picture is analysed.
+    """What the network sees of hints (H,W,4), at the size at which the picture is analysed.
 
     However thin a stroke is: where a pixel covers any of it, it has its mean colour.
 
-    Args:
-        hints: (H,W,4), RGB and alpha.
-        device: where they are shrunk, and wanted.
-
     Returns:
-        (3,h,w) float32: a*b* by `AB`, and 1 where there are any hints.
+        (3,h,w) float32 on `device`: a*b* by `AB`, and 1 where there are any hints.
     """
 
     def premultiplied(window: Window) -> torch.Tensor:
@@ -209,13 +223,134 @@ def colour_psnr(restored: np.ndarray, clean: np.ndarray) -> float:
     return nan if is_gray(clean) else psnr(restored, clean)
 
 
-def _chroma_in_gamut(luminance: np.ndarray, chroma: np.ndarray) -> np.ndarray:
-    """`chroma` (h,w,2), shrunk until luma (h,w) and chroma together lie within [0, 1]."""
-    planes = in_gamut(torch.from_numpy(luminance)[None, None], torch.from_numpy(chroma.transpose(2, 0, 1).copy())[None])
-    return chroma_of(planes[0].permute(1, 2, 0).numpy())
+def analysed_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width at which a picture is looked at: `ANALYSED` pixels on the short side, its proportions kept."""
+    scale = ANALYSED / min(height, width)
+    return min(round(height * scale), LONGEST * ANALYSED), min(round(width * scale), LONGEST * ANALYSED)
 
 
-class Colorize:
+def shrunk_luma(picture: Picture) -> np.ndarray:
+    """BT.601 luma at `analysed_size`: (h,w) float32 on the host, white at 1; see `shrunk`."""
+    return to_array(shrunk(lambda window: luma(picture.planes(window)), picture.size)[0, 0])
+
+
+def shrunk_rgb(picture: Picture) -> np.ndarray:
+    """RGB at `analysed_size`: (h,w,3) float32 on the host, white at 1; see `shrunk`."""
+    return to_array(shrunk(picture.planes, picture.size)[0].permute(1, 2, 0))
+
+
+def shrunk(planes: Callable[[Window], torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+    """Planes (1,C,h,w) of a picture of `size` at `analysed_size`, by area where it shrinks, else bicubic.
+
+    Computed a band of rows at a time, on the device of what `planes` gives for a window, (1,C,h,w).
+    """
+    (total, across), (height, width) = size, analysed_size(*size)
+    rows = max(1, BAND_PIXELS // across)
+    bands = [Window(top, 0, min(rows, total - top), across) for top in range(0, total, rows)]
+    # Rows first shrink in width only; both interpolations are separable.
+    narrow = torch.cat([_resized(planes(band), band.height, width) for band in bands], dim=2)
+    return _resized(narrow, height, width)
+
+
+def guided(gray: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`chroma` (h,w,2) as slope * luma + offset, with slope and offset (h,w,2) that vary little (He et al. 2013)."""
+    guide = gray[..., None]
+    mean, mean_chroma = _box(gray)[..., None], _box(chroma)
+    variance = _box(gray * gray)[..., None] - mean * mean
+    slope = (_box(guide * chroma) - mean * mean_chroma) / (np.maximum(variance, 0) + np.float32(SMOOTH))
+    return _box(slope), _box(mean_chroma - slope * mean)
+
+
+def _resized(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    if height <= planes.shape[-2] and width <= planes.shape[-1]:
+        return resize_area(planes, (height, width))
+    return F.interpolate(planes, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
+
+
+def _box(values: np.ndarray) -> np.ndarray:
+    side = 2 * REACH + 1
+    return cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT)
+
+
+def least_cost_ab(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """The a*b* of least expected cost: logits (K,h,w) of the cells of `centres_of` -> (2,h,w), in units of CIELAB.
+
+    The mean of a distribution is brown, and its mode noisy: here each cell is weighed by what it would cost if the
+    others were true, and cells that cost about the least are averaged.
+    """
+    count, height, width = logits.shape
+    centres = torch.from_numpy(centres_of(count)).to(logits.device)
+    likely = (logits.float() / temperature).softmax(0).reshape(count, -1)
+    with torch.autocast(logits.device.type, enabled=False):  # training validates under it, in bfloat16
+        cost = cost_matrix(count).to(logits.device) @ likely
+        return (centres.T @ (-cost / SPREAD).softmax(0)).reshape(2, height, width)
+
+
+@lru_cache(maxsize=2)
+def cost_matrix(count: int) -> torch.Tensor:
+    """What it costs to give the colour of a row where that of a column is true: (K,K) float32."""
+    from skimage.color import deltaE_ciede2000
+
+    ab = centres_of(count)
+    lab = np.concatenate([np.full((count, 1), LIGHTNESS, np.float32), ab], axis=1)
+    difference = deltaE_ciede2000(lab[:, None], lab[None])
+    chroma = np.linalg.norm(ab, axis=1)
+    alike = ab @ ab.T >= cos(radians(HUE)) * chroma[:, None] * chroma
+    missed = (chroma > COLOURED) & ~(alike & (chroma[:, None] > COLOURED_AT_ALL))
+    return torch.from_numpy((difference + MISSED * missed).astype(np.float32))
+
+
+def is_tinted(picture: Picture) -> bool:
+    """Whether a picture is a sepia print: gray but for a warm tint, that goes with the lightness.
+
+    In each of `BINS` ranges of lightness all pixels then have about the same a*b*. It was so for 87 % of gray pictures
+    printed in six tints with noise or JPEG, and for 0.7 % of 677 training pictures: skies at dusk, sand, old paper.
+    """
+    lab = to_lab(np.clip(shrunk_rgb(picture), 0, 1)).reshape(-1, 3)
+    place = np.clip(lab[:, 0] * (BINS / 100), 0, BINS - 1).astype(np.intp)
+    count = np.bincount(place, minlength=BINS).clip(min=1)
+    usual = np.stack([np.bincount(place, ab, BINS) / count for ab in lab[:, 1:].T], axis=-1)[place]
+    off = float(np.sqrt(np.square(lab[:, 1:] - usual).sum(axis=-1).mean()))
+    a, b = lab[:, 1:].mean(axis=0)
+    warm = WARM[0] <= degrees(atan2(b, a)) <= WARM[1]
+    return warm and off < min(TINTED, TINT_SHARE * hypot(a, b))
+
+
+def palette_of(path: str, count: int) -> torch.Tensor:
+    """How often each of `count` cells of a*b* occurs in a picture file: (count,), adding up to 1.
+
+    Raises:
+        ImageError: the file cannot be read.
+        UsageError: the picture has no colours.
+    """
+    file = Path(path)
+    return _palette(file, count, file.stat().st_mtime_ns if file.exists() else 0)
+
+
+@lru_cache(maxsize=4)  # it is asked for with each picture
+def _palette(path: Path, count: int, changed: int) -> torch.Tensor:  # noqa: ARG001
+    pixels = read_image(path).pixels
+    if pixels.shape[-1] == 1 or is_gray(pixels):
+        raise UsageError(f"{path}: a gray picture has no palette; name one in colours as --reference")
+    ab = to_lab(np.clip(shrunk_rgb(Picture.of(pixels)), 0, 1))[..., 1:].transpose(2, 0, 1)
+    cells, shares = cells_of(torch.from_numpy(ab.copy())[None], spacing_of(count))
+    palette = torch.zeros(count).index_add_(0, cells.flatten(), shares.flatten())
+    return palette / palette.sum()
+
+
+def match_palette(logits: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
+    """Logits (K,h,w) whose mean distribution over the picture is that of `palette` (K,), nearly.
+
+    Each cell is made likelier everywhere by as much as it is rarer than in the palette, `PALETTE_ROUNDS` times.
+    """
+    wanted = (palette + PALETTE_FLOOR / len(palette)).log()
+    for _ in range(PALETTE_ROUNDS):
+        there = logits.softmax(0).mean((1, 2)) + PALETTE_FLOOR / len(palette)
+        logits = logits + PALETTE_STEP * (wanted - there.log())[:, None, None]
+    return logits
+
+
+class Colorize(Task):
     """The BT.601 luma of a picture, paired with a head that colours it anew."""
 
     spec = TASKS["colorize"]
@@ -250,9 +385,6 @@ class Colorize:
                 given=True,
             ),
         ]
-
-    def prepare(self, clean: np.ndarray, damage: Options, rng: np.random.Generator) -> np.ndarray:
-        return clean
 
     def config_for(self, config: Any, damage: Options) -> Any:
         """The encoder that training is to start from, where it is named. Raises UsageError for other architectures."""

@@ -6,7 +6,7 @@ et al. 2021): one network for both, which two planes beside the picture tell apa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,9 @@ from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float
-from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, TrainingPair, Window
+from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
 from restore.tasks.functional import flat_areas
-from restore.tasks.noise_options import DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
-from restore.tasks.spec import TASKS
+from restore.tasks.spec import TASKS, DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
 
 REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
 LEVEL_PLANES = 2  # beside RGB: whether the level is told, and the level
@@ -179,7 +178,6 @@ def photographs(white: Corruption[Any]) -> Choice:
 
 
 def _operator(damage: NoiseOptions, white: Corruption[Any]) -> Corruption[Any]:
-    """The damage called `damage.noise`; `white` is the Gaussian one."""
     kinds: dict[str, Corruption[Any]] = {
         "white": white,
         "camera": CameraNoise(),
@@ -190,7 +188,7 @@ def _operator(damage: NoiseOptions, white: Corruption[Any]) -> Corruption[Any]:
     return kinds[damage.noise]
 
 
-class Denoise:
+class Denoise(Task):
     """Noise of photographs, paired with an RGB-to-RGB head."""
 
     spec = TASKS["denoise"]
@@ -248,9 +246,6 @@ class Denoise:
         values = to_float(clean)
         gray = luma(values)[..., None]
         return to_dtype(np.clip(gray + np.float32(rng.uniform(1.2, 2.5)) * (values - gray), 0, 1), clean.dtype)
-
-    def config_for(self, config: Any, damage: NoiseOptions) -> Any:
-        return replace(config, scales=(1,))
 
 
 def _case(label: str, operator: Corruption[Any]) -> Case:

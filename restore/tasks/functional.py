@@ -36,13 +36,9 @@ def white_level(dtype: torch.dtype) -> float:
 
 
 def to_planes(pixels: torch.Tensor) -> torch.Tensor:
-    """Converts pixels to planes. Floating point values outside [0, 1] are kept.
+    """Converts pixels (N,H,W,C) to planes (N,C,H,W), in channels_last memory format.
 
-    Args:
-        pixels: (N,H,W,C) uint8, uint16 or floating point.
-
-    Returns:
-        (N,C,H,W) float32, in channels_last memory format, never sharing memory with an integer input.
+    Floating point values outside [0, 1] are kept. Never shares memory with an integer input.
     """
     white = white_level(pixels.dtype)
     planes = pixels.to(torch.float32).permute(0, 3, 1, 2)
@@ -50,15 +46,7 @@ def to_planes(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def to_pixels(planes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Converts planes to pixels, rounded to nearest and clipped for integers.
-
-    Args:
-        planes: (N,C,H,W) floating point, white at 1.
-        dtype: uint8, uint16 or floating point.
-
-    Returns:
-        (N,H,W,C) of `dtype`.
-    """
+    """Converts planes (N,C,H,W) to pixels (N,H,W,C) of `dtype`, rounded to nearest and clipped for integers."""
     white = white_level(dtype)
     if white != 1.0:
         planes = (planes * white).round_().clamp_(0.0, white)
@@ -87,21 +75,13 @@ def to_array(tensor: torch.Tensor) -> np.ndarray:
 def luma(planes: torch.Tensor) -> torch.Tensor:
     """BT.601 luma: (N,3,H,W) -> (N,1,H,W). Written such that gray pixels keep exactly their value."""
     red, green, blue = planes.split(1, dim=1)
-    exact: torch.Tensor = red + BT601[1] * (green - red) + BT601[2] * (blue - red)
-    return exact
+    return red + BT601[1] * (green - red) + BT601[2] * (blue - red)
 
 
 def in_gamut(luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-    """Converts luma and chroma to RGB within [0, 1] by scaling the chroma towards gray, which keeps the luma.
+    """RGB (N,3,H,W) within [0, 1] of luma (N,1,H,W) and chroma R-Y, B-Y (N,2,H,W), scaled towards gray.
 
     Pixels with luma outside [0, 1] become gray.
-
-    Args:
-        luminance: (N,1,H,W), BT.601 luma Y.
-        chroma: (N,2,H,W), R-Y and B-Y.
-
-    Returns:
-        (N,3,H,W), RGB.
     """
     red, blue = chroma.split(1, dim=1)
     green = (red * BT601[0] + blue * BT601[2]) * (-1 / BT601[1])
@@ -109,8 +89,7 @@ def in_gamut(luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
     above = colours.amax(1, keepdim=True).clamp(min=1e-9)
     below = (-colours).amax(1, keepdim=True).clamp(min=1e-9)
     share: torch.Tensor = torch.minimum((1 - luminance) / above, luminance / below).clamp(0, 1)
-    rgb: torch.Tensor = luminance + share * colours
-    return rgb
+    return luminance + share * colours
 
 
 def flat_centres(planes: torch.Tensor) -> torch.Tensor:
@@ -125,14 +104,9 @@ def flat_areas(planes: torch.Tensor) -> torch.Tensor:
 
 
 def sample_window(planes: torch.Tensor, size: tuple[int, int], window: Window) -> torch.Tensor:
-    """Upsamples a window of small planes bilinearly to the size of a picture (`align_corners=False`).
+    """Upsamples a window of small planes (C,h,w) bilinearly to the `size` (h,w) of a picture (`align_corners=False`).
 
     Every value depends on its position in the picture alone, so that adjacent windows fit without seams.
-
-    Args:
-        planes: (C,h,w) floating point.
-        size: height and width of the picture.
-        window: part of the picture.
 
     Returns:
         (C,window.height,window.width) float32.
@@ -174,7 +148,6 @@ def _neighbours(
 
 
 def _max_filter(planes: torch.Tensor) -> torch.Tensor:
-    """Maximum filter with a square of `FLAT_SIDE` pixels a side."""
     reach = FLAT_SIDE // 2
     rows = F.max_pool2d(planes, (FLAT_SIDE, 1), 1, (reach, 0))
     return F.max_pool2d(rows, (1, FLAT_SIDE), 1, (0, reach))

@@ -24,14 +24,9 @@ VALIDATED = 256  # pixels a side of what validation looks at, at most: quick, an
 
 
 class RestorationObjective:
-    """Training data, loss and validation of a task.
+    """Training data, loss and validation of a task, on an instance of its `training_options`.
 
-    Args:
-        task: What is trained.
-        damage: An instance of the task's `training_options`.
-        config: The config of the network; None: the task's.
-        patch: Side of a training patch as the network sees it, in pixels; None: the task's.
-        arch: The architecture that `config` is of; None: the task's.
+    Without a config, an architecture or a patch (side in pixels as the network sees it) those of the task are taken.
 
     Raises:
         UsageError: The damage and the config do not go together.
@@ -141,7 +136,6 @@ class RestorationObjective:
 
 
 def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Corrupted, np.ndarray]:
-    """Random crop of `side` pixels of a damaged patch and its target."""
     top, left = (int(rng.integers(length - side + 1)) for length in target.shape[:2])
     square = slice(top, top + side), slice(left, left + side)
     maps = (values if values is None else values[square] for values in (damaged.mask, damaged.opacity, damaged.colour))
@@ -149,7 +143,6 @@ def _cut(damaged: Corrupted, target: np.ndarray, side: int, rng: np.random.Gener
 
 
 def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
-    """Shrinks (H,W,C) to a short side of at most `side` pixels."""
     scale = side / min(picture.shape[:2])
     if scale >= 1:
         return picture
@@ -158,7 +151,6 @@ def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def _centre(picture: np.ndarray, side: int) -> np.ndarray:
-    """Centre crop of (H,W,C), at most `side` pixels a side."""
     height, width = picture.shape[:2]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
     return picture[top : top + side, left : left + side]

@@ -6,13 +6,110 @@ contract tests follow from the entry.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
-from restore.errors import unknown_name
-from restore.tasks.noise_options import DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
-from restore.tasks.options import NoOptions, Options, option
+from restore.errors import UsageError, unknown_name
 
-__all__ = ["TASKS", "NoOptions", "Options", "TaskSpec", "option", "task_spec"]
+NOISES = ("white", "camera", "grain", "jpeg", "photo")
+
+
+def option(default: Any, help: str, **flag: Any) -> Any:
+    """A dataclass field that becomes a command-line flag.
+
+    Args:
+        default: MISSING where it has to be given.
+        help: what `--help` says.
+        flag: `flags` (a tuple of short forms), `alias` (an earlier name of a switch), `min`, `max`, `choices`,
+            `metavar`, `argument` (True: a positional one).
+    """
+    return field(default=default, metadata={"help": help, **flag})
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person may ask of a task when restoring; subclasses add fields made by `option`.
+
+    Raises:
+        UsageError: a value is not among the choices of its field, or out of its range.
+    """
+
+    def __post_init__(self) -> None:
+        for known in fields(self):
+            value = getattr(self, known.name)
+            choices, least, most = (known.metadata.get(name) for name in ("choices", "min", "max"))
+            if choices and value not in choices:
+                raise UsageError(f"{known.name} must be one of {', '.join(map(str, choices))}; got {value}")
+            # Negated, since NaN compares as neither.
+            if value is not None and not ((least is None or value >= least) and (most is None or value <= most)):
+                limits = f"starts at {least:g}" if most is None else f"goes from {least:g} to {most:g}"
+                raise UsageError(f"{known.name} {limits}; got {value}")
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What is not as by default, by its name."""
+        plain, values = asdict(type(self)()), asdict(self)
+        return {name: value for name, value in values.items() if value != plain[name]}
+
+
+@dataclass(frozen=True)
+class NoOptions(Options):
+    """A task with nothing to choose."""
+
+
+@dataclass(frozen=True)
+class DenoiseOptions(Options):
+    """What a person knows of the noise."""
+
+    sigma: float | None = option(
+        None,
+        "How strong the noise is, as a standard deviation of 255, where you know it; otherwise it is judged by the "
+        "picture. Where too much or too little is taken off, try other levels, or --strength from 0 to 2.",
+        min=0.0,
+        max=255.0,
+    )
+
+
+@dataclass(frozen=True)
+class NoiseOptions(Options):
+    """The kind of noise, and its level."""
+
+    noise: str = option(
+        "white",
+        "What damages: white Gaussian noise, a camera's noise, film grain, JPEG compression, or photo: any of these.",
+        choices=NOISES,
+    )
+    sigma: tuple[float, float] = option(
+        (0.0, 55.0),
+        "Level of white noise on the 0-255 scale: one number, or the lowest and highest.",
+        metavar="LOW[,HIGH]",
+    )
+
+
+@dataclass(frozen=True)
+class NoiseTraining(NoiseOptions):
+    """The noise that a denoiser is trained against."""
+
+    noise: str = option(
+        "photo",
+        "What to learn: white Gaussian noise, a camera's noise, film grain, JPEG compression, or photo: all of these.",
+        choices=NOISES,
+    )
+    clip: float = option(
+        0.25, "Share of patches of white noise that is clipped and rounded, as files hold it.", min=0.0, max=1.0
+    )
+    gray: float = option(0.06, "Share of patches turned gray, with equal noise in all channels.", min=0.0, max=1.0)
+    vivid: float = option(0.1, "Share of patches with stronger or exchanged colours.", min=0.0, max=1.0)
+    told: float = option(
+        0.4, "Share of patches whose noise level the network is told, if it has planes for it.", min=0.0, max=1.0
+    )
+
+
+@dataclass(frozen=True)
+class NoiseTrial(NoiseOptions):
+    """The noise that a denoiser is measured against."""
+
+    clipped: bool = option(False, "Clip and round white noise, as files hold it; papers do not.")
 
 
 @dataclass(frozen=True)
@@ -22,27 +119,26 @@ class ScaleOptions(Options):
     scale: int = option(2, "How many times larger each side becomes.", flags=("-s",), choices=(2, 3, 4))
 
 
+def _shrinking(default: str) -> Any:
+    about = (
+        "How pictures were made small: bicubic as in papers, or photo: in several ways, soft, noisy or saved as JPEG."
+    )
+    return option(default, about, choices=("bicubic", "photo"))
+
+
 @dataclass(frozen=True)
 class DownsampleOptions(Options):
     """The scales that a super-resolver is trained for."""
 
     scales: tuple[int, ...] = option((2, 3, 4), "Scales to learn, with a head for each.", metavar="N[,N...]")
-    shrinking: str = option(
-        "bicubic",
-        "How pictures were made small: bicubic as in papers, or photo: in several ways, soft, noisy or saved as JPEG.",
-        choices=("bicubic", "photo"),
-    )
+    shrinking: str = _shrinking("bicubic")
 
 
 @dataclass(frozen=True)
 class DownsampleTraining(DownsampleOptions):
     """What a super-resolver is trained for."""
 
-    shrinking: str = option(
-        "photo",
-        "How pictures were made small: bicubic as in papers, or photo: in several ways, soft, noisy or saved as JPEG.",
-        choices=("bicubic", "photo"),
-    )
+    shrinking: str = _shrinking("photo")
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def check_steps(steps: Sequence[TaskSpec]) -> None:
             raise UsageError(f"super-resolve before {step.name}: damage is restored first; write {step.name} before it")
 
 
-def taker(steps: Sequence[TaskSpec], *, hints: bool) -> TaskSpec:
+def step_with_input(steps: Sequence[TaskSpec], *, hints: bool) -> TaskSpec:
     """The step that takes a mask, or `hints`. Raises UsageError if none or several do."""
     what, found = (
         ("hints", [step for step in steps if step.hints]) if hints else ("a mask", [s for s in steps if s.masks])
@@ -85,14 +85,7 @@ PLACES, StepOptions = _tables()
 
 
 def options_by_task(steps: Sequence[TaskSpec], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Assigns options to the tasks that they belong to.
-
-    Args:
-        steps: the tasks.
-        values: options by their names in `StepOptions`.
-
-    Returns:
-        For each task its options by their own names; a task without any has an empty entry.
+    """For each task its options by their own names, of `values` by their names in `StepOptions`.
 
     Raises:
         UsageError: an unknown option, or one of a task that is not among the steps.

@@ -19,16 +19,24 @@ from restore.corruptions.photo_downsample import PhotoDownsample
 from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
-from restore.tasks.base import Case, RGBHead, TrainingPair
+from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Task, TrainingPair
 from restore.tasks.functional import flat_centres
 from restore.tasks.spec import TASKS, DownsampleOptions, ScaleOptions
 
 
-class SuperResolveHead(RGBHead[ScaleOptions]):
+class SuperResolveHead(Head[ScaleOptions, Analysis]):
     """RGB to RGB, `scale` times larger. Constant areas have nothing to sharpen and stay constant."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
+
+    def analyse(
+        self, picture: Picture, options: ScaleOptions, predict: Predictor, mask: np.ndarray | None = None
+    ) -> Analysis:
+        return Analysis()
+
+    def static_analysis(self) -> Analysis:
+        return Analysis()
 
     def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         flat = F.interpolate(flat_centres(planes), scale_factor=float(self.scale), mode="nearest")
@@ -42,7 +50,7 @@ class SuperResolveHead(RGBHead[ScaleOptions]):
         return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
 
 
-class SuperResolve:
+class SuperResolve(Task):
     """Downsampling by 2, 3 and 4, paired with a head for each."""
 
     spec = TASKS["super-resolve"]
@@ -71,9 +79,6 @@ class SuperResolve:
             for label, kind in kinds.items()
             for scale in damage.scales
         ]
-
-    def prepare(self, clean: np.ndarray, damage: DownsampleOptions, rng: np.random.Generator) -> np.ndarray:
-        return clean
 
     def config_for(self, config: Any, damage: DownsampleOptions) -> Any:
         if len(set(damage.scales)) != len(damage.scales) or not set(damage.scales) <= {2, 3, 4}:

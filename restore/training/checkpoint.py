@@ -136,7 +136,6 @@ def clear(folder: Path) -> None:
 
 
 def _steps(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, oldest first."""
     return sorted(path for path in folder.glob("step-*") if _STEP.fullmatch(path.name))
 
 
@@ -161,7 +160,6 @@ def _shards(tensors: Mapping[str, torch.Tensor]) -> list[Tensors]:
 
 
 def _joined(parts: Tensors) -> Tensors:
-    """The inverse of the cutting in `_shards`."""
     whole: Tensors = {}
     cut: dict[tuple[str, str], list[torch.Tensor]] = {}
     for key in sorted(parts):

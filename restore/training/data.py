@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,12 @@ class Pictures:
     ) -> None:
         self._report, self._corrupted = report, dict(corrupted or {})
         self._lock = threading.Lock()
-        self._here, self._index = (processes.here, processes.index_here) if processes else (1, 0)
-        self._gather: Callable[[Any], list[Any]] = processes.gather_here if processes else lambda value: [value]
+        self._here, self._index = (processes.local_count, processes.local_rank) if processes else (1, 0)
+        self._gather: Callable[[Any], list[Any]] = processes.gather_local if processes else lambda value: [value]
         budget = min(self._gather(CACHED * free_memory(torch.device("cpu")) if budget is None else budget))
         readable: list[tuple[Path, tuple[int, int]]] = []
         kept: list[Path] = []
-        places: list[tuple[int, int, int]] = []  # of each that is kept: process, first byte, bytes
-        taken = [0] * self._here
+        ends = [0]  # of those in the buffer, in bytes
         for path, size in zip(paths, self._each(image_size, paths), strict=True):
             if size is None:
                 continue
@@ -103,25 +103,22 @@ class Pictures:
             need = size[0] * size[1] * (6 if path in self._corrupted else 3)
             if need <= budget:
                 budget -= need
-                process = len(kept) % self._here
                 kept.append(path)
-                places.append((process, taken[process], need))
-                taken[process] += need
-        mine = taken[self._index]
-        buffers = processes.shared_buffers(mine) if processes else [np.empty(mine, np.uint8)]
+                ends.append(ends[-1] + need)
+        buffer = processes.shared_buffer(ends[-1]) if processes else np.empty(ends[-1], np.uint8)
+        places = [slice(*edges) for edges in pairwise(ends)]
 
         def fill(number: int) -> tuple[int, ...] | None:
-            process, start, need = places[number]
             pixels = self._decode(kept[number])
-            if pixels.size != need:
+            if pixels.size != places[number].stop - places[number].start:
                 raise ImageError(f"{kept[number]}: is not of the size that its header gives; get a whole copy")
-            buffers[process][start : start + need] = pixels.reshape(-1)
+            buffer[places[number]] = pixels.reshape(-1)
             return pixels.shape
 
         shapes = dict(zip(kept, self._each(fill, range(len(kept))), strict=True))
         cached = {
-            path: buffers[process][start : start + need].reshape(shapes[path])
-            for path, (process, start, need) in zip(kept, places, strict=True)
+            path: buffer[place].reshape(shapes[path])
+            for path, place in zip(kept, places, strict=True)
             if shapes[path] is not None
         }
         entries = [(path, size) for path, size in readable if path in cached or path not in shapes]
@@ -270,41 +267,30 @@ class Patches(Dataset[dict[str, torch.Tensor]]):
             taken = round(side * (shrink ** rng.random() if rng.random() < 0.5 else 1.0))
         else:
             taken = max(1, round(short * rng.uniform(*coverage)))
-        picture = _at_least(picture, taken)
+        missing = [(0, max(0, taken - length)) for length in picture.shape[:2]]
+        if any(after for _, after in missing):
+            picture = np.pad(picture, (*missing, (0, 0)), mode="symmetric")
         top, left = (int(rng.integers(length - taken + 1)) for length in picture.shape[:2])
         crop = picture[top : top + taken, left : left + taken]
         return crop if taken == side else cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
 
 
+@dataclass(eq=False)
 class Batches(Sampler[list[Key]]):
-    """Keys of this process' share of each batch.
+    """Keys of this process' share of batches `start` to before `stop`, of so many kinds (`variants`).
 
-    Batch b holds samples b * size to (b + 1) * size - 1; an epoch has as many as there are pictures.
-
-    Args:
-        count: Samples of an epoch.
-        size: Samples of a batch, in all processes together.
-        variants: How many kinds of batches there are.
-        seed: Decides the order of the kinds.
-        start: The first batch.
-        stop: The batch after the last.
-        process: Number of this process.
-        processes: How many share each batch.
+    Batch b holds samples b * size to (b + 1) * size - 1, in all processes together; an epoch has `count` of them, one a
+    picture.
     """
 
-    def __init__(
-        self,
-        count: int,
-        size: int,
-        variants: int,
-        seed: int,
-        start: int,
-        stop: int,
-        process: int = 0,
-        processes: int = 1,
-    ) -> None:
-        self.count, self.size, self.variants, self.seed = count, size, variants, seed
-        self.start, self.stop, self.process, self.processes = start, stop, process, processes
+    count: int
+    size: int
+    variants: int
+    seed: int
+    start: int
+    stop: int
+    process: int = 0
+    processes: int = 1
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -331,8 +317,7 @@ def loader(patches: Patches, batches: Batches, workers: int, pin: bool) -> DataL
     """Batches of planes (N,C,h,w) in the order of `batches`.
 
     Args:
-        patches: Makes the samples.
-        batches: Which samples.
+        patches, batches: The samples.
         workers: Processes beside this one that make them; 0: this one does. See `can_fork`.
         pin: Whether to put them into memory from which a GPU takes them quicker.
     """
@@ -350,9 +335,3 @@ def loader(patches: Patches, batches: Batches, workers: int, pin: bool) -> DataL
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the workers are the threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process: it ends them in order
-
-
-def _at_least(picture: np.ndarray, side: int) -> np.ndarray:
-    """`picture` (H,W,C), extended by mirroring where it is smaller than `side`."""
-    down, right = (max(0, side - length) for length in picture.shape[:2])
-    return np.pad(picture, ((0, down), (0, right), (0, 0)), mode="symmetric") if down or right else picture

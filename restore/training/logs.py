@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,23 @@ Row = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Log:
-    """Curves and pictures of a run below `folder`; does nothing where TensorBoard is missing."""
+    """Curves and pictures of a run below `folder`; does nothing without a folder, or where TensorBoard is missing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._writer: Any = None
-        try:
+        with suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        self._writer = SummaryWriter(str(folder))
 
-    def numbers(self, step: int, values: dict[str, float]) -> None:
+            self._writer = SummaryWriter(str(folder)) if folder else None
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
         """A point on each curve."""
         if self._writer:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
-    def pictures(self, step: int, make: Callable[[], list[Row]]) -> None:
-        """A grid of what `make` gives.
-
-        Args:
-            step: Where in the run.
-            make: Gives a row (corrupted, restored, clean) a picture, all (H,W,3); the clean one decides the size.
-        """
+    def images(self, step: int, make: Callable[[], list[Row]]) -> None:
+        """A grid of the rows (corrupted, restored, clean) that `make` gives, (H,W,3), in the size of the clean one."""
         rows = make() if self._writer else []
         if rows:
             side = max(max(picture.shape[:2]) for row in rows for picture in row)

@@ -39,13 +39,9 @@ UNTIMED, TIMED = 3, 8  # steps of a timing, before it counts and while it does
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended.
+    """How a run ended: `finished`, `paused` (--stop-after) or `interrupted` (Ctrl-C); its steps; its best scores.
 
-    Attributes:
-        status: `finished`, `paused` (--stop-after) or `interrupted` (Ctrl-C).
-        step: The steps that were taken.
-        scores: The best so far, by label.
-        comparison: Those beside the scores of doing nothing, in words.
+    comparison: these beside the scores of doing nothing, in words.
     """
 
     status: str
@@ -134,7 +130,7 @@ class Run:
         started = saved = time.monotonic()
         before, status = progress.seconds, "finished"
         pause_after = math.inf if settings.stop_after is None else settings.stop_after * 60
-        log = Log(folder / "tensorboard") if processes.first else None
+        log = Log(folder / "tensorboard" if processes.first else None)
         hidden = bar if processes.first else True
         steps = tqdm(total=settings.length, initial=progress.step, disable=hidden, unit="step", dynamic_ncols=True)
         with interruptible() as interrupted, steps:
@@ -159,8 +155,7 @@ class Run:
                 if (stop or pause) and not last:
                     status = "interrupted" if stop else "paused"
                     break
-        if log:
-            log.close()
+        log.close()
         return Result(status, progress.step, progress.best_scores, self._compared(progress.best_scores))
 
     def best_weights(self) -> dict[str, torch.Tensor]:
@@ -233,10 +228,9 @@ class Run:
 
     @torch.no_grad()
     def _follow(self, means: Any, values: Any, _: Any) -> None:
-        """How the average follows the weights after a step."""
         torch._foreach_lerp_(means, values, 1 - self._decay)
 
-    def _check(self, step: int, loss: torch.Tensor, steps: Any, log: Log | None) -> None:
+    def _check(self, step: int, loss: torch.Tensor, steps: Any, log: Log) -> None:
         """Raises TrainingError, in all processes, where a loss or a weight of any is not finite."""
         value = loss.item()
         lengths = torch.stack(torch._foreach_norm(list(self.average.parameters())))
@@ -247,10 +241,9 @@ class Run:
         steps.set_postfix_str(
             f"loss {value:.4f}, best {self.progress.best_score:.2f}, {self._rate:.0f} images/s", refresh=False
         )
-        if log:
-            log.numbers(step, {"loss": value, "learning rate": self.settings.lr_at(step)})
+        log.scalars(step, {"loss": value, "learning rate": self.settings.lr_at(step)})
 
-    def _validate(self, steps: Any, log: Log | None) -> None:
+    def _validate(self, steps: Any, log: Log) -> None:
         progress = self.progress
         if self._unrestored is None:
             self._unrestored = self._scores(None)
@@ -260,16 +253,16 @@ class Run:
         if score > progress.best_score:
             progress.best_score, progress.best_scores, progress.best_step = score, scores, progress.step
             self.best = self._copy()
-        if log is None:
+        if not self.processes.first:
             return
         shown = ", ".join(f"{label} {value:.2f}" for label, value in scores.items())
         steps.clear()
         compared = f"; {text}" if (text := self._compared(scores)) else ""
         self.report(f"step {progress.step}/{self.settings.length}: {shown} dB ({self._rate:.0f} images/s){compared}")
-        log.numbers(progress.step, {f"validation/{label}": value for label, value in scores.items()})
+        log.scalars(progress.step, {f"validation/{label}": value for label, value in scores.items()})
         shown_ones = self.validation[:PREVIEWS]
         with self._autocast():
-            log.pictures(progress.step, lambda: [self.objective.preview(self.average, one) for one in shown_ones])
+            log.images(progress.step, lambda: [self.objective.preview(self.average, one) for one in shown_ones])
 
     def _scores(self, network: Any) -> dict[str, float]:
         """The mean score of each label over the validation pictures; without a network, of doing nothing."""
@@ -292,7 +285,6 @@ class Run:
 
     @property
     def _rate(self) -> float:
-        """Patches a second, since the beginning."""
         return self.progress.step * self.settings.batch_size / max(self.progress.seconds, 1e-9)
 
     def _copy(self) -> dict[str, torch.Tensor]:
@@ -322,6 +314,5 @@ class Run:
 
 
 def _mean(scores: list[float]) -> float:
-    """The mean of those that are defined; NaN if none is."""
     known = [score for score in scores if not math.isnan(score)]
     return sum(known) / len(known) if known else math.nan

@@ -12,13 +12,9 @@ from restore.tasks.losses import PixelLoss
 
 
 class Objective(Protocol):
-    """Training data, loss and validation of one network.
+    """Training data, loss and validation of one network. `name` goes into the header of the weights as the task.
 
-    Attributes:
-        name: Goes into the header of the weights as the task.
-        arch: The architecture to build.
-        config: Its config.
-        patch: Side of a patch as the network sees it, in pixels.
+    patch: side of a patch as the network sees it, in pixels.
     """
 
     name: str
@@ -49,42 +45,23 @@ class Objective(Protocol):
         ...
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """One training example.
+        """Planes (C,h,w) by name of one training example; `rng` is the only source of chance.
 
-        Args:
-            clean: (H,W,3) in uint8; of a pair (H,W,6), the corrupted patch behind the clean one.
-            variant: Of which kind.
-            rng: The only source of chance.
-
-        Returns:
-            Planes (C,h,w) by name.
+        clean: (H,W,3) in uint8; of a pair (H,W,6), the corrupted patch behind the clean one.
         """
         ...
 
     def loss(
         self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, pixel_loss: PixelLoss
     ) -> torch.Tensor:
-        """A number to minimise.
-
-        Args:
-            network: What learns.
-            batch: Planes (N,C,h,w) by name.
-            variant: The kind of batch.
-            pixel_loss: How values are compared.
-        """
+        """A number to minimise, for a batch of planes (N,C,h,w) by name."""
         ...
 
     def score(self, network: Any, picture: np.ndarray, number: int) -> dict[str, float]:
-        """Scores of one validation picture.
+        """Scores of a validation picture (H,W,3) in uint8, or (H,W,6) of a pair; without a network, of doing nothing.
 
-        Args:
-            network: What is judged; None: doing nothing.
-            picture: (H,W,3) in uint8, or (H,W,6) of a pair.
-            number: Of the picture; the same number gives the same damage.
-
-        Returns:
-            By label, finite or NaN (not defined here), higher is better; weights are chosen by the mean. Empty where
-            doing nothing has no score.
+        The same number gives the same damage. By label, finite or NaN (not defined here), higher is better; weights are
+        chosen by the mean. Empty where doing nothing has no score.
         """
         ...
 

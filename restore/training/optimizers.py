@@ -45,13 +45,8 @@ def optimizer(
 class Muon(torch.optim.Optimizer):
     """Momentum, of which each matrix is replaced by the nearest orthogonal one (Jordan et al. 2024).
 
-    So all directions of a layer learn alike. A convolution (out,in,h,w) is the matrix (out,in*h*w). Biases and thin
-    matrices get AdamW (Loshchilov and Hutter 2019).
-
-    Args:
-        parameters: What learns, or groups of it.
-        lr: The first learning rate, of both.
-        half: The matrices are turned in bfloat16, which is precise enough and quicker.
+    So all directions of a layer learn alike. A convolution (out,in,h,w) is the matrix (out,in*h*w), turned in bfloat16
+    if `half`, which is precise enough and quicker. Biases and thin matrices get AdamW (Loshchilov and Hutter 2019).
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float, *, half: bool) -> None:
@@ -109,14 +104,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """The nearest orthogonal matrices, nearly: U V^T of each U S V^T, by Newton-Schulz.
+    """The nearest orthogonal matrices, nearly: U V^T of each U S V^T, by Newton-Schulz in `dtype`.
 
-    Args:
-        matrices: (N,r,c).
-        dtype: To compute in.
-
-    Returns:
-        (N,r,c) in float32.
+    Shape: (N,r,c) -> (N,r,c), float32.
     """
     wide = matrices.shape[-2] <= matrices.shape[-1]
     turned = (matrices if wide else matrices.mT).to(dtype)
@@ -125,8 +115,7 @@ def orthogonal(matrices: torch.Tensor, dtype: torch.dtype = torch.float32) -> to
     for _ in range(ITERATIONS):
         gram = turned @ turned.mT
         turned = a * turned + (b * gram + c * gram @ gram) @ turned
-    result: torch.Tensor = (turned if wide else turned.mT).float()
-    return result
+    return (turned if wide else turned.mT).float()
 
 
 def load_moments(optimizer: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, torch.Tensor]]) -> None:

@@ -26,10 +26,8 @@ class Processes:
     What depends on clocks, signals or the disk is decided once, so that they never disagree about the next step.
 
     Attributes:
-        index: Number of this process; 0 is the one that speaks and writes.
-        count: How many there are.
-        here: How many of them share this machine.
-        index_here: Number of this process among those.
+        index, count: Number of this process, 0 is the one that speaks and writes; and how many there are.
+        local_rank, local_count: The same of those that share this machine.
         device: Where this one computes.
     """
 
@@ -48,12 +46,12 @@ class Processes:
         if self.count > 1 and named:
             raise UsageError(f"--device {device}: under torchrun each process takes a GPU of its own; use cuda")
         # What torchrun tells each process of its machine.
-        self._machine, self.here, self.index_here = (
+        self._machine, self.local_count, self.local_rank = (
             int(os.environ.get(name, other)) if self.count > 1 else int(other)
             for name, other in (("GROUP_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
         )
         if not hasattr(os, "memfd_create"):  # not Linux: each process keeps its own pictures
-            self._machine, self.here, self.index_here = self.index, 1, 0
+            self._machine, self.local_count, self.local_rank = self.index, 1, 0
         self.device = state.device if self.count > 1 else device
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
@@ -80,30 +78,24 @@ class Processes:
             torch.distributed.all_gather_object(found, value, group=self._group)
         return found
 
-    def gather_here(self, value: Value) -> list[Value]:
-        """What every process on this machine has, in the order of `index_here`."""
+    def gather_local(self, value: Value) -> list[Value]:
+        """What every process on this machine has, in the order of `local_rank`."""
         return [found for machine, found in self.gather((self._machine, value)) if machine == self._machine]
 
-    def shared_buffers(self, size: int) -> list[np.ndarray]:
-        """Memory that all processes on this machine can read: a part from each, in the order of `index_here`.
-
-        Args:
-            size: Bytes of the part of this process, the only one to write it.
-
-        Returns:
-            Arrays of uint8.
-        """
-        if self.here == 1:
-            return [np.empty(size, np.uint8)]
-        file = os.memfd_create("restore-pictures")  # goes when the last process ends; no limit as /dev/shm has
-        os.truncate(file, max(1, size))
-        parts = []
-        for path in self.gather_here(f"/proc/{os.getpid()}/fd/{file}"):
-            with open(path, "r+b") as opened:
-                parts.append(np.frombuffer(mmap.mmap(opened.fileno(), 0), np.uint8))
-        self.gather_here(None)  # all have opened it
-        os.close(file)
-        return parts
+    def shared_buffer(self, size: int) -> np.ndarray:
+        """Memory (`size`,) in uint8 of all processes on this machine, each of which writes another part of it."""
+        if self.local_count == 1:
+            return np.empty(size, np.uint8)
+        # Goes when the last process ends; no limit as /dev/shm has.
+        file = os.memfd_create("restore-pictures") if self.local_rank == 0 else -1
+        if file >= 0:
+            os.truncate(file, max(1, size))
+        with open(self.gather_local(f"/proc/{os.getpid()}/fd/{file}")[0], "r+b") as opened:
+            buffer = np.frombuffer(mmap.mmap(opened.fileno(), 0), np.uint8)[:size]
+        self.gather_local(None)  # all have opened it
+        if file >= 0:
+            os.close(file)
+        return buffer
 
     def once(self, function: Callable[[], Value]) -> Value:
         """The result of `function` in the first process, for all; or its RestoreError, raised in all."""
@@ -118,15 +110,12 @@ class Processes:
         torch.distributed.broadcast_object_list(answer, 0, group=self._group)
         if answer[1] is not None:
             raise answer[1]
-        result: Value = answer[0]
-        return result
+        return answer[0]
 
     def shared(self, network: nn.Module, unused: bool) -> nn.Module:
         """`network`, on its device already, with gradients averaged over all processes.
 
-        Args:
-            network: The network of this process.
-            unused: Whether a batch may leave some weights without a gradient.
+        unused: whether a batch may leave some weights without a gradient.
         """
         if self.count == 1:
             return network

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from restore.errors import TrainingError, UsageError
 from restore.models import build
 from restore.training import checkpoint
 from restore.training.checkpoint import checkpoint_folder
-from restore.training.data import Pictures, can_fork, fingerprint, list_pairs, list_pictures
+from restore.training.data import Pictures, Report, can_fork, fingerprint, list_pairs, list_pictures
 from restore.training.loop import Result, Run
 from restore.training.objective import Objective
 from restore.training.processes import Processes
@@ -33,7 +33,6 @@ FEW_STEPS = 1000  # of 16 patches: a first colorize was 0.3 dB over gray after 6
 GROWING = ("in_channels", "evidence")  # settings of networks that may be larger than those of weights to start from
 ANY_LENGTH = 1_000_000  # steps of a run that is only timed
 Item = TypeVar("Item")
-Report = Callable[[str], None]
 
 
 def train(objective: Objective, settings: Settings, *, report: Report = print, bar: bool | None = None) -> Result:
@@ -56,7 +55,7 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
     device = pick_device(settings.device)
     processes = Processes(device, named=":" in settings.device)
     device = processes.device
-    report = report if processes.first else _silent
+    report = report if processes.first else lambda _: None
     out = settings.output or Path(f"{objective.name}{weights.SUFFIX}")
     folder = checkpoint_folder(out)
     processes.once(lambda: _refuse_to_overwrite(settings, out, folder))
@@ -76,7 +75,7 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
     if settings.steps is None:
         minutes = DEFAULT_MINUTES if settings.minutes is None else settings.minutes
         settings = replace(settings, minutes=None, steps=ANY_LENGTH)
-        seconds = Run(objective, pictures, [], settings, processes, report=_silent).seconds_a_step()
+        seconds = Run(objective, pictures, [], settings, processes, report=lambda _: None).seconds_a_step()
         settings = replace(settings, steps=max(1, round(minutes * 60 / seconds)))
     report(
         f"training {objective.name} on {len(pictures)} pictures, choosing by {len(validation)}; "
@@ -104,10 +103,6 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
     else:
         report(f"{result.status} at step {result.step} of {settings.steps}; the same command with --resume goes on")
     return result
-
-
-def _silent(text: str) -> None:
-    """A report nobody reads."""
 
 
 def _refuse_to_overwrite(settings: Settings, out: Path, folder: Path) -> None:
@@ -139,8 +134,7 @@ def _asked(objective: Objective, settings: Settings) -> dict[str, Any]:
         "--val": _listed(settings.val or []),
         "--corrupted": _listed([settings.corrupted] if settings.corrupted else []),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(asked, default=str))
-    return plain
+    return json.loads(json.dumps(asked, default=str))
 
 
 def _listed(folders: Sequence[Path]) -> dict[str, Any] | None:
@@ -164,19 +158,16 @@ def _resumed(settings: Settings, asked: dict[str, Any], past: checkpoint.Checkpo
             del wanted[length]
     differing = []
     for name, value in wanted.items():
-        if name not in known or _same(known[name], value):
+        before, after = (
+            one["fingerprint"] if isinstance(one, dict) else one for one in (known.get(name, value), value)
+        )  # pictures may have moved
+        if before == after:
             continue
         said = name if name in asked else flag(name)
         differing.append(f"{said} was {_shown(known[name])}, now it is {_shown(value)}")
     if differing:
         raise UsageError(f"the run to resume was started with other settings: {'; '.join(differing)}")
     return replace(settings, minutes=None, steps=known["steps"])
-
-
-def _same(known: Any, value: Any) -> bool:
-    if isinstance(known, dict) and isinstance(value, dict):  # pictures: they may have moved
-        return bool(known["fingerprint"] == value["fingerprint"])
-    return bool(known == value)
 
 
 def _shown(value: Any) -> str:
@@ -186,13 +177,7 @@ def _shown(value: Any) -> str:
 
 
 def _pictures(settings: Settings, processes: Processes, report: Report) -> tuple[Pictures, list[np.ndarray]]:
-    """Pictures to learn from and to choose by; without --val every twentieth is held out.
-
-    Args:
-        settings: Where they are.
-        processes: Those that share the run; on one machine they decode a part each.
-        report: Takes lines for people.
-    """
+    """Pictures to learn from and to choose by; without --val every twentieth is held out."""
     chosen = _spread(list_pictures(settings.val), MAX_VALIDATION) if settings.val else []
     budget = None if settings.cache is None else settings.cache * 1e9
     listed = list_pictures(settings.folders)
@@ -212,14 +197,12 @@ def _pictures(settings: Settings, processes: Processes, report: Report) -> tuple
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:
-    """At most `count` of `items`, evenly spread."""
     if len(items) <= count:
         return list(items)
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
 def _all(pictures: Pictures) -> list[np.ndarray]:
-    """The pixels of all that can be read. Raises TrainingError if none can."""
     readable = [picture for number in range(len(pictures)) if (picture := pictures[number]) is not None]
     if not readable:
         raise TrainingError("none of the pictures to choose by can be read; name others with --val")
@@ -276,13 +259,9 @@ def _initial(objective: Objective, settings: Settings) -> dict[str, torch.Tensor
 
 
 def widened(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors with zeros for the inputs that convolutions of `wanted` have beyond theirs.
+    """`tensors` with zeros for the inputs that convolutions of `wanted` have beyond theirs.
 
     Further planes of a picture come last, also where it is folded: pixel_unshuffle keeps the planes in order.
-
-    Args:
-        tensors: Weights to start from, by name.
-        wanted: Those of the network that is trained.
 
     Raises:
         UsageError: Something else than the number of inputs differs.

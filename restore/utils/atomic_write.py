@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,12 +43,7 @@ _unfinished: set[Path] = set()
 
 
 def write_atomic(data: bytes, path: Path, *, overwrite: bool, sources: Iterable[Path] = ()) -> None:
-    """Writes a file that other programs see only when it is complete and on the disk.
-
-    Args:
-        data: the content.
-        path, overwrite, sources: as in `atomic_file`, and so are the errors.
-    """
+    """Writes a file that other programs see only when it is complete; arguments and errors as of `atomic_file`."""
     with atomic_file(path, overwrite=overwrite, sources=sources) as file:
         file.write(data)
 
@@ -79,8 +73,8 @@ def atomic_file(path: Path, *, overwrite: bool, sources: Iterable[Path] = ()) ->
             try:
                 # Not tempfile: its files are readable by their owner alone; this one gets the permissions of the umask.
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-                opener = partial(_open, flags=flags, folder=folder.handle)
-                with open(folder.name(temporary), "w+b", opener=opener) as file:
+                handle = os.open(folder.name(temporary), flags, 0o666, dir_fd=folder.handle)
+                with open(handle, "w+b") as file:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
@@ -92,10 +86,6 @@ def atomic_file(path: Path, *, overwrite: bool, sources: Iterable[Path] = ()) ->
     except OSError as error:
         error.filename, error.filename2 = str(path), None  # not the temporary file, which means nothing to a person
         raise
-
-
-def _open(name: str, _: int, flags: int, folder: int | None) -> int:
-    return os.open(name, flags, 0o666, dir_fd=folder)
 
 
 @dataclass(frozen=True)
@@ -164,16 +154,10 @@ def discard_unfinished() -> None:
 
 
 def remove_stale(folders: Iterable[Path]) -> int:
-    """Removes temporary files that killed processes left behind.
+    """Removes temporary files that killed processes left in `folders`, not in their subfolders; returns how many.
 
     Files of this machine are removed when their process no longer runs; files of other machines and of
     unknown origin after `STALE_SECONDS`. Folders and files without permission are skipped.
-
-    Args:
-        folders: where to look; subfolders are not searched.
-
-    Returns:
-        The number of files removed.
     """
     removed = 0
     for folder in set(folders):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,32 +12,19 @@ import numpy as np
 from restore.errors import UsageError
 from restore.pixels import to_dtype, to_float
 
+if TYPE_CHECKING:
+    from restore.images import Image
+
 MAX_SIDE = 512  # pixels: every worker process holds a copy
 PREMULTIPLIED_WHITE = 255 * 255  # of both opaque alpha and premultiplied white
-
-
-class LogoPicture(Protocol):
-    """The image that a logo is made from; `restore.images.Image` satisfies it.
-
-    Args:
-        pixels: (H,W,1 or 3) uint8, uint16 or float32.
-        alpha: (H,W) in the same dtype, or None.
-    """
-
-    @property
-    def pixels(self) -> np.ndarray: ...
-    @property
-    def alpha(self) -> np.ndarray | None: ...
 
 
 @dataclass(frozen=True)
 class Logo:
     """One logo; hashable, since its values are stored as bytes.
 
-    Args:
-        width, height: in pixels.
-        premultiplied: bytes of (height,width,4) uint16, premultiplied RGB, then alpha, both up to
-            `PREMULTIPLIED_WHITE`, so that their quotient is exactly the 8-bit colour.
+    These are of (height,width,4) uint16, premultiplied RGB, then alpha, both up to `PREMULTIPLIED_WHITE`, so that their
+    quotient is exactly the 8-bit colour.
     """
 
     width: int
@@ -61,40 +47,16 @@ class Logos:
         return len(self.logos)
 
     @classmethod
-    def of(cls, pictures: Iterable[tuple[str, LogoPicture]]) -> Logos:
-        """Makes logos of decoded images, cropped to their visible part and shrunk to `MAX_SIDE` pixels.
-
-        Args:
-            pictures: (name for error messages, image) each.
+    def of(cls, pictures: Iterable[tuple[str, Image]]) -> Logos:
+        """Makes logos of images with their names, cropped to their visible part and shrunk to `MAX_SIDE` pixels.
 
         Raises:
             UsageError: an image without an alpha channel, or completely transparent.
         """
         return cls(tuple(_logo(name, picture) for name, picture in pictures))
 
-    @classmethod
-    def read(cls, folder: Path, find: Callable[[Path], Iterable[Path]], read: Callable[[Path], LogoPicture]) -> Logos:
-        """Reads every image in a folder as a logo.
 
-        Args:
-            folder: the folder.
-            find: lists the image files of a folder, as `restore.images.find_images`.
-            read: decodes a file, as `restore.images.read_image`. Both are arguments since corruptions must not
-                import `restore.images`.
-
-        Raises:
-            UsageError: the folder is missing or holds no image, or an image is no logo (see `of`).
-        """
-        if not folder.is_dir():
-            wrong = "is not a folder" if folder.exists() else "does not exist"
-            raise UsageError(f"{folder}: {wrong}; name a folder of logos, PNG files with transparency")
-        paths = list(find(folder))
-        if not paths:
-            raise UsageError(f"{folder}: no images in this folder; put logos there, PNG files with transparency")
-        return cls.of((str(path), read(path)) for path in paths)
-
-
-def _logo(name: str, picture: LogoPicture) -> Logo:
+def _logo(name: str, picture: Image) -> Logo:
     if picture.alpha is None:
         raise UsageError(f"{name}: has no alpha channel; save the logo with a transparent background")
     alpha = to_dtype(np.clip(to_float(picture.alpha), 0, 1), np.uint8)

@@ -28,52 +28,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TextMark:
-    """A text, perhaps with a frame around it.
+    """A text, perhaps with a frame around it."""
 
-    Args:
-        text: one or more lines.
-        font: one of `text.FONTS`.
-        size: height of capitals in pixels.
-        weight: 100 (thin) to 900 (black).
-        frame: "" or one of `FRAMES`.
-    """
-
-    text: str
-    font: str
-    size: int
-    weight: int = 400
-    frame: str = ""
+    text: str  # one or more lines
+    font: str  # one of `text.FONTS`
+    size: int  # height of capitals in pixels
+    weight: int = 400  # 100 (thin) to 900 (black)
+    frame: str = ""  # "" or one of `FRAMES`
 
 
 @dataclass(frozen=True)
 class ShapeMark:
-    """A geometric shape.
+    """A geometric shape."""
 
-    Args:
-        shape: one of `SHAPES`.
-        size: width in pixels.
-        aspect: height relative to the width.
-        stroke: thickness of lines relative to the width.
-        points: corners of a polygon, tips of a star, or number of stripes.
-        filled: draw the area instead of its outline.
-    """
-
-    shape: str
-    size: int
-    aspect: float
-    stroke: float
-    points: int
-    filled: bool
+    shape: str  # one of `SHAPES`
+    size: int  # width in pixels
+    aspect: float  # height relative to the width
+    stroke: float  # thickness of lines relative to the width
+    points: int  # corners of a polygon, tips of a star, or number of stripes
+    filled: bool  # draw the area instead of its outline
 
 
 @dataclass(frozen=True)
 class LogoMark:
-    """A logo.
-
-    Args:
-        index: into the tuple of `Logos`.
-        size: longer side in pixels.
-    """
+    """A logo by its index in the tuple of `Logos`; size: longer side in pixels."""
 
     index: int
     size: int
@@ -84,13 +62,7 @@ Mark = TextMark | ShapeMark | LogoMark
 
 @dataclass(frozen=True)
 class Ink:
-    """The colours of a mark.
-
-    Args:
-        colour: RGB, white at 1.
-        accent: "" or one of `ACCENTS`, drawn beneath.
-        second: colour of the accent.
-    """
+    """The colours of a mark, RGB with white at 1; of its accent, "" or one of `ACCENTS`, drawn beneath, the second."""
 
     colour: Colour
     accent: str = ""
@@ -108,14 +80,7 @@ def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
 
 
 def sample_mark(short_side: int, tiled: bool, logos: Logos | None, rng: np.random.Generator) -> Mark:
-    """Samples a mark.
-
-    Args:
-        short_side: of the image, in pixels; sizes are relative to it.
-        tiled: the mark will be repeated over the image, so it is smaller.
-        logos: used for half of the marks, if given.
-        rng: source of randomness.
-    """
+    """Samples a mark relative to a `short_side` in pixels, smaller if it will be `tiled`; half of them are `logos`."""
     if logos and rng.random() < 0.5:
         size = short_side * log_uniform(0.08, 0.3 if tiled else 0.7, rng)
         return LogoMark(int(rng.integers(len(logos))), max(MIN_SIZE, round(size)))
@@ -166,7 +131,8 @@ def _sample_colour(rng: np.random.Generator) -> Colour:
 def draw_mark(mark: TextMark | ShapeMark) -> np.ndarray:
     """Draws a text or shape without rotation: coverage (h,w) uint8, antialiased, 0 along the border."""
     if isinstance(mark, ShapeMark):
-        return _draw_shape(mark)
+        radii = mark.size / 2, mark.size * mark.aspect / 2
+        return _draw_lines(_lines(mark, *radii), radii, 0 if mark.filled else max(1, round(mark.size * mark.stroke)))
     letters = np.pad(draw_text(mark.text, mark.font, mark.size, mark.weight), 1)
     return _framed(letters, mark) if mark.frame else letters
 
@@ -209,12 +175,6 @@ def _framed(letters: np.ndarray, mark: TextMark) -> np.ndarray:
     inside = canvas[top : top + height, left : left + width]
     np.maximum(inside, letters, out=inside)
     return canvas
-
-
-def _draw_shape(mark: ShapeMark) -> np.ndarray:
-    radii = mark.size / 2, mark.size * mark.aspect / 2
-    stroke = 0 if mark.filled else max(1, round(mark.size * mark.stroke))
-    return _draw_lines(_lines(mark, *radii), radii, stroke)
 
 
 def _lines(mark: ShapeMark, across: float, down: float) -> list[np.ndarray]:
@@ -269,16 +229,13 @@ def rotated_size(shape: tuple[int, ...], angle: float) -> tuple[float, float]:
 
 
 def rotate(stamp: np.ndarray, angle: float, middle: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
-    """Rotates a stamp into an image by bilinear interpolation.
+    """Rotates a stamp (h,w,K), uint8 or uint16, into an image of `shape` by bilinear interpolation: (H,W,K).
 
     Args:
-        stamp: (h,w,K), uint8 or uint16.
+        stamp: to rotate.
         angle: in degrees, counter-clockwise.
         middle: (y, x), where the centre of the stamp goes.
         shape: height and width of the image.
-
-    Returns:
-        (H,W,K) in the same dtype.
     """
     height, width = stamp.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)

@@ -20,14 +20,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Colour:
-    """A colour, absolute or relative to that of a pixel.
+    """A colour, absolute or relative to that of a pixel."""
 
-    Args:
-        rgb: 0 to 255; with `at`, the difference to the colour of that pixel.
-        at: (x, y) of the pixel, relative to the size of the image, in [0, 1); None: `rgb` is absolute.
-    """
-
-    rgb: tuple[int, int, int]
+    rgb: tuple[int, int, int]  # 0 to 255; with `at`, the difference to the colour of that pixel
+    # (x, y) of the pixel, relative to the size of the image, in [0, 1); None: `rgb` is absolute
     at: Point | None = None
 
 
@@ -36,29 +32,19 @@ WHITE, BLACK = Colour((255, 255, 255)), Colour((0, 0, 0))
 
 @dataclass(frozen=True)
 class Line:
-    """A polyline.
+    """A polyline."""
 
-    Args:
-        points: (x, y) in pixels; pixel n extends from n to n + 1.
-        thickness: in pixels.
-        round: round joints and ends; otherwise every segment ends at a right angle.
-        colour: of the line.
-    """
-
-    points: tuple[Point, ...]
-    thickness: float
-    round: bool
-    colour: Colour
+    points: tuple[Point, ...]  # (x, y) in pixels; pixel n extends from n to n + 1
+    thickness: float  # in pixels
+    round: bool  # round joints and ends; otherwise every segment ends at a right angle
+    colour: Colour  # of the line
 
 
 @dataclass(frozen=True)
 class Rectangle:
     """An axis-aligned rectangle.
 
-    Args:
-        box: left, top, right, bottom in pixels.
-        outline: thickness of the frame in pixels; 0: filled.
-        colour: of the rectangle.
+    box: left, top, right, bottom in pixels. outline: thickness of the frame in pixels; 0: filled.
     """
 
     box: tuple[float, float, float, float]
@@ -70,10 +56,7 @@ class Rectangle:
 class Text:
     """A text; `text`, `font`, `size` and `weight` as in `draw_text`.
 
-    Args:
-        at: (x, y) of the top left corner in pixels.
-        turns: rotation by so many right angles, counter-clockwise.
-        colour: of the letters.
+    at: (x, y) of the top left corner in pixels. turns: rotation by so many right angles, counter-clockwise.
     """
 
     text: str
@@ -106,7 +89,6 @@ def _segments(points: tuple[Point, ...], thickness: float, rounded: bool) -> np.
 
 
 def _outlines(shape: Line | Rectangle) -> np.ndarray:
-    """The convex polygons (n,k,2) that make up `shape`."""
     if isinstance(shape, Line):
         return _segments(shape.points, shape.thickness, shape.round)
     left, top, right, bottom = shape.box
@@ -119,15 +101,7 @@ def _outlines(shape: Line | Rectangle) -> np.ndarray:
     return np.concatenate([_segments(side, shape.outline, False) for side in sides])
 
 
-def _draw(canvas: np.ndarray, shape: Line | Rectangle, top: int) -> None:
-    """Fills `shape` into `canvas`, in subpixels; row 0 of the canvas is row `top` of the image."""
-    shifted = _outlines(shape) - (0, top * _SUBPIXELS)
-    for polygon in np.rint(shifted * 2**_SHIFT).astype(np.int32):
-        cv2.fillConvexPoly(canvas, polygon, 255, cv2.LINE_8, _SHIFT)
-
-
 def _draw_letters(cover: np.ndarray, shape: Text) -> None:
-    """Adds the part of the text that is inside of `cover`."""
     ink = np.rot90(draw_text(shape.text, shape.font, shape.size, shape.weight), shape.turns)
     x, y = shape.at
     ink = ink[max(0, -y) :, max(0, -x) :]
@@ -136,25 +110,19 @@ def _draw_letters(cover: np.ndarray, shape: Text) -> None:
 
 
 def coverage(shapes: tuple[Shape, ...], size: tuple[int, int], antialiased: bool) -> np.ndarray:
-    """Rasterises shapes.
+    """Coverage of each pixel by the union of `shapes` in an image of `size` (h,w): (h,w) uint8.
 
-    Args:
-        shapes: drawn together.
-        size: height and width of the image.
-        antialiased: otherwise the coverage is thresholded to 0 and 255.
-
-    Returns:
-        Coverage of each pixel by the union of the shapes, (h,w) uint8.
+    Without `antialiased` it is thresholded to 0 and 255.
     """
     height, width = size
     cover = np.zeros(size, np.uint8)
-    outlines = [shape for shape in shapes if not isinstance(shape, Text)]
+    outlines = [_outlines(shape) for shape in shapes if not isinstance(shape, Text)]
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height if outlines else 0, rows):
         band = cover[top : top + rows]
         canvas = np.zeros((band.shape[0] * _SUBPIXELS, width * _SUBPIXELS), np.uint8)
-        for outline in outlines:
-            _draw(canvas, outline, top)
+        for polygon in (polygon for outline in outlines for polygon in outline - (0, top * _SUBPIXELS)):
+            cv2.fillConvexPoly(canvas, np.rint(polygon * 2**_SHIFT).astype(np.int32), 255, cv2.LINE_8, _SHIFT)
         # Twice by 2: OpenCV has a fast path for that, eight times as fast as once by 4.
         halved = cv2.resize(canvas, (2 * width, 2 * band.shape[0]), interpolation=cv2.INTER_AREA)
         cv2.resize(halved, (width, band.shape[0]), dst=band, interpolation=cv2.INTER_AREA)

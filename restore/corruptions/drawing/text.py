@@ -220,13 +220,10 @@ def _phrase(rng: np.random.Generator) -> tuple[tuple[str, ...], str]:
 
 
 def random_text(rng: np.random.Generator) -> tuple[str, str]:
-    """Samples a text and one of `FONTS` that has all of its letters.
+    """Samples one of `FONTS` and a text of which it has all letters.
 
     Mostly words, names, digits, dates, addresses and copyright lines in Latin letters, otherwise Cyrillic, Greek,
     Han, kana or Hangul; one in twelve has two lines.
-
-    Returns:
-        (font, text).
     """
     fonts, text = _phrase(rng)
     if rng.random() < 1 / 12:

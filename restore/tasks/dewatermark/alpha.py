@@ -34,41 +34,22 @@ BAND_STEP = 7  # every seventh band comes first, so that the positions are sprea
 
 @dataclass(frozen=True)
 class Blend:
-    """An alpha blend with one opacity and one colour.
+    """An alpha blend with one opacity and one colour."""
 
-    Args:
-        opacity: within `OPACITY_RANGE`.
-        colour: RGB, white at 1.
-        correlation: between the values inside and outside of the border; low for opaque objects of the scene.
-    """
-
-    opacity: float
-    colour: tuple[float, float, float]
-    correlation: float = 1.0
+    opacity: float  # within `OPACITY_RANGE`
+    colour: tuple[float, float, float]  # RGB, white at 1
+    correlation: float = 1.0  # between the values inside and outside of the border; low for opaque objects of the scene
 
     def invert(self, pixels: np.ndarray) -> np.ndarray:
-        """Inverts the blend at every pixel.
-
-        Args:
-            pixels: (h,w,3) float32, white at 1.
-
-        Returns:
-            (h,w,3) float32, clipped to `OVERSHOOT` beyond black and white.
-        """
+        """Inverts the blend at every pixel of (h,w,3) float32; clipped to `OVERSHOOT` beyond black and white."""
         overlay = np.array(self.colour, np.float32) * np.float32(self.opacity)
-        clean: Array = np.clip((pixels - overlay) / np.float32(1 - self.opacity), -OVERSHOOT, 1 + OVERSHOOT)
-        return clean
+        return np.clip((pixels - overlay) / np.float32(1 - self.opacity), -OVERSHOOT, 1 + OVERSHOOT)
 
 
 def estimate_alpha(image: np.ndarray, mask: np.ndarray) -> Blend | None:
-    """Estimates the blend of a mark from the pixels along its border.
+    """Estimates the blend of a mark from the pixels along its border: (H,W,3), and (H,W) bool, the inside of the mark.
 
-    Args:
-        image: (H,W,3), any supported dtype.
-        mask: (H,W) bool, the inside of the mark.
-
-    Returns:
-        The blend; None if the border is too short or the correlation too low.
+    None if the border is too short or the correlation too low.
     """
     samples: list[list[Array]] = [[] for _ in MARGINS]
     for band in _bands(image, mask):
@@ -91,13 +72,9 @@ def estimate_alpha(image: np.ndarray, mask: np.ndarray) -> Blend | None:
 
 @dataclass(frozen=True)
 class _Band:
-    """Some rows of the image with a margin.
+    """Some rows of the image with a margin: (h,w,3) float32, distances (h,w) to outside of the mask and to it.
 
-    Args:
-        pixels: (h,w,3) float32.
-        depth: (h,w), distance of a pixel inside of the mask to the outside.
-        distance: (h,w), distance of a pixel outside to the mask.
-        border: (h,w) bool, the positions along the mask, without those of the margin.
+    border: (h,w) bool, the positions along the mask, without those of the margin.
     """
 
     pixels: Array
@@ -119,8 +96,7 @@ class _Band:
 
     def _total(self, values: Array, side: int) -> Array:
         sums = cv2.boxFilter(values, -1, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT)
-        total: Array = np.asarray(sums)[self.border]
-        return total
+        return np.asarray(sums)[self.border]
 
 
 def _bands(image: np.ndarray, mask: np.ndarray) -> Iterator[_Band]:

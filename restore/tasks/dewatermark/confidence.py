@@ -28,21 +28,14 @@ CONFIDENT_LOG_ODDS, AGGRESSIVE_LOG_ODDS = 3.2, 0.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """The features of a detection, higher for watermarks.
+    """The features of a detection, higher for watermarks."""
 
-    Args:
-        first: mean of the highest logits of the first pass.
-        certain: logarithm of the share of the mask with high logits in the second pass.
-        agreed: intersection over union of the masks of both passes.
-        related: correlation of the colours inside and outside of the border, see `Blend`, as Fisher's z.
-        erased: logarithm of the ratio of the contrast across the border before and after removal: objects of the scene
-            keep their border, in other colours.
-    """
-
-    first: float
-    certain: float
-    agreed: float
-    related: float
+    first: float  # mean of the highest logits of the first pass
+    certain: float  # logarithm of the share of the mask with high logits in the second pass
+    agreed: float  # intersection over union of the masks of both passes
+    related: float  # correlation of the colours inside and outside of the border, see `Blend`, as Fisher's z
+    # Logarithm of the ratio of the contrast across the border before and after removal: objects of the scene keep their
+    # border, in other colours
     erased: float
 
     @property
@@ -77,14 +70,9 @@ def watermark_confidence(
 
 
 def contrast_across(mask: np.ndarray, pixels: np.ndarray) -> float:
-    """Sums the contrast across the border of a mask.
+    """Sums the contrast across the border of a mask (h,w) bool over (h,w,3) float32.
 
-    Args:
-        mask: (h,w) bool.
-        pixels: (h,w,3) float32, white at 1.
-
-    Returns:
-        The absolute differences of all pixels `DISTANCE` apart in a row or column with the border in between.
+    These are the absolute differences of all pixels `DISTANCE` apart in a row or column with the border in between.
     """
     smooth, total = cv2.GaussianBlur(pixels, (0, 0), SIGMA), 0.0
     for inside, values in ((mask, smooth), (mask.T, smooth.swapaxes(0, 1))):

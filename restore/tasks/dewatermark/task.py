@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +19,12 @@ from restore.corruptions.base import Corrupted
 from restore.corruptions.drawing.logos import Logos
 from restore.corruptions.reencoded import Reencoded
 from restore.corruptions.watermark_overlay import WatermarkOverlay
+from restore.errors import UsageError
 from restore.images import find_images, read_image
 from restore.metrics import psnr
 from restore.models.masking import FIND, MaskedAutoencoderConfig
 from restore.pixels import to_float
-from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
+from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, Task, TrainingPair, Window
 from restore.tasks.dewatermark.alpha import OPACITY_RANGE, OVERSHOOT, Blend, estimate_alpha
 from restore.tasks.dewatermark.confidence import (
     AGGRESSIVE_LOG_ODDS,
@@ -62,12 +62,7 @@ OPACITY_BIAS, OPACITY_ERROR, COLOUR_ERROR = 0.05, 0.12, 0.04
 
 @dataclass(frozen=True)
 class Marks(Analysis):
-    """The analysis of an image with marks.
-
-    Args:
-        blend: of the marks; None if it could not be estimated.
-        mask_plane: (1,H,W) bool on the computing device, the mask.
-    """
+    """Marks inside of the mask, with a blend or None if it could not be estimated; the mask also on the device."""
 
     blend: Blend | None = None
     mask_plane: torch.Tensor | None = field(default=None, repr=False)
@@ -152,16 +147,7 @@ class DewatermarkHead(MaskHead[MaskOptions, Marks]):
 
 
 def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) -> tuple[Marks, Evidence] | None:
-    """Detects marks in two passes.
-
-    Args:
-        picture: the corrupted picture.
-        predict: the network.
-        head: the head that would remove the marks.
-
-    Returns:
-        The marks and the evidence that these are watermarks; None if nothing was detected.
-    """
+    """Detects marks in two passes: these, and the evidence that they are watermarks; None if nothing was detected."""
     first, _ = detect_logits(picture, predict, FIND, partial(_finder_input, blend=None))
     blend = _estimated_blend(picture, first, FIRST_PASS)
     if blend is None:
@@ -212,7 +198,6 @@ def _estimated_blend(picture: Picture, levels: np.ndarray, threshold: Hysteresis
 
 
 def _finder_input(planes: torch.Tensor, blend: Blend | None) -> torch.Tensor:
-    """Input of the segmentation branch: RGB (N,3,h,w) -> (N,7,h,w)."""
     known = _blend_planes(blend, planes.shape[-2:], planes.device)[None]
     return torch.cat([planes, _invert(planes, known), known[:, :1].expand(len(planes), -1, -1, -1)], dim=1)
 
@@ -246,7 +231,7 @@ def _noisy_estimate(damaged: Corrupted, rng: np.random.Generator) -> Blend:
     return Blend(float(np.clip(opacity, *OPACITY_RANGE)), (red, green, blue))
 
 
-class Dewatermark:
+class Dewatermark(Task):
     """Text, shapes and logos blended over a picture, paired with a head that removes them."""
 
     spec = TASKS["dewatermark"]
@@ -260,10 +245,10 @@ class Dewatermark:
         return DewatermarkHead()
 
     def operator(self, damage: WatermarkOptions) -> WatermarkOverlay:
-        return WatermarkOverlay(damage.opacity, _logos(damage.logo))
+        return WatermarkOverlay(damage.opacity, None if damage.logo is None else read_logos(Path(damage.logo)))
 
     def training_pairs(self, damage: WatermarkTraining) -> list[TrainingPair]:
-        marks = WatermarkOverlay(damage.opacity, _logos(damage.logo), SHORT_SIDES, damage.unmarked)
+        marks = replace(self.operator(damage), short_side=SHORT_SIDES, unmarked=damage.unmarked)
         return [TrainingPair(Reencoded(marks, damage.reencoded), DewatermarkHead(), slack=2 if damage.reencoded else 1)]
 
     def cases(self, damage: WatermarkOptions) -> list[Case]:
@@ -275,16 +260,20 @@ class Dewatermark:
             Case("re-encoded", TrainingPair(Reencoded(exact, 1.0), DewatermarkHead()), psnr, inside=True),
         ]
 
-    def prepare(self, clean: np.ndarray, damage: WatermarkTraining, rng: np.random.Generator) -> np.ndarray:
-        return clean
 
-    def config_for(self, config: Any, damage: WatermarkTraining) -> Any:
-        return replace(config, scales=(1,))
+def read_logos(folder: Path) -> Logos:
+    """Reads every image in a folder as a logo.
 
-
-def _logos(folder: str | None) -> Logos | None:
-    """The logos of a folder; raises as `Logos.read`."""
-    return None if folder is None else Logos.read(Path(folder), find_images, read_image)
+    Raises:
+        UsageError: the folder is missing or holds no image, or an image is no logo (see `Logos.of`).
+    """
+    if not folder.is_dir():
+        wrong = "is not a folder" if folder.exists() else "does not exist"
+        raise UsageError(f"{folder}: {wrong}; name a folder of logos, PNG files with transparency")
+    paths = find_images(folder)
+    if not paths:
+        raise UsageError(f"{folder}: no images in this folder; put logos there, PNG files with transparency")
+    return Logos.of((str(path), read_image(path)) for path in paths)
 
 
 TASK = Dewatermark()
