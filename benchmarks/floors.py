@@ -39,7 +39,7 @@ from restore.tasks.base import load_task
 CELL, GAP = 240, 8  # pixels, of a contact sheet
 TRIPLES = 2  # side by side on it
 STRENGTHS = (3, 6, 10, 15)  # h of non-local means: what is hard to choose for a picture is chosen for a whole set
-PEERS, SIGMAS = ("wavelets", "total-variation", "cbm3d"), (5, 10, 17, 25)  # h of non-local means is 0.6 sigma
+SIGMAS = (5, 10, 17, 25)  # told to other denoisers: those strengths divided by 0.6
 SCRATCHES, CLEAN_PICTURES = "damaged/scratches", 126
 UNCHANGED = 99.0  # dB, for pictures that come back as they were: infinity has no mean
 
@@ -195,12 +195,14 @@ NON_LOCAL_MEANS = tuple(_non_local_means(strength) for strength in STRENGTHS)
 
 def _peers() -> Iterator[Method]:
     """Denoisers of other libraries, which are told the level of the noise: each of several for a whole set."""
-    chosen, _ = choose("denoise", PEERS)
+    chosen, missing = choose("denoise")
+    for message in missing:
+        print(message, file=sys.stderr)
 
     def restore(baseline: Baseline, sigma: int, trial: Trial) -> Prediction:
         return baseline.method().restore(replace(trial, params=SimpleNamespace(sigma=sigma)))
 
-    for baseline in chosen:
+    for baseline in (one for one in chosen if one.name != "nl-means"):
         for sigma in SIGMAS:
             yield Method(f"{baseline.name} {sigma}", "baseline", baseline.about, partial(restore, baseline, sigma))
 
