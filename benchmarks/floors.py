@@ -1,10 +1,11 @@
 """Says whether weights hold their floors on the frozen sets: the defaults of every task, or those named.
 
-    RESTORE_DATA=... python benchmarks/floors.py [-m FILE ...] [--sheets FOLDER]
+    RESTORE_DATA=... python benchmarks/floors.py [-m FILE ...] [--only WORD] [--peers] [--sheets FOLDER]
 
 Pairs are scored as in `restore evaluate`; the baselines of inpaint and dewatermark get the true mask. "The better" of
-two is the one with the higher mean over the set, and a gain over it is the mean of per-picture differences. Exit code
-0: every minimum is reached, 1: one is not, 2: nothing could be measured.
+two is the one with the higher mean over the set, and a gain over it is the mean of per-picture differences. `--peers`
+(denoise only, slow) has wavelets, total variation and CBM3D of other libraries take part as well, each at four
+strengths. Exit code 0: every minimum is reached, 1: one is not, 2: nothing could be measured.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -23,7 +26,7 @@ from tqdm import tqdm
 
 from restore import weights
 from restore.devices import pick_device, pick_precision
-from restore.evaluation.baselines import choose
+from restore.evaluation.baselines import Baseline, choose
 from restore.evaluation.evaluate import Model, all_methods, evaluate
 from restore.evaluation.protocols import eight_bit
 from restore.evaluation.report import worst_window
@@ -36,6 +39,7 @@ from restore.tasks.base import load_task
 CELL, GAP = 240, 8  # pixels, of a contact sheet
 TRIPLES = 2  # side by side on it
 STRENGTHS = (3, 6, 10, 15)  # h of non-local means: what is hard to choose for a picture is chosen for a whole set
+SIGMAS = (5, 10, 17, 25)  # told to other denoisers: those strengths divided by 0.6
 SCRATCHES, CLEAN_PICTURES = "damaged/scratches", 126
 UNCHANGED = 99.0  # dB, for pictures that come back as they were: infinity has no mean
 
@@ -189,6 +193,20 @@ def _non_local_means(strength: int) -> Method:
 NON_LOCAL_MEANS = tuple(_non_local_means(strength) for strength in STRENGTHS)
 
 
+def _peers() -> Iterator[Method]:
+    """Denoisers of other libraries, which are told the level of the noise: each of several for a whole set."""
+    chosen, missing = choose("denoise")
+    for message in missing:
+        print(message, file=sys.stderr)
+
+    def restore(baseline: Baseline, sigma: int, trial: Trial) -> Prediction:
+        return baseline.method().restore(replace(trial, params=SimpleNamespace(sigma=sigma)))
+
+    for baseline in (one for one in chosen if one.name != "nl-means"):
+        for sigma in SIGMAS:
+            yield Method(f"{baseline.name} {sigma}", "baseline", baseline.about, partial(restore, baseline, sigma))
+
+
 def _over_rivals(floor: float | None, absolute: float | None = None) -> Judge:
     """PSNR, and what it is over the best of all others, the damaged picture as it is among them."""
 
@@ -298,6 +316,8 @@ def _measure(known: Bench, model: Model, bench: Path, flags: argparse.Namespace)
     task, damage = load_task(spec.name), spec.trial_options()
     chosen, _ = choose(spec.name, masks=known.corrupted is None or known.masks is not None)
     rivals = [baseline.method() for baseline in chosen] if known.rivals is None else known.rivals
+    if flags.peers and spec.name == "denoise" and known.corrupted != known.clean:
+        rivals = [*NON_LOCAL_MEANS, *_peers()]
     methods = all_methods([model], rivals)
     results = Results(spec.name, 0, "", methods)
     entries = known.entries(bench, flags.limit)
@@ -351,6 +371,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("-m", "--model", action="append", metavar="FILE", help="these weights instead of the shipped")
     parser.add_argument("--only", metavar="WORD", help="only sets with this in their name, such as inpaint-png")
     parser.add_argument("--limit", type=int, help="only the first pictures of each set")
+    parser.add_argument("--peers", action="store_true", help="compare denoise with other libraries as well, slowly")
     parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="also write a contact sheet for each set")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")

@@ -17,7 +17,13 @@ PROGRAM = Path(__file__).parents[1] / "benchmarks" / "floors.py"
 
 # One set of each kind, and what is printed of it.
 SAID = {
-    "denoise-jpeg-noise": ("the better of corrupted", "nl-means 15", "least gain over the picture as it is"),
+    "denoise-jpeg-noise": (
+        "the better of corrupted",
+        "nl-means 15",
+        "wavelets 5",
+        "total-variation 25",
+        "least gain over the picture as it is",
+    ),
     "denoise-clean": ("PSNR of pictures without damage", "lowest of them"),
     "super-resolve-x2": ("the better of bicubic",),
     "inpaint-png": ("the better of telea", "mask given: over", "mask found: mean IoU"),
@@ -40,7 +46,7 @@ def test_weights_that_know_nothing_miss_their_floors(
 ) -> None:
     for task, sets in floors.SETS.items():
         monkeypatch.setitem(floors.SETS, task, [known for known in sets if known.title in SAID])
-    words = ["--limit", 1, "--sheets", tmp_path, "--device", "cpu"]
+    words = ["--limit", 1, "--peers", "--sheets", tmp_path, "--device", "cpu"]
     for task in ("denoise", "super-resolve", "inpaint", "dewatermark", "colorize"):
         words += ["-m", tiny(task)]
     monkeypatch.setattr(sys, "argv", ["floors.py", *map(str, words)])

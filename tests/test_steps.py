@@ -236,7 +236,7 @@ def test_auto_does_what_each_picture_needs(mixed, tmp_path, capsys):
         assert done == {"gray.png": [], "healthy.jpg": []} | expected
         noise = {Path(record["input"]).name: record["steps"][0]["measured"] for record in records}
         assert noise["noisy.png"]["level"] > 10 > 1 > noise["gray.png"]["level"]
-        assert noise["blocks.jpg"]["blocks"] > 1.3 > noise["healthy.jpg"]["blocks"]
+        assert noise["blocks.jpg"]["jpeg_step"] > 15 > 3 > noise["healthy.jpg"]["jpeg_step"]
         notes = {Path(record["input"]).name: record["note"] for record in records}
         assert "JPEG blocks" in notes["blocks.jpg"] and "JPEG blocks" not in notes["healthy.jpg"]
         assert "would be" in notes["noisy.png"] if flags else "denoised" in notes["noisy.png"]
@@ -275,6 +275,17 @@ def test_noise_and_blocks_are_told_from_drawings(photo):
     noisy = np.clip(photo + np.random.default_rng(0).normal(0, 8, photo.shape), 0, 255).astype(np.uint8)
     assert measure_noise(noisy, photo).level == pytest.approx(8, abs=1)
     assert not measure_noise(photo[:5, :3], photo[:5, :3]).found
+
+
+def test_the_quantization_step_of_jpeg_is_measured_wherever_its_grid_lies(photo):
+    """That of the standard's table at quality 50: 13 in the median of its low frequencies."""
+    for quality, step in ((50, 13), (25, 26), (90, 3), (98, 1)):
+        _, file = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        saved = cv2.imdecode(file, cv2.IMREAD_COLOR).reshape(photo.shape)
+        for top, left in ((0, 0), (3, 5)):
+            part = saved[top:, left:]
+            assert measure_noise(part, part).jpeg_step == pytest.approx(step, rel=0.2, abs=2), (quality, top, left)
+    assert measure_noise(photo, photo).jpeg_step == 1
 
 
 def test_auto_judges_large_pictures_by_their_middle(photo, monkeypatch):
