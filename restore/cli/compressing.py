@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from restore.cli.flags import add_command, argument
-from restore.cli.reporting import say
+from restore.cli.reporting import mute, say
 from restore.errors import RestoreError, UsageError
 from restore.latent.options import CodecOptions
 from restore.tasks.spec import Options, option
@@ -75,7 +75,7 @@ def train_codec(options: CodecOptions) -> None:
         data_terms=options.data_terms,
         **{name: getattr(options, name) for name in same},
     )
-    result = train(objective, settings, report=_mute if quiet else say, bar=True if quiet else None)
+    result = train(objective, settings, report=mute if quiet else say, bar=True if quiet else None)
     if result.status == "interrupted":
         raise typer.Exit(130)
 
@@ -150,7 +150,3 @@ def decompress(flags: DecompressFlags, model: CodecFlags) -> None:
     for one, target in zip(packed, targets, strict=True):
         write_bytes(target, png(coder.unpack(one)))
     say(f"{folder}: {len(packed)} pictures written")
-
-
-def _mute(text: str) -> None:
-    """What --quiet prints."""

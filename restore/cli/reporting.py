@@ -63,6 +63,10 @@ def run_jobs(request: FileRequest, runner: Runner, *, done: str = "restored") ->
         raise typer.Exit(1)
 
 
+def mute(text: str) -> None:
+    """What --quiet prints."""
+
+
 def say(text: str) -> None:
     """A line for people, on stderr: stdout may carry a picture. Where stderr is full or closed it is lost."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: a closed file

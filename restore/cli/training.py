@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from restore.cli.flags import add_command, group
-from restore.cli.reporting import say
+from restore.cli.reporting import mute, say
 from restore.errors import RestoreError, UsageError
 from restore.tasks import TASKS, Options, TaskSpec
 from restore.tasks.spec import option
@@ -60,7 +60,7 @@ def _body(spec: TaskSpec) -> Any:
         arch, config = _network(task, settings.init, flags)
         objective = RestorationObjective(task, damage, config, flags.patch, arch)
         try:
-            result = train(objective, settings, report=_mute if flags.quiet else say, bar=True if flags.quiet else None)
+            result = train(objective, settings, report=mute if flags.quiet else say, bar=True if flags.quiet else None)
         except RestoreError as error:
             if os.environ.get("RANK", "0") == "0":
                 raise
@@ -101,7 +101,3 @@ def _value(setting: str, text: str, default: Any) -> Any:
         return int(text) if isinstance(default, int) else text
     except (KeyError, ValueError):
         raise UsageError(f"--net {setting}: '{text}' does not fit; now it is {default}") from None
-
-
-def _mute(text: str) -> None:
-    """What --quiet prints."""

@@ -14,6 +14,7 @@ from restore.latent.kinds import Kind
 from restore.latent.networks import ARCH, SWAP_ARCH, LatentAutoencoder, LatentConfig
 from restore.latent.options import AUTO, ONE_LAYER, SIGMOID_CODES, ModelOptions
 from restore.tasks.losses import PixelLoss
+from restore.training.objective import Objective
 
 TASK = "latent"  # in the headers of weights
 VALIDATION_SEED = 0
@@ -43,28 +44,19 @@ def _widths(options: ModelOptions) -> tuple[int, ...]:
     return () if options.net == "dense" and options.kind in ONE_LAYER else WIDTHS[options.net]
 
 
-class LatentObjective:
+class LatentObjective(Objective):
     """A batch is `clean`, planes (N,C,S,S), and `seed`, from which all of its chance comes."""
 
     name = TASK
-    variants = (None,)
 
-    def __init__(self, options: ModelOptions, kind: Kind, config: LatentConfig) -> None:
+    def __init__(self, kind: Kind, config: LatentConfig) -> None:
         self.kind, self.config, self.patch = kind, config, config.size
         self.arch = SWAP_ARCH if config.kind == "swap" else ARCH
-        self.options = {name: value for name, value in vars(options).items() if name != "size"}
 
-    def initial(self) -> dict[str, torch.Tensor]:
-        """No weights to start from."""
-        return {}
-
-    def clean_patch(self, variant: int) -> int:
-        """Pictures come as they are."""
-        return self.patch
-
-    def coverage(self, variant: int) -> tuple[float, float] | None:
-        """All of each picture."""
-        return (1.0, 1.0)
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Of the network and its penalty."""
+        return {name: value for name, value in vars(self.kind.options).items() if name != "size"}
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """One picture (S,S,C) in uint8."""

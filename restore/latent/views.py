@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from restore.errors import RestoreError, UsageError
@@ -41,6 +40,14 @@ def sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     padding = ((GAP, GAP), (GAP, GAP), (0, 0))
     padded = [[np.pad(enlarged(one), padding, constant_values=BETWEEN) for one in row] for row in rows]
     return np.concatenate([np.concatenate(row, axis=1) for row in padded])
+
+
+def in_rows(pictures: np.ndarray) -> list[list[np.ndarray]]:
+    """(N,S,S,C) as nearly a square of rows, filled up with gray."""
+    across = max(1, round(len(pictures) ** 0.5))
+    missing = np.full((-len(pictures) % across, *pictures.shape[1:]), BETWEEN, np.uint8)
+    filled = np.concatenate([pictures, missing])
+    return [list(filled[at : at + across]) for at in range(0, len(filled), across)]
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -115,11 +122,3 @@ def plotting() -> Any:
     """matplotlib.pyplot that draws into files only."""
     need("matplotlib").use("Agg")
     return need("matplotlib.pyplot")
-
-
-def thumbnails(pixels: np.ndarray, side: int) -> np.ndarray:
-    """(N,S,S,C) uint8 -> (N,side,side,C)."""
-    if pixels.shape[1] == side:
-        return pixels
-    made = [cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in pixels]
-    return np.stack(made).reshape(len(pixels), side, side, pixels.shape[3])
