@@ -218,7 +218,7 @@ def pythae(seed: int) -> dict[str, float]:
     ours_drawn = fitted(learn, choose, seed, steps, **ways, kind="variational", loss="bce")
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        bound = importance_weighted(ours_drawn.network, test.planes, "bce", 1, draw)
+        bound = importance_weighted(ours_drawn.network, test.planes, 1, draw)
     return {
         "pythae, undercomplete, squared error": float((theirs.recon_x - test.planes).square().mean()),
         "ours, undercomplete, squared error": float(ours.errors(test.pixels).mean()),

@@ -151,14 +151,19 @@ def test_divergence_in_closed_form():
     assert float(divergence(mean, log_variance)) == pytest.approx(float(estimate), rel=0.02)
 
 
-def test_importance_weighting_tightens_the_bound(tmp_path):
+def test_importance_weighting_tightens_the_bound(folder, tmp_path, capsys):
+    """The more codes, the larger the estimate, up to the likelihood, which `reconstruct` prints."""
     pictures = small_digits(400)
     latent = trained(pictures, tmp_path / "v.safetensors", 200, kind="variational", code=4, loss="bce")
     bounds = [
-        float(importance_weighted(latent.network, pictures.planes, "bce", n, torch.Generator().manual_seed(0)).mean())
+        float(importance_weighted(latent.network, pictures.planes, n, torch.Generator().manual_seed(0)).mean())
         for n in (1, 5, 50)
     ]
     assert bounds[0] < bounds[1] < bounds[2]
+    command = ["latent", "reconstruct", folder, "-m", tmp_path / "v.safetensors", "-o", tmp_path / "v.png"]
+    assert run([*map(str, command), "--device", "cpu"]) == 0
+    printed = float(re.search(r"log-likelihood (-[\d.]+) nats", capsys.readouterr().out)[1])
+    assert printed == pytest.approx(latent.log_likelihood(pictures.pixels[:120], 20).mean(), abs=0.3)
 
 
 @pytest.mark.parametrize("damage", ["noise", "dropout", "bars"])

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from restore.latent.data import Pictures
     from restore.latent.model import Latent
 
+CODES = 20  # drawn for each picture whose likelihood is estimated
+
 
 @dataclass(frozen=True)
 class FolderFlags(Options):
@@ -232,6 +234,9 @@ def reconstruct(folder: FolderFlags, model: WeightsFlags, flags: ReconstructFlag
     print(f"mean squared error {error:.5f} over {len(pictures)} pictures (white is 1)")
     if latent.config.sigmoid_code:
         print(f"mean activation of the code {latent.encode(pictures.pixels).mean():.3f}")
+    if latent.config.kind == "variational":
+        likelihood = latent.log_likelihood(pictures.pixels, CODES).mean()
+        print(f"log-likelihood {likelihood:.1f} nats a picture, importance-weighted by {CODES} codes each")
     say(f"{flags.output}: written")
 
 

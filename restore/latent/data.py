@@ -97,7 +97,7 @@ def moved(planes: torch.Tensor, amount: float, draw: torch.Generator) -> torch.T
 
 
 def silent(_: object) -> None:
-    """A report nobody reads."""
+    """A `report` that drops its lines."""
 
 
 def read_folder(

@@ -1,4 +1,4 @@
-"""Pictures out of codes: between two, from chance, and what each unit stands for."""
+"""Pictures out of codes: between two, drawn at random, and what each unit of the code adds."""
 
 from __future__ import annotations
 

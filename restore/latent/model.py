@@ -13,6 +13,7 @@ from restore import weights
 from restore.devices import pick_device
 from restore.errors import WeightsError
 from restore.latent.data import Pictures, read_folder, to_pixels, to_planes
+from restore.latent.kinds.variational import importance_weighted
 from restore.latent.networks import LatentAutoencoder, LatentConfig
 from restore.latent.objective import TASK
 
@@ -69,6 +70,12 @@ class Latent:
         errors: np.ndarray = ((self.reconstruct(pixels) - pixels.astype(np.float32) / 255) ** 2).mean(-1)
         return errors
 
+    def log_likelihood(self, pixels: np.ndarray, count: int) -> np.ndarray:
+        """Estimates (N,) in nats for (N,S,S,C) uint8, of the variational kind; see `importance_weighted`."""
+        draw, starts = torch.Generator().manual_seed(0), range(0, len(pixels), BATCH)
+        parts = [importance_weighted(self.network, self._planes(pixels, at), count, draw) for at in starts]
+        return torch.cat(parts).cpu().numpy()
+
     def _planes(self, pixels: np.ndarray, at: int) -> torch.Tensor:
         return to_planes(pixels[at : at + BATCH]).to(self.device)
 
@@ -84,7 +91,7 @@ def load_network(kind: type[Network], path: Path, task: str, device: str, comman
     Args:
         kind: What it has to be.
         path: The file.
-        task: What its header has to say.
+        task: The task in its header.
         device: auto, or a name.
         command: Of `restore latent`, which makes such a file when its name is put behind.
 

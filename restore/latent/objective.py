@@ -23,7 +23,6 @@ WIDTHS = {"dense": (512, 256), "conv": (32, 64)}
 
 def config_for(options: ModelOptions, size: int, channels: int) -> LatentConfig:
     """The config of the network that `options` ask for."""
-    linear = options.kind == "pca"
     return LatentConfig(
         kind=options.kind,
         code=options.code,
@@ -34,7 +33,8 @@ def config_for(options: ModelOptions, size: int, channels: int) -> LatentConfig:
         tied=options.tied,
         active=(options.active or max(1, options.code // 4)) if options.kind == "k-sparse" else 0,
         sigmoid_code=options.kind in SIGMOID_CODES or (options.kind == "denoising" and not _widths(options)),
-        linear=linear,
+        linear=options.kind == "pca",
+        loss=options.loss,
     )
 
 
@@ -65,7 +65,7 @@ class LatentObjective(Objective):
     def loss(
         self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, pixel_loss: PixelLoss
     ) -> torch.Tensor:
-        """The kind's loss; how pixels are compared is the kind's to say, not the loop's."""
+        """The loss of the kind, by which pixels are compared too."""
         return self.kind.loss(network, batch["clean"], torch.Generator().manual_seed(int(batch["seed"].flatten()[0])))
 
     @torch.no_grad()

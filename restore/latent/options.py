@@ -1,4 +1,4 @@
-"""The kinds by name and what a person may ask of them: all the command line needs before torch is imported."""
+"""The kinds by name and their options: all that the command line needs before torch is imported."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class ModelOptions(Options):
 
 @dataclass(frozen=True)
 class RunOptions(Options):
-    """What both trainings may be told."""
+    """Options of both kinds of training."""
 
     output: Path = option(Path("latent.safetensors"), "Weights file to write.", flags=("-o",), metavar="FILE")
     overwrite: bool = option(False, "Replace an output, or a checkpoint, that exists.")
@@ -138,9 +138,3 @@ class CodecOptions(RunOptions):
     precision: str = option(
         "auto", "Precision of the convolutions.", choices=("auto", "fp32", "bf16"), metavar="auto|fp32|bf16"
     )
-
-
-def check_together(model: ModelOptions, training: TrainingOptions) -> None:
-    """Raises UsageError for a way of training that the network does not have."""
-    if training.layerwise and (model.kind != "stacked" or model.net != "dense"):
-        raise UsageError("--layerwise trains the dense layers of --kind stacked one at a time")

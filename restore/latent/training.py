@@ -21,7 +21,7 @@ from restore.latent.kinds import kind_of
 from restore.latent.kinds.stacked import Layer
 from restore.latent.networks import LatentConfig
 from restore.latent.objective import LatentObjective, config_for
-from restore.latent.options import ModelOptions, TrainingOptions, check_together
+from restore.latent.options import ModelOptions, TrainingOptions
 from restore.training import checkpoint
 from restore.training.checkpoint import checkpoint_folder
 from restore.training.loop import Result, Run
@@ -144,7 +144,8 @@ def train(
     folder: str = "",
 ) -> Result:
     """`train_folder` for pictures in memory."""
-    check_together(model, training)
+    if training.layerwise and (model.kind != "stacked" or model.net != "dense"):
+        raise UsageError("--layerwise trains the dense layers of --kind stacked one at a time")
     processes = Processes(pick_device(training.device), named=":" in training.device)
     if processes.count > 1:
         raise UsageError("latent autoencoders train in one process; leave out torchrun")
