@@ -80,7 +80,6 @@ class LatentAutoencoder(Architecture):
         for _ in convolutions:
             sides.append(-(-sides[-1] // 2))
         channels = (config.channels, *convolutions)
-        self.sides = sides
         self.down = nn.ModuleList(nn.Conv2d(i, o, 3, 2, 1) for i, o in pairwise(channels))
         # Mirrors `down`: output_padding makes odd sides come out as they went in.
         self.up = nn.ModuleList(
