@@ -242,7 +242,8 @@ def reconstruct(folder: FolderFlags, model: WeightsFlags, flags: ReconstructFlag
 
 def map_codes(folder: FolderFlags, model: WeightsFlags, flags: MapFlags) -> None:
     """Show where the codes of pictures lie, coloured by subfolder, beside PCA of the pixels."""
-    from restore.latent.views import check_output, write_bytes, write_view
+    from restore.evaluation.page import write_bytes
+    from restore.latent.views import check_output, write_view
 
     check_output(flags.output, flags.overwrite, (".png", ".html", ".gif"))
     if flags.output.suffix.lower() == ".gif" and flags.epochs is None:
@@ -414,7 +415,8 @@ def find_duplicates(folder: FolderFlags, flags: DuplicatesFlags, model: WeightsF
 
 def anomalies(folder: FolderFlags, flags: AnomaliesFlags, model: WeightsFlags, out: OutputFlags) -> None:
     """List pictures by how badly they are reconstructed, and show where."""
-    from restore.latent.views import check_output, png, sheet, write_bytes, write_view
+    from restore.evaluation.page import write_bytes
+    from restore.latent.views import check_output, png, sheet, write_view
 
     output = _output(out, "anomalies.png")
     if flags.csv is not None:

@@ -166,7 +166,7 @@ def map_page_body(points: np.ndarray, pictures: Pictures, seed: int = 0) -> tupl
     ).replace("</", "<\\/")
     body = (
         '<p id="said">Drag to turn or move, wheel to zoom, point at a picture to see its name.</p>'
-        '<canvas id="map" width="900" height="700"></canvas>'
+        '<canvas id="map" width="900" height="700" style="touch-action: none; max-width: 100%"></canvas>'
         f"<div hidden>{inline(png(tiled), 'sprites')}</div>"
     )
     return body, f"const data = {data};\n{SCRIPT}"

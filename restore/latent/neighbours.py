@@ -12,10 +12,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from restore.errors import RestoreError, UsageError
+from restore.evaluation.page import write_bytes
 from restore.latent.data import equal_contrast
 from restore.latent.extras import need
 from restore.latent.model import Latent
-from restore.latent.views import write_bytes
 
 LARGE = 100_000  # codes from which on usearch looks, where it is installed
 ITERATIONS = 30  # of the rotation
