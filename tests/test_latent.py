@@ -25,7 +25,7 @@ from restore.latent.model import load_latent
 from restore.latent.networks import LatentAutoencoder, LatentConfig
 from restore.latent.objective import config_for
 from restore.latent.options import KINDS, ModelOptions, TrainingOptions
-from restore.latent.training import refuse_to_overwrite
+from restore.latent.training import make_way
 from restore.models import build
 
 
@@ -151,14 +151,19 @@ def test_divergence_in_closed_form():
     assert float(divergence(mean, log_variance)) == pytest.approx(float(estimate), rel=0.02)
 
 
-def test_importance_weighting_tightens_the_bound(tmp_path):
+def test_importance_weighting_tightens_the_bound(folder, tmp_path, capsys):
+    """The more codes, the larger the estimate, up to the likelihood, which `reconstruct` prints."""
     pictures = small_digits(400)
     latent = trained(pictures, tmp_path / "v.safetensors", 200, kind="variational", code=4, loss="bce")
     bounds = [
-        float(importance_weighted(latent.network, pictures.planes, "bce", n, torch.Generator().manual_seed(0)).mean())
+        float(importance_weighted(latent.network, pictures.planes, n, torch.Generator().manual_seed(0)).mean())
         for n in (1, 5, 50)
     ]
     assert bounds[0] < bounds[1] < bounds[2]
+    command = ["latent", "reconstruct", folder, "-m", tmp_path / "v.safetensors", "-o", tmp_path / "v.png"]
+    assert run([*map(str, command), "--device", "cpu"]) == 0
+    printed = float(re.search(r"log-likelihood (-[\d.]+) nats", capsys.readouterr().out)[1])
+    assert printed == pytest.approx(latent.log_likelihood(pictures.pixels[:120], 20).mean(), abs=0.3)
 
 
 @pytest.mark.parametrize("damage", ["noise", "dropout", "bars"])
@@ -177,7 +182,7 @@ def test_damage(damage):
 def test_layers_one_at_a_time(tmp_path):
     """Other weights than all layers at once, good ones, and only where there are layers."""
     pictures = small_digits(200)
-    more = {"kind": "stacked", "code": 4, "widths": (24, 12), "layerwise": True, "ema": 0.9}
+    more = {"kind": "stacked", "code": 4, "widths": (24, 12), "layerwise": True}
     whole = trained(pictures, tmp_path / "whole.safetensors", 120, **more)
     plain = trained(pictures, tmp_path / "plain.safetensors", 120, **more | {"layerwise": False})
     assert not torch.equal(whole.network.encoder[0].weight, plain.network.encoder[0].weight)
@@ -273,10 +278,10 @@ def test_overwrite_removes_checkpoints_only(tmp_path):
         (place / "notes.txt").write_text("mine")
         before = sorted(tmp_path.rglob("*"))
         with pytest.raises(UsageError, match=r"holds notes\.txt"):
-            refuse_to_overwrite(TrainingOptions(output=output, overwrite=True))
+            make_way(TrainingOptions(output=output, overwrite=True))
         assert sorted(tmp_path.rglob("*")) == before
         (place / "notes.txt").unlink()
     with pytest.raises(UsageError, match="--overwrite"):
-        refuse_to_overwrite(TrainingOptions(output=output))
-    refuse_to_overwrite(TrainingOptions(output=output, overwrite=True))
+        make_way(TrainingOptions(output=output))
+    make_way(TrainingOptions(output=output, overwrite=True))
     assert [path.name for path in tmp_path.iterdir()] == [output.name]

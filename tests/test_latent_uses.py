@@ -14,9 +14,9 @@ from sklearn.metrics import roc_auc_score
 from restore.cli.app import run
 from restore.errors import UsageError
 from restore.images import read_image
-from restore.latent.anomalies import area_under_curve, scores
+from restore.latent.anomalies import scores
 from restore.latent.generating import sample, walk
-from restore.latent.neighbours import duplicates, fit_hash, hamming, nearest
+from restore.latent.neighbours import duplicates, expanded, fit_hash, hamming, nearest
 from restore.latent.probing import probe
 
 
@@ -53,6 +53,9 @@ def test_search_finds_pictures_of_the_same_class(latent):
     assert (np.diff(distances, axis=1) >= 0).all()
     np.testing.assert_allclose(distances[0, 0], np.linalg.norm(gallery - queries[0], axis=1).min(), rtol=1e-3)
     to_bits = fit_hash(gallery, 64)
+    around, asked = (expanded(gallery, codes, 3) for codes in (gallery, queries))
+    np.testing.assert_allclose(around[7], gallery[nearest(gallery, gallery[7:8], 3)[0][0]].mean(0), rtol=1e-5)
+    assert precision(nearest(around, asked, 5)[0]) > precision(numbers) + 0.003
     packed = to_bits(gallery)
     assert packed.shape == (1200, 8) and packed.dtype == np.uint8
     found, differing = hamming(packed, to_bits(queries), 5)
@@ -74,6 +77,10 @@ def test_search_in_a_folder_or_its_index(weights_file, files, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == direct
     assert run(["latent", "search", str(query), str(index), *common, "-k", "3", "--binary", "64"]) == 0
     assert capsys.readouterr().out.startswith("0\t")
+    assert run(["latent", "search", str(query), str(index), *common, "-k", "3", "--expand", "3"]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert float(first.split("\t")[0]) < 1e-4 and first.endswith(str(query))  # the picture itself, at no distance
+    assert others != direct[1:]
 
 
 def test_duplicates(weights_file, files, tmp_path, capsys):
@@ -98,11 +105,8 @@ def test_anomalies(tmp_path, files, capsys):
     latent = trained(pictures.subset(zeros), path, 300, code=8)
     odd = np.array([label != "0" for label in pictures.labels])
     values, _ = scores(latent, pictures.pixels)
-    area = area_under_curve(values, odd)
+    area = roc_auc_score(odd, values)
     assert area > 0.97
-    assert area == pytest.approx(roc_auc_score(odd, values))
-    ties = np.array([1, 1, 2, 2, 3]), np.array([False, True, False, True, True])
-    assert area_under_curve(*ties) == pytest.approx(roc_auc_score(ties[1], ties[0]))
     outputs = ["-o", str(tmp_path / "odd.html"), "--csv", str(tmp_path / "odd.csv")]
     words = [
         "latent",
@@ -181,6 +185,7 @@ def test_samples_are_like_the_pictures(tmp_path, latent):
         (["search", "QUERY", "FILES", "--binary", "7"], "bits come in eights"),
         (["search", "QUERY", "BAD"], "not a readable index"),
         (["anomalies", "FILES", "--odd", "x"], "--odd x: no such subfolder"),
+        (["anomalies", "FILES", "--odd", "0,1,2,3,4,5,6,7,8,9"], "one at least has to be usual"),
         (["probe", "FILES", "--labels", "100"], "a probe needs at least two subfolders"),
         (["sample"], "cannot be drawn"),
     ],

@@ -21,7 +21,8 @@ LAYERS = [
     {"weights"},
     {"inference", "training"},
     {"folders"},
-    {"evaluation", "latent"},
+    {"evaluation"},
+    {"latent"},
     {"serve", "export"},
     {"cli"},
 ]

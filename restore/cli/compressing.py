@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from restore.cli.flags import add_command, argument
-from restore.cli.reporting import say
+from restore.cli.reporting import mute, say
 from restore.errors import RestoreError, UsageError
 from restore.latent.options import CodecOptions
 from restore.tasks.spec import Options, option
@@ -75,24 +75,21 @@ def train_codec(options: CodecOptions) -> None:
         data_terms=options.data_terms,
         **{name: getattr(options, name) for name in same},
     )
-    result = train(objective, settings, report=_mute if quiet else say, bar=True if quiet else None)
+    result = train(objective, settings, report=mute if quiet else say, bar=True if quiet else None)
     if result.status == "interrupted":
         raise typer.Exit(130)
 
 
 def compress(flags: CompressFlags, model: CodecFlags) -> None:
     """Make one small file of a folder of pictures, as 8-bit RGB or gray, and print what it keeps of them."""
+    from restore.evaluation.page import refuse_existing, write_bytes
     from restore.latent.compression import SUFFIX
 
     source = flags.folder if flags.folder.name else flags.folder.resolve()
     output = flags.output or source.with_name(f"{source.stem if source.is_file() else source.name}{SUFFIX}")
-    if output.is_dir():
-        raise UsageError(f"{output}: is a folder, where a file would have to go")
-    if output.exists() and not model.overwrite:
-        raise UsageError(f"{output} exists; --overwrite replaces what is there")
+    refuse_existing(output, model.overwrite)
 
     from restore.latent.compression import Coder, beside, load_codec, names_of, read_pictures, to_bytes
-    from restore.latent.views import write_bytes
     from restore.metrics import psnr
     from restore.training.data import list_pictures
 
@@ -127,6 +124,7 @@ def compress(flags: CompressFlags, model: CodecFlags) -> None:
 
 def decompress(flags: DecompressFlags, model: CodecFlags) -> None:
     """Write the pictures of a compressed file as PNG."""
+    from restore.evaluation.page import refuse_existing, write_bytes
     from restore.latent.compression import Coder, from_bytes, load_codec
 
     try:
@@ -138,10 +136,10 @@ def decompress(flags: DecompressFlags, model: CodecFlags) -> None:
     targets = [folder / f"{one.name}.png" for one in packed]
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file, where a folder would have to go")
-    if not model.overwrite and (present := [path for path in targets if path.exists()]):
-        raise UsageError(f"{present[0]} exists; --overwrite replaces what is there")
+    for target in targets:
+        refuse_existing(target, model.overwrite)
 
-    from restore.latent.views import png, write_bytes
+    from restore.latent.views import png
 
     network, device = load_codec(model.model, model.device)
     coder = Coder(network, level, device)
@@ -150,7 +148,3 @@ def decompress(flags: DecompressFlags, model: CodecFlags) -> None:
     for one, target in zip(packed, targets, strict=True):
         write_bytes(target, png(coder.unpack(one)))
     say(f"{folder}: {len(packed)} pictures written")
-
-
-def _mute(text: str) -> None:
-    """What --quiet prints."""

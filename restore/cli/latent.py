@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import html
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from restore.cli import compressing, swapping
 from restore.cli.flags import add_command, argument, group
-from restore.cli.reporting import say
+from restore.cli.reporting import mute, say
 from restore.errors import UsageError
 from restore.latent.options import ModelOptions, TrainingOptions
 from restore.tasks.spec import Options, option
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from restore.latent.data import Pictures
     from restore.latent.model import Latent
+
+CODES = 20  # drawn for each picture whose likelihood is estimated
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,11 @@ class SearchFlags(Options):
     gallery: Path = argument("A folder of pictures, or an index of one (.npz).", "FOLDER")
     k: int = option(10, "How many to find.", flags=("-k",), min=1)
     binary: int = option(0, "Compare this many bits instead of numbers, such as 64.", min=0)
+    expand: int = option(
+        1,
+        "Query expansion: each code becomes the mean of so many codes of FOLDER nearest to it.",
+        min=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -159,90 +164,40 @@ def add(app: typer.Typer) -> None:
     about = "Autoencoders of your own folder: map, search, generate, compress, find what is odd."
     latent = group(about)
 
-    def one(
-        name: str, body: Callable[..., None], *kinds: type, examples: tuple[str, str], pictures: bool = True
-    ) -> None:
+    folder, picture = (FolderFlags, WeightsFlags), (WeightsFlags, OutputFlags)
+    for name, body, kinds, *examples in (
+        (
+            "train",
+            train,
+            (FolderFlags, ModelOptions, TrainingOptions),
+            "pictures/ --code 32",
+            "pictures/ --kind variational",
+        ),
+        ("reconstruct", reconstruct, (*folder, ReconstructFlags), "pictures/", "pictures/ -o reconstructed.html -n 24"),
+        ("map", map_codes, (*folder, MapFlags), "pictures/", "pictures/ --method tsne -o map.html"),
+        ("walk", walk, (WalkFlags, *picture), "a.jpg b.jpg", "a.jpg b.jpg -o walk.png"),
+        ("sample", sample, (SampleFlags, *picture), "-o sampled.png", "-n 64 -o sampled.html"),
+        ("features", features, (FolderFlags, FeaturesFlags, *picture), "pictures/ -o features.png", "pictures/ -n 16"),
+        ("index", index, (*folder, IndexFlags), "pictures/", "pictures/ -o index.npz --overwrite"),
+        ("search", search, (SearchFlags, *picture), "photo.jpg pictures/ -k 10 -o found.png", "photo.jpg index.npz"),
+        (
+            "duplicates",
+            find_duplicates,
+            (FolderFlags, DuplicatesFlags, *picture),
+            "pictures/",
+            "pictures/ -o twins.html",
+        ),
+        (
+            "anomalies",
+            anomalies,
+            (FolderFlags, AnomaliesFlags, *picture),
+            "pictures/ -n 20",
+            "pictures/ --csv scores.csv",
+        ),
+        ("probe", probe, (FolderFlags, ProbeFlags, WeightsFlags), "pictures/", "pictures/ --labels 20"),
+    ):
         lines = [f"restore latent {name} {example}" for example in examples]
-        add_command(latent, name, body, *kinds, examples=lines, pictures=pictures)
-
-    one(
-        "train",
-        train,
-        FolderFlags,
-        ModelOptions,
-        TrainingOptions,
-        examples=("my-pictures/ --code 32", "my-pictures/ --kind variational --code 2 --steps 3000"),
-    )
-    one(
-        "reconstruct",
-        reconstruct,
-        FolderFlags,
-        WeightsFlags,
-        ReconstructFlags,
-        examples=("my-pictures/", "my-pictures/ -o reconstructed.html -n 24"),
-    )
-    one(
-        "map",
-        map_codes,
-        FolderFlags,
-        WeightsFlags,
-        MapFlags,
-        examples=("my-pictures/", "my-pictures/ --method tsne -o map.html"),
-    )
-    one("walk", walk, WalkFlags, WeightsFlags, OutputFlags, examples=("a.jpg b.jpg", "a.jpg b.jpg -o walk.png"))
-    one(
-        "sample",
-        sample,
-        SampleFlags,
-        WeightsFlags,
-        OutputFlags,
-        examples=("-o sampled.png", "-n 64 -o sampled.html"),
-        pictures=False,
-    )
-    one(
-        "features",
-        features,
-        FolderFlags,
-        FeaturesFlags,
-        WeightsFlags,
-        OutputFlags,
-        examples=("my-pictures/ -o features.png", "my-pictures/ -n 16"),
-    )
-    one(
-        "index",
-        index,
-        FolderFlags,
-        WeightsFlags,
-        IndexFlags,
-        examples=("my-pictures/", "my-pictures/ -o index.npz --overwrite"),
-    )
-    one(
-        "search",
-        search,
-        SearchFlags,
-        WeightsFlags,
-        OutputFlags,
-        examples=("photo.jpg my-pictures/ -k 10 -o found.png", "photo.jpg index.npz"),
-    )
-    one(
-        "duplicates",
-        find_duplicates,
-        FolderFlags,
-        DuplicatesFlags,
-        WeightsFlags,
-        OutputFlags,
-        examples=("my-pictures/", "my-pictures/ --threshold 0.1 -o twins.html"),
-    )
-    one(
-        "anomalies",
-        anomalies,
-        FolderFlags,
-        AnomaliesFlags,
-        WeightsFlags,
-        OutputFlags,
-        examples=("my-pictures/ -n 20", "my-pictures/ --csv scores.csv"),
-    )
-    one("probe", probe, FolderFlags, ProbeFlags, WeightsFlags, examples=("my-pictures/", "my-pictures/ --labels 20"))
+        add_command(latent, name, body, *kinds, examples=lines, pictures=name != "sample")
     swapping.add(latent)
     compressing.add(latent)
     app.add_typer(latent, name="latent")
@@ -253,7 +208,7 @@ def train(folder: FolderFlags, model: ModelOptions, training: TrainingOptions) -
     from restore.latent.training import train_folder
 
     quiet = training.quiet
-    result = train_folder(folder.folder, model, training, _mute if quiet else say, True if quiet else None)
+    result = train_folder(folder.folder, model, training, mute if quiet else say, True if quiet else None)
     if result.status == "interrupted":
         raise typer.Exit(130)
 
@@ -279,12 +234,16 @@ def reconstruct(folder: FolderFlags, model: WeightsFlags, flags: ReconstructFlag
     print(f"mean squared error {error:.5f} over {len(pictures)} pictures (white is 1)")
     if latent.config.sigmoid_code:
         print(f"mean activation of the code {latent.encode(pictures.pixels).mean():.3f}")
+    if latent.config.kind == "variational":
+        likelihood = latent.log_likelihood(pictures.pixels, CODES).mean()
+        print(f"log-likelihood {likelihood:.1f} nats a picture, importance-weighted by {CODES} codes each")
     say(f"{flags.output}: written")
 
 
 def map_codes(folder: FolderFlags, model: WeightsFlags, flags: MapFlags) -> None:
     """Show where the codes of pictures lie, coloured by subfolder, beside PCA of the pixels."""
-    from restore.latent.views import check_output, write_bytes, write_view
+    from restore.evaluation.page import write_bytes
+    from restore.latent.views import check_output, write_view
 
     check_output(flags.output, flags.overwrite, (".png", ".html", ".gif"))
     if flags.output.suffix.lower() == ".gif" and flags.epochs is None:
@@ -345,17 +304,15 @@ def sample(flags: SampleFlags, model: WeightsFlags, out: OutputFlags) -> None:
     """Show pictures of codes that were drawn by chance."""
     output = _output(out, "samples.png")
 
-    import numpy as np
-
     from restore.latent import generating
     from restore.latent.model import load_latent
-    from restore.latent.views import png, sheet, write_view
+    from restore.latent.views import in_rows, png, sheet, write_view
 
     latent = load_latent(model.model, model.device)
     if flags.grid:
         rows = [list(row) for row in generating.grid(latent, max(2, round(flags.n**0.5)))]
     else:
-        rows = _in_rows(generating.sample(latent, flags.n, flags.seed), np)
+        rows = in_rows(generating.sample(latent, flags.n, flags.seed))
     write_view(output, png(sheet(rows)), "Samples")
     say(f"{output}: written")
 
@@ -364,22 +321,18 @@ def features(folder: FolderFlags, flags: FeaturesFlags, model: WeightsFlags, out
     """Show the first filters, and what each unit of the code adds to a picture."""
     output = _output(out, "features.png")
 
-    import numpy as np
-
     from restore.latent import generating
     from restore.latent.model import load_latent
-    from restore.latent.views import inline, png, sheet, write_view
+    from restore.latent.views import check_output, in_rows, inline, png, sheet, write_view
 
     latent = load_latent(model.model, model.device)
     pictures = latent.read(folder.folder, say)
-    filters = png(sheet(_in_rows(generating.filters(latent, flags.n), np)))
-    units = png(sheet(_in_rows(generating.responses(latent, pictures.pixels, flags.n), np)))
+    filters = png(sheet(in_rows(generating.filters(latent, flags.n))))
+    units = png(sheet(in_rows(generating.responses(latent, pictures.pixels, flags.n))))
     if output.suffix.lower() == ".html":
         write_view(output, filters, "First filters", f"<h2>What each unit of the code adds</h2><p>{inline(units)}</p>")
         say(f"{output}: written")
         return
-    from restore.latent.views import check_output
-
     second = output.with_name(f"{output.stem}.units.png")
     check_output(second, out.overwrite)
     write_view(output, filters, "")
@@ -393,17 +346,13 @@ def index(folder: FolderFlags, model: WeightsFlags, flags: IndexFlags) -> None:
 
     check_output(flags.output, flags.overwrite, (".npz",))
 
-    from restore.latent.data import equal_contrast
     from restore.latent.model import load_latent
-    from restore.latent.neighbours import Index, write_index
+    from restore.latent.neighbours import index_of, write_index
 
     latent = load_latent(model.model, model.device)
-    pictures = latent.read(folder.folder, say)
-    write_index(
-        flags.output,
-        Index(latent.encode(equal_contrast(pictures.pixels)), [str(path) for path in pictures.paths], latent.name),
-    )
-    say(f"{flags.output}: codes of {len(pictures)} pictures")
+    known = index_of(latent, folder.folder, say)
+    write_index(flags.output, known)
+    say(f"{flags.output}: codes of {len(known.paths)} pictures")
 
 
 def search(flags: SearchFlags, model: WeightsFlags, out: OutputFlags) -> None:
@@ -414,23 +363,22 @@ def search(flags: SearchFlags, model: WeightsFlags, out: OutputFlags) -> None:
 
     from restore.latent.data import equal_contrast
     from restore.latent.model import load_latent
-    from restore.latent.neighbours import Index, fit_hash, hamming, nearest, read_index
+    from restore.latent.neighbours import expanded, fit_hash, hamming, index_of, nearest, read_index
 
     latent = load_latent(model.model, model.device)
     query = _single(latent, flags.query)
     if flags.gallery.suffix.lower() == ".npz" and flags.gallery.is_file():
         known = read_index(flags.gallery, latent.config.code)
     else:
-        pictures = latent.read(flags.gallery, say)
-        known = Index(
-            latent.encode(equal_contrast(pictures.pixels)), [str(path) for path in pictures.paths], latent.name
-        )
-    code = latent.encode(equal_contrast(query.pixels))
+        known = index_of(latent, flags.gallery, say)
+    gallery, code = known.codes, latent.encode(equal_contrast(query.pixels))
+    if flags.expand > 1:
+        gallery, code = (expanded(known.codes, codes, flags.expand) for codes in (gallery, code))
     if flags.binary:
-        to_bits = fit_hash(known.codes, flags.binary)
-        numbers, distances = hamming(to_bits(known.codes), to_bits(code), flags.k)
+        to_bits = fit_hash(gallery, flags.binary)
+        numbers, distances = hamming(to_bits(gallery), to_bits(code), flags.k)
     else:
-        numbers, distances = nearest(known.codes, code, flags.k)
+        numbers, distances = nearest(gallery, code, flags.k)
     for number, distance in zip(numbers[0], distances[0], strict=True):
         print(f"{distance:g}\t{known.paths[number]}")
     if output is not None:
@@ -467,7 +415,8 @@ def find_duplicates(folder: FolderFlags, flags: DuplicatesFlags, model: WeightsF
 
 def anomalies(folder: FolderFlags, flags: AnomaliesFlags, model: WeightsFlags, out: OutputFlags) -> None:
     """List pictures by how badly they are reconstructed, and show where."""
-    from restore.latent.views import check_output, png, sheet, write_bytes, write_view
+    from restore.evaluation.page import write_bytes
+    from restore.latent.views import check_output, png, sheet, write_view
 
     output = _output(out, "anomalies.png")
     if flags.csv is not None:
@@ -475,7 +424,8 @@ def anomalies(folder: FolderFlags, flags: AnomaliesFlags, model: WeightsFlags, o
 
     import numpy as np
 
-    from restore.latent.anomalies import area_under_curve, heat, scores, to_csv
+    from restore.latent.anomalies import heat, scores, to_csv
+    from restore.latent.extras import need
     from restore.latent.model import load_latent
 
     latent = load_latent(model.model, model.device)
@@ -484,6 +434,8 @@ def anomalies(folder: FolderFlags, flags: AnomaliesFlags, model: WeightsFlags, o
     unknown = [name for name in odd or [] if name not in pictures.classes]
     if unknown:
         raise UsageError(f"--odd {unknown[0]}: no such subfolder; there are {', '.join(pictures.classes)}")
+    if odd is not None and set(odd) == set(pictures.classes):
+        raise UsageError("--odd: these are all subfolders there are; one at least has to be usual")
     values, maps = scores(latent, pictures.pixels, flags.score == "relative")
     order = np.argsort(-values, kind="stable")[: flags.n]
     if flags.csv is not None:
@@ -496,13 +448,13 @@ def anomalies(folder: FolderFlags, flags: AnomaliesFlags, model: WeightsFlags, o
         [rgb(picture) for picture in made],
         [heat(pictures.pixels[number], maps[number], worst) for number in order],
     ]
-    listed = "".join(f"<tr><td>{values[n]:.5f}</td><td>{_escaped(str(pictures.paths[n]))}</td></tr>" for n in order)
+    listed = "".join(f"<tr><td>{values[n]:.5f}</td><td>{html.escape(str(pictures.paths[n]))}</td></tr>" for n in order)
     table = f"<table><tr><th>score</th><th>file</th></tr>{listed}</table>"
     write_view(output, png(sheet(rows)), "The oddest: pictures, reconstructions, errors", table)
     for number in order:
         print(f"{values[number]:.5f}\t{pictures.paths[number]}")
     if odd is not None:
-        area = area_under_curve(values, np.array([label in odd for label in pictures.labels]))
+        area = need("sklearn.metrics").roc_auc_score([label in odd for label in pictures.labels], values)
         print(f"ROC AUC {area:.4f}")
     say(f"{output}: written")
 
@@ -546,22 +498,4 @@ def _single(latent: Latent, path: Path) -> Pictures:
     """One picture as the network takes it."""
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; name one picture")
-    return latent.read(path, _mute)
-
-
-def _in_rows(pictures: np.ndarray, numpy: Any) -> list[list[np.ndarray]]:
-    """(N,S,S,C) as nearly a square of rows, filled up with gray."""
-    across = max(1, round(len(pictures) ** 0.5))
-    missing = -len(pictures) % across
-    filled = numpy.concatenate([pictures, numpy.full((missing, *pictures.shape[1:]), 96, numpy.uint8)])
-    return [list(filled[at : at + across]) for at in range(0, len(filled), across)]
-
-
-def _escaped(text: str) -> str:
-    import html
-
-    return html.escape(text)
-
-
-def _mute(text: str) -> None:
-    """What --quiet prints."""
+    return latent.read(path, mute)

@@ -9,7 +9,6 @@ import typer
 
 from restore.cli.flags import add_command, argument
 from restore.cli.reporting import say
-from restore.errors import UsageError
 from restore.tasks.spec import Options, option
 
 
@@ -46,7 +45,8 @@ def add(group: typer.Typer) -> None:
 
 def swap(flags: SwapFlags) -> None:
     """Show pictures of folder A as a decoder for folder B makes them: one encoder, a decoder for each."""
-    from restore.latent.views import check_output, png, sheet, write_bytes, write_view
+    from restore.evaluation.page import refuse_existing, write_bytes
+    from restore.latent.views import check_output, png, sheet, write_view
 
     check_output(flags.output, flags.overwrite)
 
@@ -71,8 +71,8 @@ def swap(flags: SwapFlags) -> None:
     if flags.pictures is not None:
         root = flags.first if flags.first.is_dir() else flags.first.parent
         targets = [flags.pictures / f"{name}.png" for name in names_of(pictures.paths, root)]
-        if not flags.overwrite and (present := [path for path in targets if path.exists()]):
-            raise UsageError(f"{present[0]} exists; --overwrite replaces what is there")
+        for target in targets:
+            refuse_existing(target, flags.overwrite)
     own, other = (decoded_as(network, device, pictures.pixels, number) for number in (0, 1))
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(flags.n, len(pictures))).round().astype(int))
     rows = [list(part[chosen]) for part in (pictures.pixels, own, other)]

@@ -48,7 +48,7 @@ document.documentElement.dataset.ready = 'yes';
 """
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: str, script: str = SCRIPT) -> str:
     """Makes an HTML document of `body`; its content security policy forbids external resources."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     return (
@@ -57,7 +57,7 @@ def page(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n"
-        f"<script>{SCRIPT}</script>\n</body></html>\n"
+        f"<script>{script}</script>\n</body></html>\n"
     )
 
 
@@ -88,13 +88,18 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` in UTF-8 atomically, replacing `path` and creating its folder.
+    """Writes `text` in UTF-8; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` atomically, replacing `path` and creating its folder.
 
     Raises:
         RestoreError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(text.encode("utf-8"), path, overwrite=True)
+        write_atomic(data, path, overwrite=True)
     except OSError as error:
         raise RestoreError(f"{printable(path)}: cannot be written: {reason(error)}") from error

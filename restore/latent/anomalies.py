@@ -31,20 +31,6 @@ def scores(latent: Latent, pixels: np.ndarray, relative: bool = True) -> tuple[n
     return values, maps
 
 
-def area_under_curve(values: np.ndarray, odd: np.ndarray) -> float:
-    """ROC AUC: how often an odd one (N, bool) has the larger value; NaN where all are, or none is."""
-    order = values.argsort(kind="stable")
-    ranks = np.empty(len(values))
-    ordered = values[order]
-    # Equal values share the mean of their ranks.
-    low, high = np.searchsorted(ordered, ordered, "left"), np.searchsorted(ordered, ordered, "right")
-    ranks[order] = (low + high + 1) / 2
-    count = int(odd.sum())
-    if count in (0, len(odd)):
-        return float("nan")
-    return float((ranks[odd].sum() - count * (count + 1) / 2) / (count * (len(odd) - count)))
-
-
 def to_csv(pictures: Pictures, values: np.ndarray) -> str:
     """A line a picture, the oddest first."""
     target = io.StringIO()

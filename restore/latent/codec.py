@@ -1,4 +1,4 @@
-"""A network that makes pictures small: its code is rounded, and costs what a learnt prior says (Ballé et al. 2017)."""
+"""A learnt picture codec: a rounded code whose bits are counted by a factorised prior (Ballé et al. 2017)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ STRIDE = 4 * FOLD
 BOUND = 127  # rounded codes are from -BOUND to BOUND
 TOTAL = 1 << 20  # of the frequencies in a table, about
 MIXED = 3  # logistic distributions that a prior is mixed from
-PACE = 10.0  # by which priors learn quicker than convolutions, which start nearer to their goal
+PACE = 10.0  # parameters of the prior are kept divided by it: one learning rate, and they move quicker
 LEAST = 1e-7  # probability, below which its logarithm is not taken
-# What a squared error of 1 (white is 255) may cost in bits, by level.
+# Weight of the squared error (white is 255) beside bits a pixel, by level.
 TRADES = (0.0007, 0.0014, 0.0028, 0.0056, 0.0112)
 
 
@@ -121,13 +121,13 @@ class Codec(Architecture):
         return crop(decoded.float() + 0.5, height, width)
 
     def bits(self, code: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """What each of N codes (N,code,h,w) costs by the prior; between whole numbers, of the density with noise."""
+        """(N,): bits of codes (N,code,h,w) by the prior; between whole numbers by its density with uniform noise."""
         mixed = (PACE * part[level][:, :, None, None] for part in (self.means, self.widths, self.shares))
         return -probability(code.float(), *mixed).clamp_min(LEAST).log2().sum((1, 2, 3))
 
     @torch.no_grad()
     def tables(self, level: int) -> np.ndarray:
-        """How often each rounded value comes: whole numbers (code,2*BOUND+1) int64 from 1, in the order of the values.
+        """Frequencies of the rounded values -BOUND to BOUND by the prior: (code,2*BOUND+1) int64, at least 1.
 
         In double precision and rounded, so that the same weights give the same tables in every run.
         """
@@ -136,7 +136,7 @@ class Codec(Architecture):
         return (probability(values, *mixed) * TOTAL).round().long().clamp_min(1).numpy()
 
     def digest(self, level: int) -> str:
-        """Tells these weights, with the tables of a level, from others."""
+        """A hash of the weights and of the tables of a level."""
         known = hashlib.sha256(self.tables(level).astype("<i8").tobytes())
         for tensor in self.state_dict().values():
             known.update(tensor.detach().cpu().float().numpy().astype("<f4").tobytes())

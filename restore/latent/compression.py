@@ -17,16 +17,16 @@ import numpy as np
 import PIL.Image
 import torch
 
-from restore import weights
-from restore.devices import pick_device
-from restore.errors import ImageError, RestoreError, UsageError, WeightsError
+from restore.errors import ImageError, RestoreError, UsageError
 from restore.images import read_image
 from restore.latent.codec import ARCH, BOUND, STRIDE, TRADES, Codec, CodecConfig
-from restore.latent.data import to_pixels, to_planes
+from restore.latent.data import silent, to_pixels, to_planes
 from restore.latent.extras import need
+from restore.latent.model import load_network
 from restore.metrics import psnr
 from restore.pixels import to_dtype, to_float
 from restore.tasks.losses import PixelLoss
+from restore.training.objective import Objective
 
 TASK = "compress"  # in the headers of weights
 PATCH = 128
@@ -39,7 +39,7 @@ MOST_PIXELS = 1 << 27  # of a picture
 PEAK = 255.0**2
 
 
-class CodecObjective:
+class CodecObjective(Objective):
     """Bits a pixel plus the weighted squared error, each patch at a level of its own.
 
     In training noise stands for rounding where bits are counted, which has a gradient (Ballé et al. 2017), and the
@@ -48,23 +48,14 @@ class CodecObjective:
 
     name = TASK
     arch = ARCH
-    variants = (None,)
 
     def __init__(self, config: CodecConfig, patch: int = PATCH) -> None:
         self.config, self.patch = config, patch
-        self.options: Mapping[str, Any] = {"trades": list(TRADES[: config.levels])}
 
-    def initial(self) -> dict[str, torch.Tensor]:
-        """No weights to start from."""
-        return {}
-
-    def clean_patch(self, variant: int) -> int:
-        """Pictures come as they are."""
-        return self.patch
-
-    def coverage(self, variant: int) -> tuple[float, float] | None:
-        """Pixels as they are."""
-        return None
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What bits and errors are traded for."""
+        return {"trades": list(TRADES[: self.config.levels])}
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """One patch (S,S,3) in uint8, the level it is trained at, and the seed of its noise."""
@@ -192,18 +183,8 @@ class Coder:
 
 
 def load_codec(path: Path, device: str = "auto") -> tuple[Codec, torch.device]:
-    """The codec in a weights file, and the device asked for.
-
-    Raises:
-        WeightsError: It is missing, damaged, or no codec's.
-        DeviceError: The device is not there.
-    """
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file; `restore latent train-codec FOLDER -o {path}` makes one")
-    header, network = weights.load(path, TASK)
-    if not isinstance(network, Codec):
-        raise WeightsError(f"{path}: weights of {header.arch}, not of {ARCH}")
-    return network, pick_device(device)
+    """The codec in a weights file, on a device; see `load_network`."""
+    return load_network(Codec, path, TASK, device, "train-codec FOLDER -o")
 
 
 def to_bytes(pictures: Sequence[Packed], level: int, digest: str) -> bytes:
@@ -304,7 +285,7 @@ def beside(paths: Sequence[Path], size: int, format: str) -> tuple[int, int, lis
     """
 
     def pictures() -> Iterator[np.ndarray]:
-        return (pixels for _, pixels in read_pictures(paths, _silent, _silent))
+        return (pixels for _, pixels in read_pictures(paths, silent, silent))
 
     low, high = 0, 100
     while low < high:
@@ -332,7 +313,3 @@ def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
     image = PIL.Image.open(BytesIO(data)).convert("L" if shape[2] == 1 else "RGB")
     pixels: np.ndarray = np.asarray(image).reshape(shape)
     return pixels
-
-
-def _silent(_: object) -> None:
-    """A report nobody reads: it was said when the pictures were read first."""

@@ -21,6 +21,7 @@ from restore.pixels import luma, to_dtype, to_float
 TURN = math.radians(90)  # by which pictures are turned at most, where they are moved by 1
 CONTRAST = 0.3  # standard deviation, white at 1
 LEAST_CONTRAST = 0.01  # flat pictures are not divided by nothing
+HELD_OUT = 20  # of so many pictures one is held out where there is no --val
 FIT = 0.9  # share of the pictures that are not enlarged
 
 
@@ -42,16 +43,6 @@ class Pictures:
         return len(self.paths)
 
     @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """Height and width of each."""
-        return [self.pixels.shape[1:3]] * len(self)
-
-    @property
-    def paired(self) -> list[bool]:
-        """None is half of a pair."""
-        return [False] * len(self)
-
-    @property
     def planes(self) -> torch.Tensor:
         """(N,C,S,S) float in [0,1]."""
         return to_planes(self.pixels)
@@ -65,6 +56,11 @@ class Pictures:
         """Those with these numbers."""
         chosen = [int(number) for number in numbers]
         return Pictures(self.pixels[chosen], [self.paths[n] for n in chosen], [self.labels[n] for n in chosen])
+
+    def split(self) -> tuple[Pictures, Pictures]:
+        """Those to learn from, and every `HELD_OUT`th to choose weights by."""
+        held = np.arange(len(self)) % HELD_OUT == 0
+        return self.subset(np.flatnonzero(~held)), self.subset(np.flatnonzero(held))
 
 
 def to_planes(pixels: np.ndarray) -> torch.Tensor:
@@ -98,6 +94,10 @@ def moved(planes: torch.Tensor, amount: float, draw: torch.Generator) -> torch.T
     rows = [zoom * turn.cos(), -zoom * turn.sin(), 2 * across, zoom * turn.sin(), zoom * turn.cos(), 2 * down]
     grid = F.affine_grid(torch.stack(rows, 1).view(count, 2, 3), list(planes.shape), align_corners=False)
     return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+
+
+def silent(_: object) -> None:
+    """A `report` that drops its lines."""
 
 
 def read_folder(
@@ -137,7 +137,7 @@ def read_folder(
             size = fitting
     if channels is None:
         channels = 1 if all(pixels.shape[2] == 1 for _, pixels in kept) else 3
-    stacked = np.stack([_resized(_with_channels(pixels, channels), size) for _, pixels in kept])
+    stacked = np.stack([resized(_with_channels(pixels, channels), size) for _, pixels in kept])
     root = folder.parent if folder.is_file() else folder
     labels = ["" if (parent := path.relative_to(root).parent) == Path() else parent.parts[0] for path, _ in kept]
     return Pictures(stacked, [path for path, _ in kept], labels)
@@ -153,7 +153,7 @@ def _square(path: Path, size: int) -> np.ndarray | ImageError:
     top, left = ((length - side) // 2 for length in pixels.shape[:2])
     square = pixels[top : top + side, left : left + side]
     square = square if square.dtype == np.uint8 else to_dtype(to_float(square), np.uint8)
-    return _resized(square, size) if side > size else square
+    return resized(square, size) if side > size else square
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
@@ -165,11 +165,10 @@ def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     return gray[..., None]
 
 
-def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
-    side = len(pixels)
-    if side == size:
+def resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    """A square (S,S,C) uint8 with another side."""
+    if len(pixels) == size:
         return pixels
-    way = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
-    resized = cv2.resize(pixels, (size, size), interpolation=way)
-    square: np.ndarray = resized.reshape(size, size, pixels.shape[2])
-    return square
+    way = cv2.INTER_AREA if len(pixels) > size else cv2.INTER_CUBIC
+    made: np.ndarray = cv2.resize(pixels, (size, size), interpolation=way).reshape(size, size, pixels.shape[2])
+    return made

@@ -1,4 +1,4 @@
-"""Pictures out of codes: between two, from chance, and what each unit stands for."""
+"""Pictures out of codes: between two, drawn at random, and what each unit of the code adds."""
 
 from __future__ import annotations
 
@@ -64,18 +64,11 @@ def filters(latent: Latent, count: int) -> np.ndarray:
 
     Of a dense encoder the rows of its first layer, as large as a picture; of a convolutional one its first kernels.
     """
-    network = latent.network
-    if network.down:
-        weight = network.down[0].get_parameter("weight").detach().cpu()
-    else:
-        config = latent.config
-        weight = (
-            network.encoder[0]
-            .get_parameter("weight")
-            .detach()
-            .cpu()
-            .view(-1, config.channels, config.size, config.size)
-        )
+    network, config = latent.network, latent.config
+    layer = network.down[0] if network.down else network.encoder[0]
+    weight = layer.get_parameter("weight").detach().cpu()
+    if not network.down:
+        weight = weight.view(-1, config.channels, config.size, config.size)
     order = weight.flatten(1).norm(dim=1).argsort(descending=True)[:count]
     return _around_gray(weight[order])
 

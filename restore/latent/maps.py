@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from restore.errors import UsageError
-from restore.latent.data import Pictures
+from restore.latent.data import Pictures, resized
 from restore.latent.extras import need
-from restore.latent.views import figure_png, inline, plotting, png, thumbnails
+from restore.latent.views import figure_png, inline, plotting, png
 
 SHOWN = 120  # thumbnails on a map, at most
 SPRITES = 2000  # pictures on a page to turn, at most
@@ -42,7 +42,7 @@ def project(codes: np.ndarray, dimensions: int, method: str = "auto", seed: int 
     if method == "code":
         if codes.shape[1] > dimensions:
             raise UsageError(f"--method code: the code has {codes.shape[1]} numbers; use pca, tsne or umap")
-        return np.pad(codes, ((0, 0), (0, dimensions - codes.shape[1]))), method
+        return _padded(codes, dimensions), method
     if method == "pca":
         return principal(codes, dimensions), method
     if method == "tsne":
@@ -55,15 +55,12 @@ def project(codes: np.ndarray, dimensions: int, method: str = "auto", seed: int 
 
 def principal(values: np.ndarray, dimensions: int) -> np.ndarray:
     """(N,D) -> (N,dimensions): the first principal components, zeros where there are fewer."""
-    centred = (values - values.mean(0)).astype(np.float64)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False) if len(centred) < 4000 else _by_covariance(centred)
-    found = centred @ axes[:dimensions].T
-    return np.pad(found, ((0, 0), (0, dimensions - found.shape[1])))
+    pca = need("sklearn.decomposition").PCA(min(dimensions, *values.shape), random_state=0)
+    return _padded(pca.fit_transform(values), dimensions)
 
 
-def _by_covariance(centred: np.ndarray) -> tuple[None, None, np.ndarray]:
-    """The axes from the covariance: quicker where there are many pictures."""
-    return None, None, np.linalg.eigh(centred.T @ centred)[1].T[::-1]
+def _padded(points: np.ndarray, dimensions: int) -> np.ndarray:
+    return np.pad(points, ((0, 0), (0, dimensions - points.shape[1])))
 
 
 def _scatter(axes: Any, points: np.ndarray, pictures: Pictures, title: str, thumbs: bool) -> None:
@@ -145,9 +142,9 @@ def map_page_body(points: np.ndarray, pictures: Pictures, seed: int = 0) -> tupl
     points, some = points[chosen], pictures.subset(chosen)
     centred = points - (points.max(0) + points.min(0)) / 2
     scaled = centred / max(float(np.abs(centred).max()), 1e-12)
-    scaled = np.pad(scaled, ((0, 0), (0, 3 - scaled.shape[1])))
+    scaled = _padded(scaled, 3)
     across = 50
-    sprites = thumbnails(some.pixels, SPRITE_SIDE)
+    sprites = np.stack([resized(picture, SPRITE_SIDE) for picture in some.pixels])
     rows = -(-len(sprites) // across)
     channels = sprites.shape[3]
     canvas = np.zeros((rows * across, SPRITE_SIDE, SPRITE_SIDE, channels), np.uint8)
@@ -169,7 +166,7 @@ def map_page_body(points: np.ndarray, pictures: Pictures, seed: int = 0) -> tupl
     ).replace("</", "<\\/")
     body = (
         '<p id="said">Drag to turn or move, wheel to zoom, point at a picture to see its name.</p>'
-        '<canvas id="map" width="900" height="700"></canvas>'
+        '<canvas id="map" width="900" height="700" style="touch-action: none; max-width: 100%"></canvas>'
         f"<div hidden>{inline(png(tiled), 'sprites')}</div>"
     )
     return body, f"const data = {data};\n{SCRIPT}"

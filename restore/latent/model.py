@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ from restore import weights
 from restore.devices import pick_device
 from restore.errors import WeightsError
 from restore.latent.data import Pictures, read_folder, to_pixels, to_planes
-from restore.latent.networks import ARCH, LatentAutoencoder, LatentConfig
+from restore.latent.kinds.variational import importance_weighted
+from restore.latent.networks import LatentAutoencoder, LatentConfig
 from restore.latent.objective import TASK
 
 BATCH = 512  # pictures at once
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 class Latent:
@@ -24,20 +27,13 @@ class Latent:
     Args:
         network: With its weights.
         device: Where to compute.
-        trained_with: The options it was trained with, as its header has them.
         name: What to call it.
     """
 
-    def __init__(
-        self,
-        network: LatentAutoencoder,
-        device: torch.device | str = "cpu",
-        trained_with: dict[str, object] | None = None,
-        name: str = "",
-    ) -> None:
+    def __init__(self, network: LatentAutoencoder, device: torch.device | str = "cpu", name: str = "") -> None:
         self.device = torch.device(device)
         self.network = network.eval().to(self.device)
-        self.trained_with, self.name = trained_with or {}, name
+        self.name = name
 
     @property
     def config(self) -> LatentConfig:
@@ -74,20 +70,39 @@ class Latent:
         errors: np.ndarray = ((self.reconstruct(pixels) - pixels.astype(np.float32) / 255) ** 2).mean(-1)
         return errors
 
+    def log_likelihood(self, pixels: np.ndarray, count: int) -> np.ndarray:
+        """Estimates (N,) in nats for (N,S,S,C) uint8, of the variational kind; see `importance_weighted`."""
+        draw, starts = torch.Generator().manual_seed(0), range(0, len(pixels), BATCH)
+        parts = [importance_weighted(self.network, self._planes(pixels, at), count, draw) for at in starts]
+        return torch.cat(parts).cpu().numpy()
+
     def _planes(self, pixels: np.ndarray, at: int) -> torch.Tensor:
         return to_planes(pixels[at : at + BATCH]).to(self.device)
 
 
 def load_latent(path: Path, device: str = "auto") -> Latent:
-    """The autoencoder in a weights file.
+    """The autoencoder in a weights file; see `load_network`."""
+    return Latent(*load_network(LatentAutoencoder, path, TASK, device, "train FOLDER -o"), path.stem)
+
+
+def load_network(kind: type[Network], path: Path, task: str, device: str, command: str) -> tuple[Network, torch.device]:
+    """The network in a weights file, on a device.
+
+    Args:
+        kind: What it has to be.
+        path: The file.
+        task: The task in its header.
+        device: auto, or a name.
+        command: Of `restore latent`, which makes such a file when its name is put behind.
 
     Raises:
-        WeightsError: It is missing, damaged, or no latent autoencoder's.
+        WeightsError: The file is missing, damaged, or holds something else.
         DeviceError: The device is not there.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file; `restore latent train FOLDER -o {path}` makes one")
-    header, network = weights.load(path, TASK)
-    if not isinstance(network, LatentAutoencoder):
-        raise WeightsError(f"{path}: weights of {header.arch}, not of {ARCH}")
-    return Latent(network, pick_device(device), header.provenance.get("options", {}), path.stem)
+        raise WeightsError(f"{path}: no such weights file; `restore latent {command} {path}` makes one")
+    header, network = weights.load(path, task)
+    if not isinstance(network, kind):
+        raise WeightsError(f"{path}: weights of {header.arch}; name others with -m")
+    place = pick_device(device)
+    return network.to(place), place

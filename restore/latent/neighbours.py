@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from restore.errors import RestoreError, UsageError
+from restore.evaluation.page import write_bytes
+from restore.latent.data import equal_contrast
 from restore.latent.extras import need
-from restore.latent.views import write_bytes
+from restore.latent.model import Latent
 
 LARGE = 100_000  # codes from which on usearch looks, where it is installed
 ITERATIONS = 30  # of the rotation
@@ -40,25 +45,18 @@ def nearest(gallery: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.nd
     return numbers, distances
 
 
-@dataclass(frozen=True, eq=False)
-class Hash:
-    """From codes to bits.
+def expanded(gallery: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
+    """Each of `codes` (Q,D) as the mean of the `count` codes of `gallery` (N,D) that are nearest to it.
 
-    Attributes:
-        mean: (D,) of the codes it was made for.
-        axes: (D,bits); a bit says on which side of an axis' zero a code lies.
+    For queries this is query expansion (Chum et al. 2007), for the gallery itself database-side feature augmentation
+    (Arandjelovic and Zisserman 2012): what a code shares with its neighbours stays, what is its own averages out.
     """
-
-    mean: np.ndarray
-    axes: np.ndarray
-
-    def __call__(self, codes: np.ndarray) -> np.ndarray:
-        """(N,D) -> (N,bits/8) uint8, packed."""
-        return np.packbits((codes - self.mean) @ self.axes > 0, axis=1)
+    means: np.ndarray = gallery[nearest(gallery, codes, count)[0]].mean(1)
+    return means
 
 
-def fit_hash(codes: np.ndarray, bits: int, seed: int = 0) -> Hash:
-    """Axes on which codes lose least when only their signs are kept: iterative quantisation (Gong and Lazebnik 2011).
+def fit_hash(codes: np.ndarray, bits: int, seed: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+    """Bits for codes by iterative quantisation (Gong and Lazebnik 2011): signs on axes where these lose least.
 
     Up to as many bits as a code has numbers these are the principal components, rotated; beyond that, one such set
     of axes after another, from other rotations.
@@ -67,6 +65,9 @@ def fit_hash(codes: np.ndarray, bits: int, seed: int = 0) -> Hash:
         codes: (N,D).
         bits: A multiple of 8.
         seed: Of the first rotations.
+
+    Returns:
+        A function that makes packed bits (Q,bits/8) uint8 of codes (Q,D).
     """
     mean = codes.mean(0)
     centred = (codes - mean).astype(np.float64)
@@ -81,7 +82,8 @@ def fit_hash(codes: np.ndarray, bits: int, seed: int = 0) -> Hash:
             left, _, right = np.linalg.svd(np.sign(projected @ rotation).T @ projected)
             rotation = (left @ right).T
         sets.append(axes @ rotation)
-    return Hash(mean, np.concatenate(sets, axis=1))
+    chosen = np.concatenate(sets, axis=1)
+    return lambda others: np.packbits((others - mean) @ chosen > 0, axis=1)
 
 
 def hamming(gallery: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,23 +111,11 @@ def duplicates(codes: np.ndarray, threshold: float) -> list[list[int]]:
     if len(codes) < 2:
         return []
     numbers, distances = nearest(codes, codes, 6)
-    scale = float(np.median(distances[:, 1]))
-    group = list(range(len(codes)))
-
-    def root(number: int) -> int:
-        while group[number] != number:
-            number = group[number]
-        return number
-
-    for first, (others, apart) in enumerate(zip(numbers, distances, strict=True)):
-        for other, distance in zip(others, apart, strict=True):
-            if other != first and distance <= threshold * scale:
-                low, high = sorted((root(first), root(int(other))))
-                group[high] = low
-    found: dict[int, list[int]] = {}
-    for number in range(len(codes)):
-        found.setdefault(root(number), []).append(number)
-    return [members for members in found.values() if len(members) > 1]
+    first, place = np.nonzero(distances <= threshold * np.median(distances[:, 1]))
+    links = coo_array((np.ones(len(first)), (first, numbers[first, place])), (len(codes), len(codes)))
+    _, groups = connected_components(links, directed=False)
+    members = [np.flatnonzero(groups == group).tolist() for group in np.flatnonzero(np.bincount(groups) > 1)]
+    return sorted(members)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +131,13 @@ class Index:
     codes: np.ndarray
     paths: list[str]
     model: str
+
+
+def index_of(latent: Latent, folder: Path, report: Callable[[str], None]) -> Index:
+    """The codes of all pictures below `folder`, at the same contrast; see `read_folder`."""
+    pictures = latent.read(folder, report)
+    codes = latent.encode(equal_contrast(pictures.pixels))
+    return Index(codes, [str(path) for path in pictures.paths], latent.name)
 
 
 def write_index(path: Path, index: Index) -> None:

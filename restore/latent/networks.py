@@ -32,6 +32,7 @@ class LatentConfig:
         active: Units that are kept of a k-sparse code; 0: all.
         sigmoid_code: Whether the code's activations are between 0 and 1; one layer alone is linear without.
         linear: No activations at all, neither inside nor at the end.
+        loss: How pixels are distributed around the decoded ones: mse (normal) or bce (Bernoulli).
     """
 
     kind: str = "undercomplete"
@@ -44,6 +45,7 @@ class LatentConfig:
     active: int = 0
     sigmoid_code: bool = False
     linear: bool = False
+    loss: str = "mse"
 
     def __post_init__(self) -> None:
         if self.code < 1 or self.size < 1 or self.channels not in (1, 3) or self.net not in ("dense", "conv"):
@@ -78,7 +80,6 @@ class LatentAutoencoder(Architecture):
         for _ in convolutions:
             sides.append(-(-sides[-1] // 2))
         channels = (config.channels, *convolutions)
-        self.sides = sides
         self.down = nn.ModuleList(nn.Conv2d(i, o, 3, 2, 1) for i, o in pairwise(channels))
         # Mirrors `down`: output_padding makes odd sides come out as they went in.
         self.up = nn.ModuleList(
@@ -115,7 +116,7 @@ class LatentAutoencoder(Architecture):
         return kept_largest(code, self.config.active) if self.config.active else code
 
     def encoded(self, planes: torch.Tensor) -> torch.Tensor:
-        """(N,C,S,S) -> what the last layer says (N,code), of the variational kind (N,2*code): means, log-variances."""
+        """(N,C,S,S) -> outputs of the last layer (N,code), of the variational kind (N,2*code): means, log-variances."""
         hidden = planes - self.mean
         for layer in self.down:
             hidden = F.gelu(layer(hidden))
@@ -153,7 +154,7 @@ class LatentAutoencoder(Architecture):
         return layer
 
     def activate(self, hidden: torch.Tensor) -> torch.Tensor:
-        """What lies between dense layers."""
+        """The activation between dense layers."""
         return hidden if self.config.linear else F.gelu(hidden)
 
 

@@ -14,6 +14,7 @@ from restore.latent.kinds import Kind
 from restore.latent.networks import ARCH, SWAP_ARCH, LatentAutoencoder, LatentConfig
 from restore.latent.options import AUTO, ONE_LAYER, SIGMOID_CODES, ModelOptions
 from restore.tasks.losses import PixelLoss
+from restore.training.objective import Objective
 
 TASK = "latent"  # in the headers of weights
 VALIDATION_SEED = 0
@@ -22,7 +23,6 @@ WIDTHS = {"dense": (512, 256), "conv": (32, 64)}
 
 def config_for(options: ModelOptions, size: int, channels: int) -> LatentConfig:
     """The config of the network that `options` ask for."""
-    linear = options.kind == "pca"
     return LatentConfig(
         kind=options.kind,
         code=options.code,
@@ -33,7 +33,8 @@ def config_for(options: ModelOptions, size: int, channels: int) -> LatentConfig:
         tied=options.tied,
         active=(options.active or max(1, options.code // 4)) if options.kind == "k-sparse" else 0,
         sigmoid_code=options.kind in SIGMOID_CODES or (options.kind == "denoising" and not _widths(options)),
-        linear=linear,
+        linear=options.kind == "pca",
+        loss=options.loss,
     )
 
 
@@ -43,28 +44,19 @@ def _widths(options: ModelOptions) -> tuple[int, ...]:
     return () if options.net == "dense" and options.kind in ONE_LAYER else WIDTHS[options.net]
 
 
-class LatentObjective:
+class LatentObjective(Objective):
     """A batch is `clean`, planes (N,C,S,S), and `seed`, from which all of its chance comes."""
 
     name = TASK
-    variants = (None,)
 
-    def __init__(self, options: ModelOptions, kind: Kind, config: LatentConfig) -> None:
+    def __init__(self, kind: Kind, config: LatentConfig) -> None:
         self.kind, self.config, self.patch = kind, config, config.size
         self.arch = SWAP_ARCH if config.kind == "swap" else ARCH
-        self.options = {name: value for name, value in vars(options).items() if name != "size"}
 
-    def initial(self) -> dict[str, torch.Tensor]:
-        """No weights to start from."""
-        return {}
-
-    def clean_patch(self, variant: int) -> int:
-        """Pictures come as they are."""
-        return self.patch
-
-    def coverage(self, variant: int) -> tuple[float, float] | None:
-        """All of each picture."""
-        return (1.0, 1.0)
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Of the network and its penalty."""
+        return {name: value for name, value in vars(self.kind.options).items() if name != "size"}
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """One picture (S,S,C) in uint8."""
@@ -73,7 +65,7 @@ class LatentObjective:
     def loss(
         self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, pixel_loss: PixelLoss
     ) -> torch.Tensor:
-        """The kind's loss; how pixels are compared is the kind's to say, not the loop's."""
+        """The loss of the kind, by which pixels are compared too."""
         return self.kind.loss(network, batch["clean"], torch.Generator().manual_seed(int(batch["seed"].flatten()[0])))
 
     @torch.no_grad()

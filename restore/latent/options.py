@@ -1,4 +1,4 @@
-"""The kinds by name and what a person may ask of them: all the command line needs before torch is imported."""
+"""The kinds by name and their options: all that the command line needs before torch is imported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,6 @@ class ModelOptions(Options):
         metavar="N[,N...]",
     )
     size: int = option(64, "Side that pictures are shrunk to, cut to squares around their centres.", min=4)
-    colour: str = option("auto", "Channels; auto: gray where all pictures are.", choices=("auto", "gray", "rgb"))
     tied: bool = option(False, "The decoder uses the encoder's weights, transposed.")
     loss: str = option("mse", "How pictures are compared.", choices=("mse", "bce"))
     damage: str = option(
@@ -87,19 +86,28 @@ class ModelOptions(Options):
 
 
 @dataclass(frozen=True)
-class TrainingOptions(Options):
-    """How long and how an autoencoder is trained.
-
-    Raises:
-        UsageError: Options that make no run.
-    """
+class RunOptions(Options):
+    """Options of both kinds of training."""
 
     output: Path = option(Path("latent.safetensors"), "Weights file to write.", flags=("-o",), metavar="FILE")
+    overwrite: bool = option(False, "Replace an output, or a checkpoint, that exists.")
+    resume: bool = option(False, "Go on from the checkpoint beside the output.")
+    stop_after: float | None = option(
+        None, "Pause after so many minutes; the same command with --resume goes on.", metavar="MINUTES"
+    )
+    lr: float = option(1e-3, "Peak learning rate.")
+    seed: int = option(0, "Seed of everything random.", min=0)
+    device: str = option("auto", "Where to train.", metavar="auto|cpu|mps|cuda|cuda:N")
+    data_terms: str = option("", "Under which terms the pictures stand, for the header of the weights.", metavar="TEXT")
+    quiet: bool = option(False, "Print errors only.", flags=("-q",))
+
+
+@dataclass(frozen=True)
+class TrainingOptions(RunOptions):
+    """How long and how an autoencoder is trained."""
+
     steps: int = option(3000, "Length of the run in optimiser steps.", min=1)
     batch_size: int = option(128, "Pictures a step.", min=1)
-    lr: float = option(1e-3, "Peak learning rate.")
-    optimizer: str = option("adamw", "How weights follow the gradient.", choices=("adamw", "muon"))
-    ema: float = option(0.99, "Decay of the averaged weights, which are the ones kept; 0 keeps the last.")
     augment: float = option(
         0.0, "Random shifts, turns and zooms of the pictures: 0.1 is 10 % of the side and 9 degrees.", min=0.0, max=1.0
     )
@@ -108,19 +116,10 @@ class TrainingOptions(Options):
         None, "Pictures to choose the best weights by; else every twentieth is held out.", metavar="FOLDER"
     )
     snapshots: int = option(0, "Weights to keep on the way, for `map` over the epochs.", min=0)
-    seed: int = option(0, "Seed of everything random.", min=0)
-    device: str = option("auto", "Where to train.", metavar="auto|cpu|mps|cuda|cuda:N")
-    stop_after: float | None = option(
-        None, "Pause after so many minutes; the same command with --resume goes on.", metavar="MINUTES"
-    )
-    resume: bool = option(False, "Go on from the checkpoint beside the output.")
-    overwrite: bool = option(False, "Replace an output, or a checkpoint, that exists.")
-    data_terms: str = option("", "Under which terms the pictures stand, for the header of the weights.", metavar="TEXT")
-    quiet: bool = option(False, "Print errors only.", flags=("-q",))
 
 
-@dataclass(frozen=True)
-class CodecOptions(Options):
+@dataclass(frozen=True, kw_only=True)
+class CodecOptions(RunOptions):
     """The network of `compress` and how it is trained; without `steps` and `minutes` for an hour."""
 
     folders: list[Path] = option(
@@ -133,25 +132,9 @@ class CodecOptions(Options):
     steps: int | None = option(None, "Length of the run in optimiser steps.", min=1)
     minutes: float | None = option(None, "Length of the run in minutes, made into steps by a short timing.")
     batch_size: int = option(16, "Patches a step.", min=1)
-    lr: float = option(1e-3, "Peak learning rate.")
     val: list[Path] | None = option(
         None, "Pictures to choose the best weights by; else some of FOLDER are held out.", metavar="FOLDER"
     )
-    seed: int = option(0, "Seed of everything random.", min=0)
-    device: str = option("auto", "Where to train.", metavar="auto|cpu|mps|cuda|cuda:N")
     precision: str = option(
         "auto", "Precision of the convolutions.", choices=("auto", "fp32", "bf16"), metavar="auto|fp32|bf16"
     )
-    stop_after: float | None = option(
-        None, "Pause after so many minutes; the same command with --resume goes on.", metavar="MINUTES"
-    )
-    resume: bool = option(False, "Go on from the checkpoint beside the output.")
-    overwrite: bool = option(False, "Replace an output, or a checkpoint, that exists.")
-    data_terms: str = option("", "Under which terms the pictures stand, for the header of the weights.", metavar="TEXT")
-    quiet: bool = option(False, "Print errors only.", flags=("-q",))
-
-
-def check_together(model: ModelOptions, training: TrainingOptions) -> None:
-    """Raises UsageError for a way of training that the network does not have."""
-    if training.layerwise and (model.kind != "stacked" or model.net != "dense"):
-        raise UsageError("--layerwise trains the dense layers of --kind stacked one at a time")

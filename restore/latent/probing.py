@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,14 @@ from restore.latent.data import Pictures, to_planes
 from restore.latent.extras import need
 from restore.latent.model import Latent
 from restore.latent.networks import LatentAutoencoder
-from restore.models import build
 
 REGULARISATION = (0.01, 0.1, 1.0, 10.0)  # C of the linear classifiers
 RATES = (3e-4, 1e-3, 3e-3)  # learning rates of fine-tuning
 FINE_STEPS = 80
 HELD_OUT = 0.3  # of the labelled pictures, to choose among those by
 HEAD_RATE = 10.0  # of the new layer, times that of the others
+# Of a setting, learnt from pictures and labels, on others.
+Accuracy = Callable[[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray], float]
 
 
 def probe(latent: Latent, learn: Pictures, test: Pictures, labels: int, seed: int) -> dict[str, float]:
@@ -44,8 +47,7 @@ def probe(latent: Latent, learn: Pictures, test: Pictures, labels: int, seed: in
     few = np.concatenate([rng.permutation(np.flatnonzero(known == number))[:labels] for number in range(len(classes))])
     few = rng.permutation(few)
     torch.manual_seed(seed)
-    fresh = build("latent-autoencoder", latent.config)
-    assert isinstance(fresh, LatentAutoencoder)
+    fresh = LatentAutoencoder(latent.config)
     fresh.mean.copy_(latent.network.mean)  # the mean picture is no weight
     random = Latent(fresh, latent.device)
     ours, theirs = learn.pixels[few], test.pixels
@@ -54,62 +56,64 @@ def probe(latent: Latent, learn: Pictures, test: Pictures, labels: int, seed: in
         "random weights, linear": (random.encode(ours), random.encode(theirs)),
         "pretrained, linear": (latent.encode(ours), latent.encode(theirs)),
     }
-    found = {name: _linear(view[0], known[few], view[1], wanted) for name, view in views.items()}
+    found = {}
+    for name, (rows, others) in views.items():
+        mean, deviation = rows.mean(0), rows.std() + 1e-9
+        rows, others = (rows - mean) / deviation, (others - mean) / deviation
+        found[name] = _with_best(REGULARISATION, _linear, rows, known[few], others, wanted)
     for name, start in (("random weights, fine-tuned", random), ("pretrained, fine-tuned", latent)):
-        found[name] = _tuned(start.network, ours, known[few], theirs, wanted, len(classes), seed)
+        tuned = partial(_tuned, network=start.network, classes=len(classes), seed=seed)
+        found[name] = _with_best(RATES, tuned, ours, known[few], theirs, wanted)
     return found
 
 
-def _split(count: int) -> tuple[slice, slice]:
-    """Labelled pictures to learn from and to choose by."""
-    held = max(1, round(HELD_OUT * count))
-    return slice(held, None), slice(0, held)
-
-
-def _linear(few: np.ndarray, labels: np.ndarray, test: np.ndarray, wanted: np.ndarray) -> float:
-    linear_model = need("sklearn.linear_model")
-    mean, deviation = few.mean(0), few.std() + 1e-9
-    few, test = (few - mean) / deviation, (test - mean) / deviation
-    learn, choose = _split(len(few))
-
-    def accuracy(strength: float, rows: np.ndarray, names: np.ndarray, others: np.ndarray, true: np.ndarray) -> float:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a fit that could go on
-            fitted = linear_model.LogisticRegression(C=strength, max_iter=200).fit(rows, names)
-        return float((fitted.predict(others) == true).mean())
-
-    best = max(REGULARISATION, key=lambda c: accuracy(c, few[learn], labels[learn], few[choose], labels[choose]))
-    return accuracy(best, few, labels, test, wanted)
-
-
-def _tuned(
-    network: LatentAutoencoder,
+def _with_best(
+    settings: Sequence[float],
+    accuracy: Accuracy,
     few: np.ndarray,
     labels: np.ndarray,
     test: np.ndarray,
     wanted: np.ndarray,
+) -> float:
+    """Accuracy on `test` by the setting that is best on a part of the labelled pictures held out from it."""
+    held = max(1, round(HELD_OUT * len(few)))
+    best = max(settings, key=lambda value: accuracy(value, few[held:], labels[held:], few[:held], labels[:held]))
+    return accuracy(best, few, labels, test, wanted)
+
+
+def _linear(strength: float, few: np.ndarray, labels: np.ndarray, test: np.ndarray, wanted: np.ndarray) -> float:
+    """Of a linear classifier on codes or pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a fit that could go on
+        fitted = need("sklearn.linear_model").LogisticRegression(C=strength, max_iter=200).fit(few, labels)
+    return float((fitted.predict(test) == wanted).mean())
+
+
+def _tuned(
+    rate: float,
+    few: np.ndarray,
+    labels: np.ndarray,
+    test: np.ndarray,
+    wanted: np.ndarray,
+    *,
+    network: LatentAutoencoder,
     classes: int,
     seed: int,
 ) -> float:
-    learn, choose = _split(len(few))
-
-    def accuracy(rate: float, rows: np.ndarray, names: np.ndarray, others: np.ndarray, true: np.ndarray) -> float:
-        torch.manual_seed(seed)
-        encoder = copy.deepcopy(network).train().requires_grad_(True)
-        device = encoder.mean.device
-        head = nn.Linear(encoder.config.code, classes).to(device)
-        scale = encoder.encode(to_planes(rows).to(device)).std().detach() + 1e-6
-        body = [*encoder.down.parameters(), *encoder.encoder.parameters()]
-        groups: list[dict[str, Any]] = [{"params": body}, {"params": list(head.parameters()), "lr": HEAD_RATE * rate}]
-        optimizer = torch.optim.AdamW(groups, rate)
-        pictures, targets = to_planes(rows).to(device), torch.from_numpy(names).to(device)
-        for _ in range(FINE_STEPS):
-            optimizer.zero_grad()
-            F.cross_entropy(head(encoder.encode(pictures) / scale), targets).backward()
-            optimizer.step()
-        with torch.no_grad():
-            said = head(encoder.encode(to_planes(others).to(device)) / scale).argmax(1).cpu().numpy()
-        return float((said == true).mean())
-
-    best = max(RATES, key=lambda rate: accuracy(rate, few[learn], labels[learn], few[choose], labels[choose]))
-    return accuracy(best, few, labels, test, wanted)
+    """Of an encoder with a linear layer behind it, both trained on the labelled pictures."""
+    torch.manual_seed(seed)
+    encoder = copy.deepcopy(network).train().requires_grad_(True)
+    device = encoder.mean.device
+    head = nn.Linear(encoder.config.code, classes).to(device)
+    pictures, targets = to_planes(few).to(device), torch.from_numpy(labels).to(device)
+    scale = encoder.encode(pictures).std().detach() + 1e-6
+    body = [*encoder.down.parameters(), *encoder.encoder.parameters()]
+    groups: list[dict[str, Any]] = [{"params": body}, {"params": list(head.parameters()), "lr": HEAD_RATE * rate}]
+    optimizer = torch.optim.AdamW(groups, rate)
+    for _ in range(FINE_STEPS):
+        optimizer.zero_grad()
+        F.cross_entropy(head(encoder.encode(pictures) / scale), targets).backward()
+        optimizer.step()
+    with torch.no_grad():
+        said = head(encoder.encode(to_planes(test).to(device)) / scale).argmax(1).cpu().numpy()
+    return float((said == wanted).mean())

@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from restore import weights
-from restore.devices import pick_device
-from restore.errors import UsageError, WeightsError
-from restore.latent.data import Pictures, read_folder, to_pixels, to_planes
-from restore.latent.model import BATCH
-from restore.latent.networks import SWAP_ARCH, SwapAutoencoder
+from restore.errors import UsageError
+from restore.latent.data import Pictures, read_folder, silent, to_pixels, to_planes
+from restore.latent.model import BATCH, load_network
+from restore.latent.networks import SwapAutoencoder
 from restore.latent.objective import TASK
 from restore.latent.options import ModelOptions, TrainingOptions
-from restore.latent.training import HELD_OUT, refuse_to_overwrite, train
+from restore.latent.training import make_way, train
 from restore.tasks.spec import option
 from restore.training.loop import Result
 
@@ -50,18 +48,15 @@ def train_pair(
         UsageError: The call cannot be, or a folder is missing or has less than two pictures.
         TrainingError: The loss is no number any more.
     """
-    refuse_to_overwrite(training)
-    known = {"auto": None, "gray": 1, "rgb": 3}[model.colour]
-    pair = [read_folder(folder, model.size, known, report, shrink=True) for folder in (first, second)]
+    make_way(training)
+    pair = [read_folder(folder, model.size, None, report, shrink=True) for folder in (first, second)]
     side, channels = min(one.pixels.shape[1] for one in pair), max(one.pixels.shape[3] for one in pair)
     for number, folder in enumerate((first, second)):
         if len(pair[number]) < 2:
             raise UsageError(f"{folder}: a single picture is not enough to learn from")
         if pair[number].pixels.shape[1:] != (side, side, channels):
-            pair[number] = read_folder(folder, side, channels, _silent)
-    held = [np.arange(0, len(one), HELD_OUT) for one in pair]
-    learn = [one.subset(np.setdiff1d(np.arange(len(one)), out)) for one, out in zip(pair, held, strict=True)]
-    choose = [one.subset(out) for one, out in zip(pair, held, strict=True)]
+            pair[number] = read_folder(folder, side, channels, silent)
+    learn, choose = zip(*(one.split() for one in pair), strict=True)
     return train(beside(*learn), beside(*choose), model, training, report, bar, folder=f"{first.name}, {second.name}")
 
 
@@ -74,17 +69,8 @@ def beside(first: Pictures, second: Pictures) -> Pictures:
 
 
 def load_swap(path: Path, device: str = "auto") -> tuple[SwapAutoencoder, torch.device]:
-    """The network in a weights file, on a device.
-
-    Raises:
-        WeightsError: It is missing, damaged, or of another command.
-        DeviceError: The device is not there.
-    """
-    header, network = weights.load(path, TASK)
-    if not isinstance(network, SwapAutoencoder):
-        raise WeightsError(f"{path}: weights of {header.arch}, not of {SWAP_ARCH}; name another file with -m")
-    place = pick_device(device)
-    return network.to(place), place
+    """The network in a weights file, on a device; see `load_network`."""
+    return load_network(SwapAutoencoder, path, TASK, device, "swap A B -m")
 
 
 @torch.no_grad()
@@ -93,7 +79,3 @@ def decoded_as(network: SwapAutoencoder, device: torch.device, pixels: np.ndarra
     decoder = network.second if folder else network.first
     batches = (to_planes(pixels[at : at + BATCH]).to(device) for at in range(0, len(pixels), BATCH))
     return to_pixels(torch.cat([decoder.decode(network.first.encode(batch)) for batch in batches]))
-
-
-def _silent(_: str) -> None:
-    """A report nobody reads: it was said when the folder was read first."""

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -91,8 +92,7 @@ class Run:
         report: Callable[[str], None] = print,
     ) -> None:
         self.objective, self.settings, self.validation, self.report = objective, settings, validation, report
-        self.processes, self.asked = processes, asked or {}
-        self.patches = Patches(pictures, objective, settings.seed, settings.paired)
+        self.pictures, self.processes, self.asked = pictures, processes, asked or {}
         torch.manual_seed(settings.seed)  # for the first weights; nothing else draws from torch
         self.bare = build(objective.arch, objective.config).to(memory_format=torch.channels_last).to(processes.device)
         if init is not None:
@@ -189,9 +189,14 @@ class Run:
         stepping = median(rounds) / kinds
         return max(self.processes.gather(max(loading, stepping) if workers else loading + stepping))
 
+    @cached_property
+    def patches(self) -> Patches:
+        """What the batches of a plain run are made of."""
+        return Patches(self.pictures, self.objective, self.settings.seed, self.settings.paired)
+
     def _batches(self, start: int, stop: int) -> Iterator[dict[str, torch.Tensor]]:
         keys = Batches(
-            len(self.patches.pictures),
+            len(self.pictures),
             self.settings.batch_size,
             len(self.objective.variants),
             self.settings.seed,

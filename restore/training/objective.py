@@ -25,7 +25,7 @@ class Objective(Protocol):
     @property
     def variants(self) -> Sequence[Any]:
         """The kinds of batches; every batch is of one, and all take part equally."""
-        ...
+        return (None,)
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -34,15 +34,15 @@ class Objective(Protocol):
 
     def clean_patch(self, variant: int) -> int:
         """Side of the clean patch for a batch of `variant`, in pixels."""
-        ...
+        return self.patch
 
     def initial(self) -> dict[str, torch.Tensor]:
         """Weights to start from, by name; what is not among them starts fresh."""
-        ...
+        return {}
 
     def coverage(self, variant: int) -> tuple[float, float] | None:
         """Share of a picture's short side that a clean patch covers, lowest and highest; None: pixels as they are."""
-        ...
+        return None
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """Planes (C,h,w) by name of one training example; `rng` is the only source of chance.

@@ -58,17 +58,13 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
     report = report if processes.first else lambda _: None
     out = settings.output or Path(f"{objective.name}{weights.SUFFIX}")
     folder = checkpoint_folder(out)
-    processes.once(lambda: _refuse_to_overwrite(settings, out, folder))
+    processes.once(lambda: refuse_to_overwrite(out, resume=settings.resume, overwrite=settings.overwrite))
     past = checkpoint.load(folder, report) if settings.resume else None
-    if settings.resume and past is None:
-        raise UsageError(f"{folder}: no checkpoint to resume; leave out --resume")
-    if past is not None and not all(isinstance(past.state.get(part), dict) for part in ("settings", "progress")):
-        raise TrainingError(f"{folder}: damaged checkpoint (its state is incomplete); train anew with --overwrite")
     precision = "bf16" if pick_precision(settings.precision, device) == torch.bfloat16 else "fp32"
     settings = replace(settings, precision=precision, workers=_workers(settings.workers, device, report))
     asked = _asked(objective, settings)
     if past is not None:
-        settings = _resumed(settings, asked, past)
+        settings = resumed(settings, asked, past, folder)
     pictures, validation = _pictures(settings, processes, report)
     _fit_patch(objective, pictures, report)
     cv2.setNumThreads(0)  # OpenCV's threads and torch's would fight for the same cores
@@ -93,10 +89,10 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
     try:
         result = run.go(folder, bar)
     except TrainingError as error:
-        processes.once(lambda: _write(run, out))
+        processes.once(lambda: write(run, out))
         raise TrainingError(f"{error}. The last good weights are in {out}") from error
     if result.status == "finished":
-        processes.once(lambda: _write(run, out))
+        processes.once(lambda: write(run, out))
         shown = ", ".join(f"{label} {score:.2f} dB" for label, score in result.scores.items())
         compared = f"; {result.comparison}" if result.comparison else ""
         report(f"wrote {out}: {shown}{compared}. {folder} can be deleted")
@@ -105,20 +101,40 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
     return result
 
 
-def _refuse_to_overwrite(settings: Settings, out: Path, folder: Path) -> None:
-    if settings.resume:
+def refuse_to_overwrite(out: Path, *, resume: bool, overwrite: bool, parts: Sequence[Path] = ()) -> None:
+    """Checks that a run has what it resumes, or replaces nothing unasked; removes the checkpoints that it replaces.
+
+    Args:
+        out: The weights file.
+        resume: Whether the run goes on from its checkpoint.
+        overwrite: Whether it may replace the file and the checkpoint.
+        parts: Folders within that of the checkpoint, for runs that are made of several.
+
+    Raises:
+        UsageError: Something is missing or in the way.
+    """
+    folder = checkpoint_folder(out)
+    places = [*parts, folder]
+    begun = any(checkpoint.exists(place) for place in places)
+    if resume:
+        if not begun:
+            raise UsageError(f"{folder}: no checkpoint to resume; leave out --resume")
         return
     if out.is_dir() or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"{out if out.is_dir() else folder}: is in the way; choose another -o")
     if out.suffix != weights.SUFFIX:
         raise UsageError(f"{out}: weights files end in {weights.SUFFIX}; give -o {out.with_suffix(weights.SUFFIX)}")
-    for path, found in ((out, out.exists()), (folder, checkpoint.exists(folder))):
-        if found and not settings.overwrite:
+    for path, found in ((out, out.exists()), (folder, begun)):
+        if found and not overwrite:
             hint = " (--resume goes on with it)" if path == folder else ""
             raise UsageError(f"{path} exists{hint}; choose another -o or use --overwrite")
-    if foreign := checkpoint.foreign(folder):
-        raise UsageError(f"{folder}: holds {foreign}, which is no part of a checkpoint; move it or choose another -o")
-    checkpoint.clear(folder)
+    for place in places:
+        if foreign := checkpoint.foreign(place, parts):
+            raise UsageError(
+                f"{place}: holds {foreign}, which is no part of a checkpoint; move it or choose another -o"
+            )
+    for place in places:
+        checkpoint.clear(place)
 
 
 def _asked(objective: Objective, settings: Settings) -> dict[str, Any]:
@@ -145,16 +161,25 @@ def _listed(folders: Sequence[Path]) -> dict[str, Any] | None:
     return {"where": where, "pictures": len(paths), "fingerprint": fingerprint(paths)}
 
 
-def _resumed(settings: Settings, asked: dict[str, Any], past: checkpoint.Checkpoint) -> Settings:
+def resumed(settings: Settings, asked: dict[str, Any], past: checkpoint.Checkpoint, folder: Path) -> Settings:
     """The settings with the length of the run that goes on.
+
+    Args:
+        settings: Those that it is called with now.
+        asked: What else shapes its weights, by the name of the flag.
+        past: Its checkpoint.
+        folder: Where that is.
 
     Raises:
         UsageError: The run was started with something else; the text names what differs.
+        TrainingError: The checkpoint does not say with what.
     """
+    if not all(isinstance(past.state.get(part), dict) for part in ("settings", "progress")):
+        raise TrainingError(f"{folder}: damaged checkpoint (its state is incomplete); train anew with --overwrite")
     known = past.state["settings"] | past.state.get("asked", {})
     wanted = {**settings.shaping, **asked}
     for length in ("steps", "--minutes"):  # need not be said again
-        if wanted[length] is None:
+        if wanted.get(length, 0) is None:
             del wanted[length]
     differing = []
     for name, value in wanted.items():
@@ -278,12 +303,12 @@ def widened(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tens
     return grown
 
 
-def _write(run: Run, out: Path) -> None:
-    """Writes the best weights; their header says how they were made."""
+def header(run: Run, **more: Any) -> weights.Header:
+    """What the weights of a run say of how they were made; `more` goes into their provenance."""
     settings, objective, progress, device = run.settings, run.objective, run.progress, run.processes.device
     provenance = {
         "folders": [folder.name for folder in settings.folders],
-        "pictures": len(run.patches.pictures),
+        "pictures": len(run.pictures),
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU",
         "torch": torch.__version__,
         **settings.shaping,
@@ -292,8 +317,9 @@ def _write(run: Run, out: Path) -> None:
         "steps": progress.step,
         "best_step": progress.best_step,
         "minutes": round(progress.seconds / 60, 1),
+        **more,
     }
-    header = weights.Header(
+    return weights.Header(
         task=objective.name,
         variant=settings.variant,
         arch=objective.arch,
@@ -302,4 +328,8 @@ def _write(run: Run, out: Path) -> None:
         provenance=provenance,
         data_terms=settings.data_terms,
     )
-    weights.save(out, header, run.best_weights())
+
+
+def write(run: Run, out: Path, **more: Any) -> None:
+    """Writes the best weights of a run; `more` goes into their provenance."""
+    weights.save(out, header(run, **more), run.best_weights())

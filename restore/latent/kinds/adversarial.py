@@ -12,7 +12,7 @@ from restore.latent.networks import LatentAutoencoder
 
 
 class _Reversed(torch.autograd.Function):
-    """The identity, with gradients turned around (Ganin and Lempitsky 2015): one step trains both sides."""
+    """The identity, with reversed gradients (Ganin and Lempitsky 2015): one step trains encoder and discriminator."""
 
     @staticmethod
     def forward(context: Any, codes: torch.Tensor, weight: float) -> torch.Tensor:
@@ -31,10 +31,9 @@ class Adversarial(Kind):
         """The error of the reconstruction, and the discriminator's."""
         code = network.encoded(clean)
         drawn = torch.randn(code.shape, generator=draw).to(code.device)
-        ours = network.critic(_Reversed.apply(code, self.weight(0.01)))
-        theirs = network.critic(drawn)
-        told = F.softplus(ours).mean() + F.softplus(-theirs).mean()
-        return self.error(network, code, clean) + told
+        encoded = network.critic(_Reversed.apply(code, self.weight(0.01)))
+        normal = network.critic(drawn)
+        return self.error(network, code, clean) + F.softplus(encoded).mean() + F.softplus(-normal).mean()
 
 
 LOSS = Adversarial

@@ -37,7 +37,7 @@ class Kind:
         return self.error(network, code, clean) + self.penalty(network, clean, code)
 
     def code(self, network: LatentAutoencoder, encoded: torch.Tensor) -> torch.Tensor:
-        """The code (N,code) in training, from what the encoder says."""
+        """The code (N,code) in training, from the encoder's outputs."""
         return encoded
 
     def penalty(self, network: LatentAutoencoder, clean: torch.Tensor, code: torch.Tensor) -> torch.Tensor | float:
@@ -47,7 +47,7 @@ class Kind:
     def error(self, network: LatentAutoencoder, code: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
         """Mean squared error or binary cross-entropy a value of what `code` decodes to."""
         decoded = network.logits(code)
-        if self.options.loss == "bce":
+        if network.config.loss == "bce":
             return F.binary_cross_entropy_with_logits(decoded, clean)
         return F.mse_loss(decoded if network.config.linear else torch.sigmoid(decoded), clean)
 

@@ -1,4 +1,4 @@
-"""Several layers, which may first be trained one at a time, each to reconstruct what the one before it says
+"""Several layers, which may first be trained one at a time, each to reconstruct the outputs of the one before it
 (Bengio et al. 2007)."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Layer(Kind):
         number: Which layer.
     """
 
-    penalised = True  # a part of the network: the picture's reconstruction says nothing yet
+    penalised = True  # the picture's reconstruction is of no use while only a part of the network has learnt
 
     def __init__(self, options: ModelOptions, number: int) -> None:
         super().__init__(options)

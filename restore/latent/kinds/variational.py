@@ -30,25 +30,24 @@ def drawn(mean: torch.Tensor, log_variance: torch.Tensor, draw: torch.Generator)
     return mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=draw).to(mean.device)
 
 
-def log_likelihood(network: LatentAutoencoder, codes: torch.Tensor, clean: torch.Tensor, loss: str) -> torch.Tensor:
+def log_likelihood(network: LatentAutoencoder, codes: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     """(N,): log p(picture | code) in nats: Bernoulli pixels (bce), or normal ones of deviation SIGMA (mse)."""
     logits = network.logits(codes).flatten(1)
     pixels = clean.flatten(1)
-    if loss == "bce":
+    if network.config.loss == "bce":
         return -F.binary_cross_entropy_with_logits(logits, pixels, reduction="none").sum(1)
     return log_normal(pixels, torch.sigmoid(logits), 2 * math.log(SIGMA))
 
 
 @torch.no_grad()
 def importance_weighted(
-    network: LatentAutoencoder, clean: torch.Tensor, loss: str, count: int, draw: torch.Generator
+    network: LatentAutoencoder, clean: torch.Tensor, count: int, draw: torch.Generator
 ) -> torch.Tensor:
     """(N,): an estimate of log p(picture) from `count` codes each, which rises to it with `count` (Burda et al. 2016).
 
     Args:
         network: Of the variational kind.
         clean: Pictures (N,C,S,S).
-        loss: How pixels are distributed: bce or mse, as in training.
         count: Codes drawn; 1 is the evidence lower bound.
         draw: The only source of chance.
     """
@@ -57,9 +56,7 @@ def importance_weighted(
     for _ in range(count):
         codes = drawn(mean, log_variance, draw)
         weights.append(
-            log_likelihood(network, codes, clean, loss)
-            + log_normal(codes, 0.0, 0.0)
-            - log_normal(codes, mean, log_variance)
+            log_likelihood(network, codes, clean) + log_normal(codes, 0.0, 0.0) - log_normal(codes, mean, log_variance)
         )
     return torch.stack(weights).logsumexp(0) - math.log(count)
 
@@ -73,7 +70,7 @@ class Variational(Kind):
         """A code is drawn of each picture's distribution."""
         mean, log_variance = network.encoded(clean).chunk(2, 1)
         codes = drawn(mean, log_variance, draw)
-        fit = log_likelihood(network, codes, clean, self.options.loss)
+        fit = log_likelihood(network, codes, clean)
         if self.options.loss == "mse":  # without its constant, so that the loss stays above 0
             fit = fit + 0.5 * network.config.values * (LOG_TWO_PI + 2 * math.log(SIGMA))
         return (self.options.beta * divergence(mean, log_variance) - fit).mean() / network.config.values

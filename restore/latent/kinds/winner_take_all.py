@@ -10,7 +10,7 @@ from restore.latent.networks import LatentAutoencoder, kept_largest
 
 
 class WinnerTakeAll(Kind):
-    """Sparse in training only; afterwards all units speak."""
+    """Sparse in training only; afterwards all units are kept."""
 
     def code(self, network: LatentAutoencoder, encoded: torch.Tensor) -> torch.Tensor:
         """The positive part of `encoded`, with all but the winners of each column at zero."""
