@@ -243,6 +243,9 @@ def _shown(value: Any) -> str:
 
 def _compare(flags: CompareFlags) -> None:
     """Show pictures together, before and after: side by side, or on a page with sliders."""
+    for path in (flags.before, flags.after):
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
     folders = flags.before.is_dir(), flags.after.is_dir()
     if all(folders):
         return _compare_folders(flags)

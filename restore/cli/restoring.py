@@ -17,8 +17,7 @@ from restore.cli.reporting import run_jobs, say
 from restore.cli.video import RawFlags, check_raw, restore_frames
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
-from restore.tasks.spec import option
-from restore.tasks.steps import WeightsOptions
+from restore.tasks.spec import WeightsOptions, option
 
 if TYPE_CHECKING:
     from restore.folders.devices import Prepare, Prepared
@@ -61,11 +60,6 @@ class DeviceFlags:
 
 
 @dataclass(frozen=True)
-class ModelFlags(DeviceFlags, WeightsOptions):
-    """Flags of the network and the device."""
-
-
-@dataclass(frozen=True)
 class MaskFlags:
     """Flags of tasks that detect the damage, or take a mask of it."""
 
@@ -99,25 +93,26 @@ def add(app: typer.Typer) -> None:
         body = _body(spec)
         body.__doc__ = spec.help
         more = [MaskFlags] if spec.masks else [HintFlags] if spec.hints else []
-        kinds = (FileFlags, ModelFlags, spec.options, RawFlags, *more)
+        kinds = (FileFlags, spec.weights, DeviceFlags, spec.options, RawFlags, *more)
         add_command(app, spec.name, body, *kinds, examples=spec.examples, panels={spec.options: "Effect"})
 
 
 def _body(spec: TaskSpec) -> Any:
     def body(
         files: FileFlags,
-        model: ModelFlags,
+        network: WeightsOptions,
+        flags: DeviceFlags,
         options: Options,
         raw: RawFlags,
         given: MaskFlags | HintFlags = MaskFlags(),
     ) -> None:
-        devices = model.names
+        devices = flags.names
         masks = given if isinstance(given, MaskFlags) else MaskFlags(mask=given.hints)
         if raw.raw is not None:
             check_raw(raw, files, still=masks.dry_run or masks.save_mask is not None or len(devices) > 1)
             from restore.inference.inputs import InputAdapter
 
-            prepared = prepare(spec.name, model, options, False, devices[0], 1)
+            prepared = prepare(spec.name, network, flags, options, False, devices[0], 1)
             if files.verbose:
                 say(f"{spec.name} on {prepared.description}")
             assert isinstance(prepared.processor, InputAdapter)
@@ -125,7 +120,7 @@ def _body(spec: TaskSpec) -> Any:
             return
         # Errors in the call are reported before torch is loaded, which takes seconds.
         request = plan_files(files, spec.file_suffix(options), **asdict(masks), hints=spec.hints)
-        prepare_on = partial(prepare, spec.name, model, options, masks.dry_run)
+        prepare_on = partial(prepare, spec.name, network, flags, options, masks.dry_run)
         run_on_devices(request, devices, prepare_on, spec.name, dry_run=masks.dry_run)
 
     return body
@@ -166,12 +161,21 @@ def run_on_devices(
         run_jobs(request, pipeline, done=done)
 
 
-def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, device: str, processes: int) -> Prepared:
+def prepare(
+    task: str,
+    network: WeightsOptions,
+    flags: DeviceFlags,
+    options: Options,
+    dry_run: bool,
+    device: str,
+    processes: int,
+) -> Prepared:
     """Loads the restorer for the flags.
 
     Args:
         task: its name.
-        model: the flags of the network and the device.
+        network: the flags of the network.
+        flags: those of the device.
         options: those of the task.
         dry_run: only detect damage.
         device: where to compute.
@@ -186,7 +190,7 @@ def prepare(task: str, model: ModelFlags, options: Options, dry_run: bool, devic
     from restore.inference import restorer
 
     set_up(processes)
-    restore = restorer.load(task, model.model, device, strength=model.strength, **model.loading, **asdict(options))
+    restore = restorer.load(task, device=device, **asdict(network), **flags.loading, **asdict(options))
     description = describe(restore.device, restore.dtype)
     if dry_run:
         return Prepared(PerPicture(restore.examine), description)

@@ -13,7 +13,6 @@ from pydantic import Field as Parameter
 
 from restore.errors import UsageError
 from restore.images import SUFFIXES
-from restore.tasks.base import load_task
 from restore.tasks.spec import Options, TaskSpec
 
 EXTENSIONS = tuple(sorted({suffix.lstrip(".") for suffix, kind in SUFFIXES.items() if kind != "heic"}))
@@ -68,16 +67,10 @@ def query_model(spec: TaskSpec) -> type[CommonQuery]:
     own: dict[str, Any] = {known.name: _parameter(known, kind) for known, kind in _open_fields(spec)}
     own["strength"] = (
         float,
-        Parameter(1.0, ge=0.0, le=most_strength(spec), description="How much of the effect, from 0 (none)."),
+        Parameter(1.0, ge=0.0, le=spec.max_strength, description="How much of the effect, from 0 (none)."),
     )
     name = "".join(part.capitalize() for part in spec.name.split("-"))
     return create_model(f"{name}Query", __base__=CommonQuery, **own)
-
-
-@lru_cache
-def most_strength(spec: TaskSpec) -> float:
-    """The largest strength that a task takes."""
-    return float(getattr(load_task(spec.name).head(spec.options()), "most_strength", 1.0))
 
 
 def order(spec: TaskSpec, query: CommonQuery, *, examine: bool = False, with_mask: bool = False) -> Order:
@@ -103,7 +96,7 @@ def describe(spec: TaskSpec) -> dict[str, Any]:
         "help": spec.help,
         "masks": spec.masks,
         "hints": spec.hints,
-        "most_strength": most_strength(spec),
+        "most_strength": spec.max_strength,
         "options": [_described(known, kind) for known, kind in _open_fields(spec)],
     }
 
