@@ -5,7 +5,8 @@
 Makes the files (PNG, 48 to 80 pixels a side) in a temporary folder, breaks some in each of several ways, puts the bombs
 of tests/hostile in the place of others, lets some vanish while the run goes on, and watches the process from outside.
 With --kill the process is killed after so many seconds of computing, which other work on the machine does not change,
-and started again with --skip-existing, until a run ends by itself.
+and started again with --skip-existing, until a run ends by itself. After --kills of them it may take its time: what is
+refused is tried again by every run.
 Exits with 1 if a file was lost, an original changed, a temporary was left, or memory at the end is more than 10 % above
 that after the first 500 files.
 """
@@ -136,11 +137,12 @@ def main() -> int:
     parser.add_argument(
         "--kill", type=int, metavar="SECONDS", help="of computing, at which every run but the last is killed"
     )
+    parser.add_argument("--kills", type=int, default=8, help="after so many a run may take its time")
     parser.add_argument("--device", default="cpu", help="as for restore; a list spreads the work")
     asked = parser.parse_args()
 
     def limit() -> None:  # the kernel kills at both limits
-        if asked.kill:
+        if asked.kill and kills < asked.kills:
             resource.setrlimit(resource.RLIMIT_CPU, (asked.kill, asked.kill))
 
     with tempfile.TemporaryDirectory() as name:

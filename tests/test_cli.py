@@ -16,7 +16,7 @@ from restore import weights
 from restore.cli.app import run
 from restore.cli.corrupting import SaveMaskFlags, SeedFlags
 from restore.cli.files import FileFlags
-from restore.cli.restoring import MaskFlags, ModelFlags
+from restore.cli.restoring import DeviceFlags, MaskFlags
 from restore.cli.training import NetworkFlags
 from restore.corruptions.downsample import resize_bicubic
 from restore.metrics import psnr
@@ -65,7 +65,7 @@ def test_every_flag_is_documented(capsys):
     """Each flag stands in the help of its command, with a sentence."""
     for name, spec in TASKS.items():
         for arguments, kinds in (
-            ([name], (FileFlags, ModelFlags, spec.options, *([MaskFlags] if spec.masks else []))),
+            ([name], (FileFlags, DeviceFlags, spec.weights, spec.options, *([MaskFlags] if spec.masks else []))),
             (["train", name], (Settings, NetworkFlags, spec.training_options)),
             (["corrupt", name], (FileFlags, SeedFlags, spec.damage, *([SaveMaskFlags] if spec.masks else []))),
         ):
@@ -84,6 +84,10 @@ def test_every_flag_is_documented(capsys):
         (["denoise", "nowhere.png"], "nowhere.png"),
         (["denoise"], "INPUT"),
         (["denoise", "{picture}", "--strength", "3"], "--strength"),
+        (["inpaint", "{picture}", "--strength", "1.5"], "less than or equal to 1"),
+        (["run", "denoise+inpaint", "{picture}", "--inpaint-strength", "1.5"], "less than or equal to 1"),
+        (["denoise", "{picture}", "b.gif"], "b.gif: '.gif' is no format that can be written; use one of .png"),
+        (["compare", "{picture}", "nowhere.png"], "nowhere.png: no such file or folder"),
         (["denoise", "{picture}", "--nonsense"], "--nonsense"),
         (["denoise", "{picture}", "--device", "cuda:77"], "this machine has"),
         (["denoise", "{picture}", "--device", "toaster"], "unknown device 'toaster'"),
@@ -110,6 +114,14 @@ def test_wrong_calls_get_one_line(arguments, reason, picture, tiny, capsys, tmp_
     names = {"{picture}": picture, "{super-resolve}": tiny("super-resolve")}
     assert reason in refused(capsys, *(names.get(argument, argument) for argument in arguments))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.png"]
+
+
+def test_a_file_by_an_odd_name_is_told_by_its_content(picture, capsys):
+    gif = picture.with_suffix(".gif")
+    gif.write_bytes(b"GIF89a" + bytes(40))
+    assert "is a GIF file, of one picture or an animation, which is not supported" in refused(capsys, "denoise", gif)
+    gif.write_bytes(picture.read_bytes())
+    assert "give --ext or an OUTPUT" in refused(capsys, "denoise", gif)
 
 
 @tasks

@@ -36,6 +36,7 @@ from restore.images import (
 )
 from restore.images.metadata import photoshop_segment
 from restore.images.profiles import colour_space, true_profile
+from restore.images.tiff import append_page
 from restore.utils import atomic_write
 from restore.utils.atomic_write import TEMPORARY_SUFFIX
 
@@ -494,6 +495,22 @@ def test_tiff_of_many_strips_is_what_others_read():
         assert np.array_equal(tifffile.imread(io.BytesIO(written)), pixels)
         assert np.array_equal(cv2.imdecode(np.frombuffer(written, np.uint8), -1)[..., ::-1], pixels)
     assert np.array_equal(np.asarray(PIL.Image.open(io.BytesIO(written))), pixels)
+
+
+def test_a_further_page_follows_the_byte_order_of_the_first():
+    image = Image(DEEP[..., :3], exif=_exif(order="MM")[6:], dpi=(300, 300))
+    file = io.BytesIO(encode_image(image, "tiff"))
+    append_page(file, image)
+    for page in (read_image(file.getvalue(), page=number) for number in (0, 1)):
+        assert np.array_equal(page.pixels, image.pixels) and page.dpi == (300, 300)
+
+
+def test_resolution_that_stands_in_exif_only():
+    exif = PIL.Image.Exif()
+    exif[282], exif[283], exif[296] = 118.0, 59.0, 3  # a centimetre
+    assert read_image(encode_image(Image(PHOTO, exif=exif.tobytes()[6:]), "tiff")).dpi == pytest.approx(
+        (118 * 2.54, 59 * 2.54)
+    )
 
 
 def test_lossy_formats_stay_near_and_gray_stays_gray():

@@ -203,7 +203,8 @@ def test_find(inpaint, denoise):
     clean = read_image(Path(__file__).parents[1] / "samples" / "clean" / "coffee.png")
     nothing, _ = shipped.find(PIL.Image.fromarray(clean.pixels))
     assert not nothing.any()
-    assert denoise.find(clean) == (None, None)
+    with pytest.raises(UsageError, match="only inpaint and dewatermark look for damage"):
+        denoise.find(clean)
 
 
 def test_frames(denoise, small):

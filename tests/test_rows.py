@@ -20,9 +20,8 @@ from restore.errors import ImageError, UsageError
 from restore.folders import pipeline
 from restore.folders.compute_queue import PerPicture
 from restore.folders.plan import Job
-from restore.images import open_tiff, read_image, tiff
-from restore.images.image import MAX_PIXELS, Metadata
-from restore.images.tiff import encode_tiff
+from restore.images import Image, encode_image, open_tiff, read_image, tiff
+from restore.images.image import MAX_PIXELS
 from restore.inference.restored import Change, Restored, Stream
 from restore.utils.atomic_write import TEMPORARY_SUFFIX
 
@@ -91,13 +90,13 @@ EXIF = PIL.Image.Exif()
 EXIF[0x010E] = "a long description"
 EXIF.get_ifd(0x8769)[0x9003] = "2026:11:21 10:00:00"
 IPTC = b"\x1c\x02\x05\0\6a town"
-METADATA = Metadata(None, EXIF.tobytes()[6:], b'<x tiff:Orientation="1"/>', IPTC, (300.0, 300.0))
+METADATA = {"exif": EXIF.tobytes()[6:], "xmp": b'<x tiff:Orientation="1"/>', "iptc": IPTC, "dpi": (300.0, 300.0)}
 
 
 @pytest.mark.parametrize("flags", [[], ["--strength", "0.5"], ["--strip-metadata"]])
 def test_a_file_restored_by_rows_is_that_restored_as_a_whole(flags, denoise, by_rows, tmp_path):
     """Tile by tile on one grid: every pixel, and all else that the file holds."""
-    (tmp_path / "a.tif").write_bytes(encode_tiff(np.dstack([DEEP, DEEP[..., 0]]), METADATA))
+    (tmp_path / "a.tif").write_bytes(encode_image(Image(DEEP, DEEP[..., 0], **METADATA), "tiff"))
     command = [tmp_path / "a.tif", "--tile", 32, *flags, "-o"]
     denoise(*command, tmp_path / "whole.tif")
     by_rows()
@@ -123,7 +122,7 @@ def test_gray_in_colour_stays_gray_and_the_change_is_told(denoise, by_rows, tmp_
 
 
 def test_beyond_4_gb_it_is_a_bigtiff(denoise, by_rows, tmp_path, monkeypatch, capsys):
-    (tmp_path / "a.tif").write_bytes(encode_tiff(PHOTO, METADATA))
+    (tmp_path / "a.tif").write_bytes(encode_image(Image(PHOTO, **METADATA), "tiff"))
     monkeypatch.setattr(tiff, "_CLASSIC", 1000)
     by_rows(64)
     denoise(tmp_path / "a.tif", tmp_path / "b.tif")
@@ -131,7 +130,7 @@ def test_beyond_4_gb_it_is_a_bigtiff(denoise, by_rows, tmp_path, monkeypatch, ca
     image = read_image(tmp_path / "b.tif")
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
         assert file.is_bigtiff and file.pages[0].description == "a long description"
-    assert b"a long description" in image.exif and image.xmp == METADATA.xmp and image.iptc == METADATA.iptc
+    assert b"a long description" in image.exif and image.xmp == METADATA["xmp"] and image.iptc == IPTC
     assert image.dpi == (300, 300) and image.size == (147, 131)
 
 

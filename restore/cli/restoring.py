@@ -17,8 +17,7 @@ from restore.cli.reporting import run_jobs, say
 from restore.cli.video import RawFlags, check_raw, restore_frames
 from restore.errors import UsageError
 from restore.tasks import TASKS, Options, TaskSpec
-from restore.tasks.spec import option
-from restore.tasks.steps import WeightsOptions
+from restore.tasks.spec import WeightsOptions, option
 
 if TYPE_CHECKING:
     from restore.folders.devices import Prepared
@@ -61,11 +60,6 @@ class DeviceFlags:
 
 
 @dataclass(frozen=True)
-class ModelFlags(DeviceFlags, WeightsOptions):
-    """Flags of the network and the device."""
-
-
-@dataclass(frozen=True)
 class MaskFlags:
     """Flags of tasks that detect the damage, or take a mask of it."""
 
@@ -99,25 +93,26 @@ def add(app: typer.Typer) -> None:
         body = _body(spec)
         body.__doc__ = spec.help
         more = [MaskFlags] if spec.masks else [HintFlags] if spec.hints else []
-        kinds = (FileFlags, ModelFlags, spec.options, RawFlags, *more)
+        kinds = (FileFlags, spec.weights, DeviceFlags, spec.options, RawFlags, *more)
         add_command(app, spec.name, body, *kinds, examples=spec.examples, panels={spec.options: "Effect"})
 
 
 def _body(spec: TaskSpec) -> Any:
     def body(
         files: FileFlags,
-        model: ModelFlags,
+        network: WeightsOptions,
+        flags: DeviceFlags,
         options: Options,
         raw: RawFlags,
         given: MaskFlags | HintFlags = MaskFlags(),
     ) -> None:
         masks = given if isinstance(given, MaskFlags) else MaskFlags(mask=given.hints)
-        loading = spec.name, model, {"model": model.model, "strength": model.strength, **asdict(options)}
+        loading = spec.name, flags, {**asdict(network), **asdict(options)}
         if raw.raw is not None:
-            size = check_raw(raw, files, still=masks.dry_run or masks.save_mask is not None or len(model.names) > 1)
+            size = check_raw(raw, files, still=masks.dry_run or masks.save_mask is not None or len(flags.names) > 1)
             from restore.inference.inputs import InputAdapter
 
-            prepared = prepare(*loading, False, model.device, 1)
+            prepared = prepare(*loading, False, flags.device, 1)
             if files.verbose:
                 say(f"{spec.name} on {prepared.description}")
             assert isinstance(prepared.processor, InputAdapter)
@@ -125,7 +120,7 @@ def _body(spec: TaskSpec) -> Any:
             return
         # Errors in the call are reported before torch is loaded, which takes seconds.
         request = plan_files(files, spec.file_suffix(options), **asdict(masks), hints=spec.hints)
-        run_on_devices(request, model.names, partial(prepare, *loading, masks.dry_run), dry_run=masks.dry_run)
+        run_on_devices(request, flags.names, partial(prepare, *loading, masks.dry_run), dry_run=masks.dry_run)
 
     return body
 

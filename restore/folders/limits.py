@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from restore.errors import ImageError
+from restore.images import image_size
 from restore.images.failures import reason
-from restore.images.sizes import image_size
 
 MEMORY = 512 << 20  # bytes of pictures that are decoded, waiting or being encoded, for up to four threads
 MEMORY_PER_THREAD = 128 << 20  # for more: a photograph of 12 megapixels, input and output
@@ -26,6 +27,12 @@ def default_memory_limit(workers: int) -> int:
     """Bytes that the pictures of `workers` threads may take together: at most a quarter of what is available."""
     available: int = psutil.virtual_memory().available
     return min(max(MEMORY, workers * MEMORY_PER_THREAD), available // 4)
+
+
+def give_back_memory() -> None:
+    """Returns freed memory to the system, where glibc was told to keep it (`restore.devices.keep_freed_memory`)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class MemoryLimiter:

@@ -23,7 +23,7 @@ import numpy as np
 
 from restore.errors import ImageError, RestoreError, UsageError
 from restore.folders.compute_queue import ComputeQueue, Processor
-from restore.folders.limits import DiskSpace, MemoryLimiter, default_memory_limit, estimate_memory
+from restore.folders.limits import DiskSpace, MemoryLimiter, default_memory_limit, estimate_memory, give_back_memory
 from restore.folders.masks import encode_hints, encode_mask, read_hints, read_mask
 from restore.folders.plan import Job
 from restore.images import (
@@ -185,6 +185,12 @@ class Pipeline(Runner):
         self._queue.stop()
 
     def _process(self, job: Job, overwrite: bool) -> Outcome | None:
+        outcome = self._attempt(job, overwrite)
+        if outcome is not None and outcome.error is not None:
+            give_back_memory()  # each thread would keep as much as the worst of its files took
+        return outcome
+
+    def _attempt(self, job: Job, overwrite: bool) -> Outcome | None:
         try:
             if self._stopped:
                 return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from restore.errors import UsageError, install_hint
+from restore.errors import ImageError, UsageError, install_hint
 from restore.folders.masks import MaskPaths, mask_outputs, match_masks
 from restore.folders.names import (
     Naming,
@@ -23,7 +23,7 @@ from restore.folders.names import (
 )
 from restore.images import SUFFIXES, WRITABLE, find_images
 from restore.images.failures import printable
-from restore.images.formats import RAW_SUFFIXES
+from restore.images.formats import RAW_SUFFIXES, detect
 
 STREAM = "-"  # stdin as an input, stdout as an output
 NO_MASKS = MaskPaths()
@@ -175,9 +175,9 @@ def _file_job(path: Path, output: str | None, naming: Naming) -> Job:
 
 
 def _writable_path(output: str) -> Path:
-    if os.path.splitext(output)[1].lower() not in WRITABLE:
-        known = " ".join(WRITABLE)
-        raise UsageError(f"{printable(output)}: no format that can be written goes by that name; use one of {known}")
+    suffix, known = printable(os.path.splitext(output)[1]), " ".join(WRITABLE)
+    if suffix.lower() not in WRITABLE:
+        raise UsageError(f"{printable(output)}: '{suffix}' is no format that can be written; use one of {known}")
     return Path(output)
 
 
@@ -185,6 +185,11 @@ def _check_format(path: Path, naming: Naming) -> Path:
     if not naming.extension and not has_image_suffix(path):
         if path.suffix.lower() in RAW_SUFFIXES:
             raise UsageError(f"{printable(path)}: is a camera raw; to read those: {install_hint('raw')}")
+        try:
+            with open(path, "rb") as file:
+                detect(file.read(512))
+        except ImageError as error:
+            raise UsageError(f"{printable(path)}: {error}") from None
         raise UsageError(f"{printable(path)}: its name says no picture format; give --ext or an OUTPUT")
     return path
 

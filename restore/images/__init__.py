@@ -11,8 +11,7 @@ of one line, never half a picture; what a picture does not keep of its file is i
 from restore.images.finding import find_images
 from restore.images.formats import FORMATS, SUFFIXES, WRITABLE
 from restore.images.image import Image, JpegCoding
-from restore.images.reading import open_tiff, read_image
-from restore.images.sizes import image_size
+from restore.images.reading import image_size, open_tiff, read_image
 from restore.images.writing import encode_image, rows_note, writable_suffix, write_image, write_rows
 
 __all__ = [

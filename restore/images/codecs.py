@@ -1,9 +1,10 @@
-"""WebP, BMP, AVIF, HEIC, JPEG 2000, JPEG XL, QOI and PNM: Pillow for 8 bit and metadata, imagecodecs for the rest."""
+"""WebP, BMP, AVIF, HEIC, camera raws, JPEG 2000, JPEG XL, QOI, PNM: Pillow for 8 bit and metadata, imagecodecs else."""
 
 from __future__ import annotations
 
 import re
 import struct
+import warnings
 from io import BytesIO
 
 import imagecodecs
@@ -14,14 +15,12 @@ from PIL import AvifImagePlugin, BmpImagePlugin, Jpeg2KImagePlugin, PpmImagePlug
 from restore.errors import ImageError, install_hint
 from restore.images.image import Array, Image, SizeCheck
 from restore.images.metadata import exif_block, stored_orientation, without_orientation
-from restore.images.pixels import check_claim, divide, picture_of, saved, split, spread, unlimited
-from restore.images.png import squeezed
+from restore.images.pixels import check_claim, divide, saved, split, spread, squeezed, without_limit
+from restore.images.profiles import true_profile
 
 _LOSSY_QUALITY = 90  # where the input was lossy and its quality is not known
 _PQ, _HLG = 16, 18  # transfer characteristics, ITU-T H.273 table 3
 _SRGB_PRIMARIES = (1, 2)  # those of BT.709, or unspecified
-
-Parts = tuple[Array, Array | None]
 
 
 def _check(picture: PIL.Image.Image, check_size: SizeCheck) -> None:
@@ -31,17 +30,20 @@ def _check(picture: PIL.Image.Image, check_size: SizeCheck) -> None:
         raise ImageError(f"is an animated {picture.format} of {frames} frames; extract the one you want first")
 
 
-def _wrapped(picture: PIL.Image.Image, kind: str, parts: Parts, lossless: bool, notes: tuple[str, ...] = ()) -> Image:
+def _image(
+    picture: PIL.Image.Image, kind: str, array: Array | None = None, *, lossless: bool = False, note: str = ""
+) -> Image:
+    """A picture with what Pillow knows of it; `array` is its pixels where others decoded them."""
     info = picture.info
     return Image(
-        *parts,
+        *(split(picture, info.get("icc_profile")) if array is None else divide(array)),
         kind,
         exif=exif_block(info.get("exif")),
         icc=info.get("icc_profile") or None,
         xmp=info.get("xmp") or None,
         lossless=lossless,
         dpi=info.get("dpi"),
-        notes=notes,
+        notes=(note,) if note else (),
     )
 
 
@@ -50,27 +52,17 @@ def read_bmp(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     picture = BmpImagePlugin.BmpImageFile(BytesIO(data))
     _check(picture, check_size)
     check_claim(picture.width * picture.height, len(data), 256)  # of run lengths; a bit a pixel is 8
-    return _wrapped(picture, "bmp", split(picture, None), True), 1
+    return _image(picture, "bmp", lossless=True), 1
 
 
 def read_webp(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     """A still WebP file (RFC 9649) and the orientation that is still to be applied."""
-    picture = unlimited(lambda: WebPImagePlugin.WebPImageFile(BytesIO(data)))
+    with without_limit():
+        picture = WebPImagePlugin.WebPImageFile(BytesIO(data))
     _check(picture, check_size)
-    image = _wrapped(picture, "webp", split(picture, None), _has_lossless_chunk(data))
+    coded = re.search(rb"VP8[ L]", data)  # the chunk of pixels; the one of an extended header is VP8X
+    image = _image(picture, "webp", lossless=coded is not None and coded[0] == b"VP8L")
     return image, stored_orientation(image.exif, image.xmp)
-
-
-def _has_lossless_chunk(data: bytes) -> bool:
-    at = 12
-    for _ in range(100):
-        if at + 8 > len(data):
-            break
-        name, length = struct.unpack_from("<4sI", data, at)
-        if name in (b"VP8 ", b"VP8L"):
-            return bool(name == b"VP8L")
-        at += 8 + length + length % 2
-    return False
 
 
 def read_avif(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
@@ -81,27 +73,21 @@ def read_avif(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     """
     picture = AvifImagePlugin.AvifImageFile(BytesIO(data))
     _check(picture, check_size)
-    colour, notes = data.find(b"colrnclx"), tuple[str, ...]()
-    if 0 <= colour <= len(data) - 15:
-        primaries, transfer = struct.unpack_from(">HH", data, colour + 8)
+    array, note, padded = None, "", data + bytes(16)
+    if (colour := data.find(b"colrnclx")) >= 0:
+        primaries, transfer = struct.unpack_from(">HH", padded, colour + 8)
         if transfer in (_PQ, _HLG):
             raise ImageError("is a high dynamic range picture, which is not supported; export it as SDR first")
         if primaries not in _SRGB_PRIMARIES and not picture.info.get("icc_profile"):
-            notes = (f"its wide colours (primaries {primaries} of ITU-T H.273) are written as sRGB would be",)
-    configuration = data.find(b"av1C")
-    flags = data[configuration + 6] if 0 <= configuration < len(data) - 6 else 0
-    depth = 12 if flags & 0x20 else 10 if flags & 0x40 else 8
-    parts = split(picture, None) if depth == 8 else _deep_avif(data, depth, picture)
-    image = _wrapped(picture, "avif", parts, False, notes)
+            note = f"its wide colours (primaries {primaries} of ITU-T H.273) are written as sRGB would be"
+    flags = padded[data.find(b"av1C") + 6] if b"av1C" in data else 0
+    if flags & 0x60:  # of 10 or 12 bits, which Pillow cuts to 8
+        array = imagecodecs.avif_decode(data)
+        if array.dtype != np.uint16 or array.shape[1::-1] != picture.size:
+            raise ValueError("its pixels cannot be decoded")
+        array = spread(array, 12 if flags & 0x20 else 10)
+    image = _image(picture, "avif", array, note=note)
     return image, stored_orientation(image.exif)
-
-
-def _deep_avif(data: bytes, depth: int, picture: PIL.Image.Image) -> Parts:
-    """10 or 12 bit, spread over 16, by imagecodecs: Pillow cuts them to 8."""
-    array = imagecodecs.avif_decode(data)
-    if array.dtype != np.uint16 or array.shape[1::-1] != picture.size:
-        raise ValueError("its pixels cannot be decoded")
-    return divide(spread(array, depth))
 
 
 def read_heic(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
@@ -113,42 +99,58 @@ def read_heic(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     picture = HeifImageFile(BytesIO(data))
     _check(picture, check_size)
     bits = picture.info.get("bit_depth", 8)
-    notes = (f"its {bits} bits are read as 8",) if bits > 8 else ()
-    return _wrapped(picture, "heic", split(picture, None), False, notes), 1
+    return _image(picture, "heic", note=f"its {bits} bits are read as 8" if bits > 8 else ""), 1
+
+
+def read_raw(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
+    """A camera raw, developed by LibRaw to 16-bit sRGB with the camera's white balance, upright.
+
+    Raises ImageError where `rawpy` is not installed, or the file cannot be developed.
+    """
+    try:
+        import rawpy
+    except ImportError:
+        raise ImageError(f"is a camera raw file; to read those: {install_hint('raw')}") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with rawpy.imread(BytesIO(data)) as raw:
+                check_size(raw.sizes.iwidth, raw.sizes.iheight)
+                pixels = raw.postprocess(use_camera_wb=True, output_bps=16, output_color=rawpy.ColorSpace.sRGB)
+    except rawpy.LibRawError as error:
+        text = error.args[0] if error.args else error
+        text = text.decode("ascii", "replace") if isinstance(text, bytes) else str(text)
+        raise ImageError(
+            f"is a camera raw file that LibRaw cannot develop ({text}); develop it to TIFF first"
+        ) from error
+    notes = ("developed from the camera raw as it was shot; its EXIF is left out",)
+    return Image(np.ascontiguousarray(pixels), None, "raw", notes=notes), 1
 
 
 _UNREAD = "EXIF, XMP and a colour profile, where it has them, are not read"
+_CONVERT = "convert it to PNG or TIFF first"
 
 
 def read_jp2(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     """A JPEG 2000 file (JP2) or codestream, 8 or 16 bit; Pillow would cut colour to 8."""
-    picture = unlimited(lambda: Jpeg2KImagePlugin.Jpeg2KImageFile(BytesIO(data)))
+    picture = Jpeg2KImagePlugin.Jpeg2KImageFile(BytesIO(data))
     check_size(*picture.size)
     size = data.find(b"\xff\x4f\xff\x51")  # the SIZ marker (ISO/IEC 15444-1, A.5.1)
     if not 0 <= size <= len(data) - 43:
         raise ValueError("its codestream is missing")
-    components, depth = struct.unpack_from(">HB", data, size + 40)
-    _check_tiles(*struct.unpack_from(">8I", data, size + 8))
+    width, height, x, y, across, down, _, _, components, depth = struct.unpack_from(">8IHB", data, size + 8)
+    # A header of a hundred bytes may ask the decoder for billions of tiles.
+    if not across or not down or (-(-width // across)) * (-(-height // down)) > 65535 or x >= width or y >= height:
+        raise ValueError("its tiles do not fit its size")
     bits = (depth & 0x7F) + 1
     if depth & 0x80 or bits > 16 or components > 4:
         raise ImageError(f"has {components} channels of {bits} bits, which are not supported; {_CONVERT}")
-    if bits <= 8:
-        parts = split(picture, picture.info.get("icc_profile"))
-    else:
-        parts = divide(spread(imagecodecs.jpeg2k_decode(data), bits))
-    if parts[0].shape[1::-1] != picture.size:
+    array = spread(imagecodecs.jpeg2k_decode(data), bits) if bits > 8 else None
+    note = _UNREAD if any(name in data[:size] for name in (b"uuid", b"xml ")) else ""
+    image = _image(picture, "jp2", array, lossless=True, note=note)
+    if image.size != picture.size:
         raise ValueError("its pixels do not fit its header")
-    boxes = any(name in data[:size] for name in (b"uuid", b"xml "))
-    return _wrapped(picture, "jp2", parts, True, (_UNREAD,) if boxes else ()), 1
-
-
-_CONVERT = "convert it to PNG or TIFF first"
-
-
-def _check_tiles(width: int, height: int, x: int, y: int, tile_w: int, tile_h: int, _tx: int, _ty: int) -> None:
-    """A header of a hundred bytes may ask a decoder for billions of tiles."""
-    if not tile_w or not tile_h or (-(-width // tile_w)) * (-(-height // tile_h)) > 65535 or x >= width or y >= height:
-        raise ValueError("its tiles do not fit its size")
+    return image, 1
 
 
 def read_jxl(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
@@ -188,13 +190,11 @@ def _jxl_size(data: bytes) -> tuple[int, int]:
 
 def read_qoi(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     """A QOI file; the format has no metadata."""
-    if len(data) < 22:
+    if len(data) < 22 or not data.endswith(bytes(7) + b"\1"):  # the decoder would repeat the last pixel
         raise ValueError("its end is missing")
     width, height, channels = struct.unpack_from(">IIB", data, 4)
     check_size(width, height)
     check_claim(width * height, len(data), 62)  # the longest run
-    if not data.endswith(bytes(7) + b"\1"):  # the decoder would repeat the last pixel
-        raise ValueError("its end is missing")
     array = imagecodecs.qoi_decode(data)
     if array.shape != (height, width, channels):
         raise ValueError("its pixels do not fit its header")
@@ -230,61 +230,61 @@ def read_pnm(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     return Image(array, None, "pnm"), 1
 
 
-def encode_bmp(array: Array, dpi: tuple[float, float] | None) -> bytes:
-    """A BMP of (H,W,1) or (H,W,3) uint8."""
-    return saved(picture_of(array), "BMP", {"dpi": dpi} if dpi else {})
+def encode_bmp(image: Image, _: int | None) -> bytes:
+    """A BMP of uint8 without alpha."""
+    return saved(image.pixels, "BMP", dpi=image.dpi)
 
 
-def encode_webp(array: Array, image: Image, quality: int | None, metadata: dict[str, bytes]) -> bytes:
-    """A WebP of (H,W,1..4) uint8: lossless where `image` was and no quality is given. Gray becomes RGB."""
+def encode_webp(image: Image, quality: int | None) -> bytes:
+    """A WebP of uint8: lossless where `image` was and no quality is given. Gray becomes RGB."""
+    metadata = {"exif": image.exif, "xmp": image.xmp, "icc_profile": true_profile(image.icc, 3)}
     if quality is None and image.lossless:
         # `exact` keeps the colours under transparent pixels. Effort 2: a third faster than 4, 3 % larger.
-        return saved(
-            picture_of(array),
-            "WEBP",
-            {"lossless": True, "quality": 30, "method": 2, "exact": True, **metadata},
-        )
-    chosen = quality or image.quality or _LOSSY_QUALITY
-    return saved(picture_of(array), "WEBP", {"quality": chosen, "exact": True, **metadata})
+        return saved(image.array, "WEBP", lossless=True, quality=30, method=2, exact=True, **metadata)
+    return saved(image.array, "WEBP", quality=quality or image.quality or _LOSSY_QUALITY, exact=True, **metadata)
 
 
-def encode_avif(array: Array, image: Image, quality: int | None, metadata: dict[str, bytes]) -> bytes:
-    """An AVIF of (H,W,1..4) uint8 in 4:4:4, always lossy. With alpha, gray becomes RGB."""
-    chosen = quality or (95 if image.lossless else image.quality or _LOSSY_QUALITY)
-    exif = metadata.get("exif", b"")
+def encode_avif(image: Image, quality: int | None) -> bytes:
+    """An AVIF of uint8 in 4:4:4, always lossy. With alpha, gray becomes RGB."""
+    array, exif = image.array, image.exif or b""
+    gray = array.shape[2] == 1
     # Pillow writes EXIF that has an orientation anew, which moves maker notes; so it is shown some that has none.
     shown = without_orientation(exif) if exif else b""
-    options: dict[str, object] = {"quality": chosen, "speed": 8, **metadata, "exif": shown}
-    if array.shape[2] > 1:
-        options["subsampling"] = "4:4:4"
-    return saved(picture_of(array), "AVIF", options).replace(shown or b"\0", exif or b"\0", 1)
+    return saved(
+        array,
+        "AVIF",
+        quality=quality or (95 if image.lossless else image.quality or _LOSSY_QUALITY),
+        speed=8,
+        exif=shown,
+        xmp=image.xmp,
+        icc_profile=image.icc if gray else true_profile(image.icc, 3),
+        subsampling=None if gray else "4:4:4",
+    ).replace(shown or b"\0", exif or b"\0", 1)
 
 
-def encode_jp2(array: Array) -> bytes:
-    """A lossless JPEG 2000 file of (H,W,1..4) uint8 or uint16."""
-    return bytes(imagecodecs.jpeg2k_encode(squeezed(array), codecformat="jp2", reversible=True))
+def encode_jp2(image: Image, _: int | None) -> bytes:
+    """A lossless JPEG 2000 file of uint8 or uint16."""
+    return bytes(imagecodecs.jpeg2k_encode(squeezed(image.array), codecformat="jp2", reversible=True))
 
 
-def encode_jxl(array: Array, image: Image, quality: int | None) -> bytes:
-    """A JPEG XL of (H,W,1..4) uint8 or uint16: lossless where `image` was and no quality is given."""
+def encode_jxl(image: Image, quality: int | None) -> bytes:
+    """A JPEG XL of uint8 or uint16: lossless where `image` was and no quality is given."""
+    array = squeezed(image.array)
     if quality is None and image.lossless:
-        return bytes(imagecodecs.jpegxl_encode(squeezed(array), lossless=True, effort=3))
-    chosen = quality or image.quality or _LOSSY_QUALITY
-    # libjxl's own scale from quality to distance (cjxl -q).
-    distance = 0.1 + (100 - chosen) * 0.09 if chosen >= 30 else 53 / 3000 * chosen**2 - 23 / 20 * chosen + 25
-    return bytes(imagecodecs.jpegxl_encode(squeezed(array), distance=distance))
+        return bytes(imagecodecs.jpegxl_encode(array, lossless=True, effort=3))
+    return bytes(imagecodecs.jpegxl_encode(array, level=quality or image.quality or _LOSSY_QUALITY))
 
 
-def encode_qoi(array: Array) -> bytes:
-    """A QOI of (H,W,1..4) uint8; gray becomes RGB."""
+def encode_qoi(image: Image, _: int | None) -> bytes:
+    """A QOI of uint8; gray becomes RGB."""
+    array = image.array
     if array.shape[2] < 3:
         array = array[..., [0, 0, 0, 1][: array.shape[2] + 2]]
     return bytes(imagecodecs.qoi_encode(np.ascontiguousarray(array)))
 
 
-def encode_pnm(array: Array) -> bytes:
-    """A binary PGM or PPM of (H,W,1) or (H,W,3) uint8 or uint16."""
-    height, width, channels = array.shape
-    most = np.iinfo(array.dtype).max
-    stored = array.astype(array.dtype.newbyteorder(">"), copy=False)
-    return b"P%d\n%d %d\n%d\n" % (5 if channels == 1 else 6, width, height, most) + stored.tobytes()
+def encode_pnm(image: Image, _: int | None) -> bytes:
+    """A binary PGM or PPM of uint8 or uint16 without alpha."""
+    height, width, channels = image.pixels.shape
+    stored = image.pixels.astype(image.pixels.dtype.newbyteorder(">"), copy=False)
+    return b"P%d\n%d %d\n%d\n" % (4 + (channels + 1) // 2, width, height, np.iinfo(stored.dtype).max) + stored.tobytes()

@@ -5,33 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import struct
-import zlib
 from pathlib import Path
 
-import PIL.Image
-import tifffile
-from imagecodecs import DelayedImportError
-
-# What the libraries raise for damaged input. TypeError, LookupError, AttributeError and RuntimeError count only
-# where a library raised them (`is_own`): in this package they are errors of the program.
-CODEC_ERRORS = (
-    OSError,  # also PIL.UnidentifiedImageError
-    SyntaxError,
-    ValueError,  # also tifffile.TiffFileError
-    TypeError,
-    LookupError,
-    EOFError,
-    ArithmeticError,
-    RuntimeError,  # also the errors of imagecodecs
-    AttributeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    tifffile.TiffFileError,
-    PIL.Image.DecompressionBombError,
-    DelayedImportError,
-)
+# Libraries raise anything for damaged input. Where this package raises one of these, the program is wrong (`is_own`).
 _PROGRAM_ERRORS = (TypeError, LookupError, AttributeError, RuntimeError)
 
 _REASONS = {

@@ -36,19 +36,6 @@ class JpegCoding:
     progressive: bool
 
 
-@dataclass(frozen=True)
-class Metadata:
-    """What is written beside pixels and is true of them; as in `Image`."""
-
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    iptc: bytes | None = None
-    dpi: tuple[float, float] | None = None
-    comment: bytes | None = None
-    png_chunks: tuple[tuple[bytes, bytes], ...] = ()
-
-
 @dataclass(frozen=True, eq=False)
 class Image:
     """A picture as its file holds it; the EXIF orientation is already applied to the pixels.

@@ -1,34 +1,151 @@
 """EXIF and XMP that stay true of the pixels: upright, of the written size, without a stale thumbnail.
 
-EXIF 2.32 (JEITA CP-3451E) blocks are changed in place: what is not changed keeps its bytes and its offset,
-and so do maker notes, which refer to themselves by offset.
+EXIF 2.32 (JEITA CP-3451E) blocks and TIFF files are made of the same directories (TIFF 6.0, section 2). A block is
+changed in place: what is not changed keeps its bytes and its offset, and so do maker notes, which refer to themselves
+by offset; Pillow, tifffile and libexif write EXIF anew (`test_maker_notes_keep_their_place`).
 """
 
 from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from mmap import mmap
+from typing import Literal
 
-from restore.images.directories import (
-    EXIF_POINTER,
-    LONG,
-    SHORT,
-    Buffer,
-    Entry,
-    byte_order,
-    compact,
-    first_directory,
-    integer,
-    read_directory,
-)
 from restore.images.image import MOST_METADATA
 
+EXIF_POINTER, GPS_POINTER, INTEROP_POINTER = 0x8769, 0x8825, 0xA005
+# Where other directories hang: those in the first one, then those in the EXIF directory.
+_POINTERS = ((EXIF_POINTER, GPS_POINTER), (INTEROP_POINTER,), ())
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_BIG_ONLY = (16, 17, 18)  # kinds of BigTIFF
+Buffer = bytes | bytearray | memoryview | mmap
+BYTE, SHORT, LONG, UNDEFINED = 1, 3, 4, 7
 ORIENTATION = 0x0112
 _WIDTH, _HEIGHT = 0x0100, 0x0101
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _THUMBNAIL, _THUMBNAIL_LENGTH = 0x0201, 0x0202
 _MAKER_NOTE, _USER_COMMENT = 0x927C, 0x9286
 _BROKEN = (ValueError, struct.error, IndexError, KeyError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tag: its raw value in the byte order of the block, and where the entry itself lies."""
+
+    tag: int
+    kind: int
+    count: int
+    data: bytes
+    position: int = 0
+
+
+def byte_order(block: Buffer) -> Literal["<", ">"]:
+    """As struct writes it. Raises ValueError where `block` starts no TIFF structure."""
+    orders: dict[bytes, Literal["<", ">"]] = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
+    if (order := orders.get(bytes(block[:4]))) is None:
+        raise ValueError("not a TIFF structure")
+    return order
+
+
+def integer(entry: Entry, order: str) -> int:
+    """The first value of an entry of whole numbers."""
+    return int(struct.unpack_from(order + {2: "H", 8: "Q"}.get(_SIZES[entry.kind], "I"), entry.data)[0])
+
+
+def first_directory(block: Buffer) -> int:
+    """Where the first directory of a classic TIFF structure starts."""
+    return int(struct.unpack_from(byte_order(block) + "I", block, 4)[0])
+
+
+def read_directory(
+    block: Buffer, offset: int, wanted: Callable[[int], bool] = lambda _: True
+) -> tuple[list[Entry], int]:
+    """The wanted entries of the directory at `offset`, and where its link to the next directory lies.
+
+    Entries of an unknown type or with a value outside the block are left out, also where they are wanted.
+
+    Raises:
+        ValueError: the directory is not inside the block, or its values are together larger than
+            `MOST_METADATA`, as where thousands of entries share one value.
+        struct.error: likewise.
+    """
+    order = byte_order(block)
+    number, pointer = ("Q", "Q") if block[2] == 43 or block[3] == 43 else ("H", "I")  # BigTIFF, or classic
+    start, row, room = offset + struct.calcsize(number), 4 + 2 * struct.calcsize(pointer), struct.calcsize(pointer)
+    count = struct.unpack_from(order + number, block, offset)[0] if offset >= 8 and start <= len(block) else len(block)
+    link = start + row * count
+    if link + room > len(block):
+        raise ValueError("a TIFF directory lies outside its block")
+    entries, total = [], 0
+    for position in range(start, link, row):
+        tag, kind, count = struct.unpack_from(f"{order}HH{pointer}", block, position)
+        size, at = _SIZES.get(kind, 0) * count, position + row - room
+        if size > room:
+            (at,) = struct.unpack_from(order + pointer, block, at)
+        if wanted(tag) and size and at + size <= len(block):
+            total += size
+            if total > MOST_METADATA:
+                raise ValueError("the values of a TIFF directory are too large")
+            entries.append(Entry(tag, kind, count, bytes(block[at : at + size]), position))
+    return entries, link
+
+
+def compact(
+    block: Buffer,
+    *,
+    first: int | None = None,
+    keep: Callable[[int], bool] = lambda _: True,
+    drop: Collection[int] = (),
+) -> bytes:
+    """A new block of the first directory (or the one at `first`) with its EXIF, GPS and interoperability ones.
+
+    What no entry refers to (thumbnails, gaps) is left out.
+
+    Args:
+        block: a TIFF structure, such as a whole file; with `first` also a BigTIFF.
+        first: offset of the directory to begin with.
+        keep: whether a tag of the first directory is kept.
+        drop: tags that are left out everywhere.
+
+    Raises:
+        ValueError: the block is broken or too large.
+        struct.error: the block is broken.
+    """
+    order = byte_order(block)
+    out = bytearray((b"II*\0" if order == "<" else b"MM\0*") + b"\0\0\0\0")
+
+    def add(offset: int, level: int) -> int:
+        def wanted(tag: int) -> bool:
+            return tag not in drop and (level > 0 or keep(tag) or tag in _POINTERS[0])
+
+        entries = {}  # by tag: a directory that is named a hundred times is copied once
+        for entry in read_directory(block, offset, wanted)[0]:
+            if entry.tag in entries:
+                continue
+            if entry.tag in _POINTERS[level]:
+                child = struct.pack(order + "I", add(integer(entry, order), level + 1))
+                entry = Entry(entry.tag, LONG, 1, child)
+            if entry.kind not in _BIG_ONLY:
+                entries[entry.tag] = entry
+        out.extend(b"\0" * (len(out) % 2))
+        position = len(out)
+        rows, values, after = bytearray(), bytearray(), position + 2 + 12 * len(entries) + 4
+        for entry in sorted(entries.values(), key=lambda entry: entry.tag):
+            inside = (
+                entry.data.ljust(4, b"\0") if len(entry.data) <= 4 else struct.pack(order + "I", after + len(values))
+            )
+            rows += struct.pack(order + "HHI", entry.tag, entry.kind, entry.count) + inside.ljust(4, b"\0")
+            values += b"" if len(entry.data) <= 4 else entry.data + b"\0" * (len(entry.data) % 2)
+        out.extend(struct.pack(order + "H", len(entries)) + rows + bytes(4) + values)
+        return position
+
+    start = add(first_directory(block) if first is None else first, 0)
+    struct.pack_into(order + "I", out, 4, start)
+    return bytes(out)
 
 
 def exif_block(raw: bytes | None) -> bytes | None:
@@ -124,7 +241,7 @@ def fitting_exif(exif: bytes | None, limit: int) -> bytes | None:
     """`exif` in at most `limit` bytes: without gaps, then without maker note and comment, then not at all."""
     if exif is None or len(exif) <= limit:
         return exif
-    for drop in (frozenset[int](), frozenset({_MAKER_NOTE}), frozenset({_MAKER_NOTE, _USER_COMMENT})):
+    for drop in ((), (_MAKER_NOTE,), (_MAKER_NOTE, _USER_COMMENT)):
         try:
             smaller = compact(exif, drop=drop)
         except _BROKEN:
@@ -136,14 +253,16 @@ def fitting_exif(exif: bytes | None, limit: int) -> bytes | None:
 
 # What of a TIFF file's own directory describes the picture rather than how its pixels are stored: texts and
 # dates, resolution, rating, and the titles Windows writes.
-_DESCRIPTIVE = {269, 270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
+_RESOLUTION = {282, 283, 296}
+_DESCRIPTIVE = _RESOLUTION | {269, 270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
 
 
 def exif_of_tiff(data: Buffer, directory: int) -> bytes | None:
     """The EXIF block of a TIFF file's directory, or None where it has nothing to say."""
     try:
         block = compact(data, first=directory, keep=lambda tag: tag in _DESCRIPTIVE)
-        return block if read_directory(block, first_directory(block))[0] else None
+        entries, _ = read_directory(block, first_directory(block))
+        return block if any(entry.tag not in _RESOLUTION for entry in entries) else None  # tifffile always writes that
     except _BROKEN:
         return None
 
@@ -185,10 +304,10 @@ def without_second_picture(xmp: bytes | None) -> bytes | None:
     return re.sub(rb"\s" + _SECOND_PICTURE + rb""":\w{1,60}\s?=\s?(?:"[^"]*"|'[^']*')""", b"", xmp)
 
 
-_IPTC = 0x0404  # the image resource that holds IPTC-IIM (Photoshop File Formats, "Image Resource IDs")
+IPTC = 0x0404  # the image resource that holds IPTC-IIM (Photoshop File Formats, "Image Resource IDs")
 
 
 def photoshop_segment(iptc: bytes) -> bytes:
     """An APP13 segment of a JPEG that holds an IPTC-IIM block."""
-    body = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">HHI", _IPTC, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
+    body = b"Photoshop 3.0\0" + b"8BIM" + struct.pack(">HHI", IPTC, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
     return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body

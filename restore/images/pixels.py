@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import TypeVar
 
 import numpy as np
 import PIL.Image
@@ -16,7 +15,6 @@ from restore.images.image import Array
 from restore.images.profiles import rgb_from_cmyk
 from restore.pixels import white
 
-_T = TypeVar("_T")
 _LOCK = threading.Lock()
 BAND = 1 << 20  # pixels that are fetched at once
 _SMALL = 1 << 20  # bytes of pixels that are allocated without a question
@@ -43,15 +41,6 @@ def without_limit() -> Iterator[None]:
             PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
-def unlimited(call: Callable[[], _T]) -> _T:
-    """`call()`, and where Pillow would call its picture a decompression bomb, again without that check."""
-    try:
-        return call()
-    except PIL.Image.DecompressionBombError:
-        with without_limit():
-            return call()
-
-
 def split(picture: PIL.Image.Image, icc: bytes | None) -> tuple[Array, Array | None]:
     """An 8-bit Pillow picture as (H,W,1 or 3) pixels and (H,W) alpha or None, both writable uint8.
 
@@ -63,12 +52,8 @@ def split(picture: PIL.Image.Image, icc: bytes | None) -> tuple[Array, Array | N
         return rgb_from_cmyk(array_of(picture), icc), None
     if mode in ("P", "PA"):
         picture = _unfold(picture)
-    elif mode == "1":
-        picture = picture.convert("L")
-    elif mode in ("YCbCr", "RGBX"):
-        picture = picture.convert("RGB")
-    elif mode in ("RGBa", "La"):
-        picture = picture.convert(mode.upper())
+    elif plain := {"1": "L", "YCbCr": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}.get(mode):
+        picture = picture.convert(plain)
     if picture.mode not in ("L", "LA", "RGB", "RGBA"):
         raise ImageError(f"pixels of the kind {mode} are not supported; convert it to RGB first")
     return divide(array_of(picture))
@@ -117,13 +102,18 @@ def spread(array: Array, bits: int) -> Array:
     return np.asarray(np.rint(array.astype(np.float32) * np.float32(most / top)), array.dtype)
 
 
+def squeezed(array: Array) -> Array:
+    """(H,W,1) as (H,W), for encoders that know gray by its two dimensions; contiguous."""
+    return np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)
+
+
 def picture_of(array: Array) -> PIL.Image.Image:
     """(H,W,1..4) uint8 as a Pillow picture of mode L, LA, RGB or RGBA."""
-    return PIL.Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array))
+    return PIL.Image.fromarray(squeezed(array))
 
 
-def saved(picture: PIL.Image.Image, kind: str, options: dict[str, object]) -> bytes:
-    """A file of one of Pillow's formats."""
+def saved(array: Array, kind: str, **options: object) -> bytes:
+    """A file of one of Pillow's formats, of (H,W,1..4) uint8. Options that are None are left out."""
     out = BytesIO()
-    picture.save(out, kind, **options)
+    picture_of(array).save(out, kind, **{name: value for name, value in options.items() if value is not None})
     return out.getvalue()

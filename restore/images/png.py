@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
 
 import imagecodecs
 import numpy as np
 
 from restore.errors import ImageError
-from restore.images.image import MOST_METADATA, Array, Image, Metadata, SizeCheck
+from restore.images.image import MOST_METADATA, Image, SizeCheck
 from restore.images.metadata import exif_block, stored_orientation
-from restore.images.pixels import check_claim, divide
+from restore.images.pixels import check_claim, divide, squeezed
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP = b"XML:com.adobe.xmp"
@@ -87,8 +86,8 @@ def read_png(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     if array.shape[:2] != (height, width) or array.dtype not in (np.uint8, np.uint16):
         raise ValueError("its pixels do not fit its header")
     if kind == _PALETTE and array.ndim == 3:
-        palette = np.frombuffer(first.get(b"PLTE", b"")[: len(first.get(b"PLTE", b"")) // 3 * 3], np.uint8)
-        if (palette.reshape(-1, 3) == palette[::3, None]).all():
+        palette = first.get(b"PLTE", b"")
+        if palette[::3] == palette[1::3] == palette[2::3]:
             array = np.ascontiguousarray(array[..., [0, 3][: array.shape[2] - 2]])
     exif, xmp = exif_block(first.get(b"eXIf")), None
     texts = [chunk for chunk in chunks if chunk[0] in _TEXT]
@@ -104,7 +103,7 @@ def read_png(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
         *divide(array),
         "png",
         exif=exif,
-        icc=_profile(first.get(b"iCCP")),
+        icc=_unpacked(first[b"iCCP"].partition(b"\0")[2][1:]) if b"iCCP" in first else None,
         xmp=xmp,
         dpi=_dpi(first.get(b"pHYs")),
         png_chunks=(*(chunk for chunk in chunks if chunk[0] in COLOUR_CHUNKS), *texts),
@@ -118,10 +117,6 @@ def _unpacked(packed: bytes) -> bytes | None:
         return zlib.decompressobj().decompress(packed, MOST_METADATA)
     except zlib.error:
         return None
-
-
-def _profile(chunk: bytes | None) -> bytes | None:
-    return _unpacked(chunk.partition(b"\0")[2][1:]) if chunk else None
 
 
 def _international(text: bytes) -> bytes | None:
@@ -148,32 +143,24 @@ def _dpi(chunk: bytes | None) -> tuple[float, float] | None:
     return across * 0.0254, down * 0.0254
 
 
-def _packed(chunks: Iterable[Chunk]) -> bytes:
-    return b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
-        for name, body in chunks
-    )
-
-
-def encode_png(array: Array, metadata: Metadata) -> bytes:
-    """A PNG of (H,W,1..4) uint8 or uint16 with its metadata in chunks."""
-    kept, icc = metadata.png_chunks, metadata.icc
+def encode_png(image: Image, _: int | None = None) -> bytes:
+    """A PNG of uint8 or uint16 with its metadata in chunks."""
+    kept, icc = image.png_chunks, image.icc
     extra = [chunk for chunk in kept if chunk[0] in COLOUR_CHUNKS and not (icc and chunk[0] == b"sRGB")]  # 11.3.2.3
     if icc:
         extra.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
-    if metadata.dpi:
-        extra.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in metadata.dpi), 1)))
-    if metadata.exif:
-        extra.append((b"eXIf", metadata.exif))
-    if metadata.xmp:
-        extra.append((b"iTXt", _XMP + b"\0\0\0\0\0" + metadata.xmp))
+    if image.dpi:
+        extra.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in image.dpi), 1)))
+    if image.exif:
+        extra.append((b"eXIf", image.exif))
+    if image.xmp:
+        extra.append((b"iTXt", _XMP + b"\0\0\0\0\0" + image.xmp))
     extra += [chunk for chunk in kept if chunk[0] in _TEXT]
     # 4, FILTERED, all filters: as small as Pillow's default in half its time, on photographs, text and a scan.
-    data = memoryview(imagecodecs.png_encode(squeezed(array), level=4, strategy=1, filter=0xF8))
+    data = memoryview(imagecodecs.png_encode(squeezed(image.array), level=4, strategy=1, filter=0xF8))
     after_header = len(SIGNATURE) + 25
-    return b"".join((data[:after_header], _packed(extra), data[after_header:]))
-
-
-def squeezed(array: Array) -> Array:
-    """(H,W,1) as (H,W), for encoders that know gray by its two dimensions; contiguous."""
-    return np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)
+    packed = (
+        struct.pack(">I4s", len(body), name) + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(name)))
+        for name, body in extra
+    )
+    return b"".join((data[:after_header], *packed, data[after_header:]))

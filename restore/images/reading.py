@@ -10,26 +10,33 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 
 from restore.errors import ImageError, UsageError
 from restore.images import codecs
-from restore.images.failures import CODEC_ERRORS, is_own, printable, reason
+from restore.images.failures import is_own, printable, reason
 from restore.images.formats import FORMATS, detect, is_tiff
 from restore.images.image import MAX_PIXELS, MOST_METADATA, Array, Image, SizeCheck
 from restore.images.jpeg import read_jpeg, salvaged_jpeg
 from restore.images.metadata import upright_exif, upright_xmp
+from restore.images.pixels import without_limit
 from restore.images.png import read_png
 from restore.images.profiles import true_profile
-from restore.images.raw import read_raw
 from restore.images.tiff import CameraRawError, TiffReader, read_tiff
 
+_PIXELS_A_BYTE = 1 << 18  # more than JPEG 2000 and AVIF reach for a picture of one colour
 _LARGE = 1 << 12  # bytes of metadata from which on their loss is worth a note
+
+
+class _SizeFoundError(RuntimeError):
+    """Carries a size out of a reader, before it decodes; no reader takes it for damage (`is_own`)."""
+
 
 _READERS: dict[str, Callable[[bytes, SizeCheck], tuple[Image, int]]] = {
     "png": read_png,
     "jpeg": read_jpeg,
     "webp": codecs.read_webp,
-    "raw": read_raw,
+    "raw": codecs.read_raw,
     "bmp": codecs.read_bmp,
     "avif": codecs.read_avif,
     "heic": codecs.read_heic,
@@ -98,7 +105,7 @@ def one_line(shown: str, kind: str = "") -> Iterator[None]:
         raise ImageError(f"{shown}: {error}") from None
     except MemoryError as error:
         raise ImageError(f"{shown}: {reason(error)}") from error
-    except CODEC_ERRORS as error:
+    except Exception as error:
         if is_own(error):
             raise
         title, text = FORMATS[kind].title, reason(error)
@@ -116,7 +123,7 @@ def _tiff_or_raw(data: bytes, check_size: SizeCheck, page: int | None) -> tuple[
         return read_tiff(data, check_size, page)
     except CameraRawError as found:
         try:
-            return read_raw(data, check_size)
+            return codecs.read_raw(data, check_size)
         except ImageError as error:
             raise ImageError(f"{found}, or {error}" if str(found) else str(error)) from error
 
@@ -137,6 +144,43 @@ def open_tiff(path: Path, check_size: SizeCheck | None = None) -> Iterator[TiffR
                 reader = TiffReader(file, data, check_size or size_check(), 0)
             with reader:
                 yield reader
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) in pixels of the picture in a file as it is stored, without decoding it.
+
+    A stored orientation may swap the two when the picture is read, and a readable header is no promise
+    that the rest is whole.
+
+    Raises:
+        ImageError: naming the file, where the header cannot be read, or claims more pixels than a file of this size
+            can hold in any format.
+    """
+    try:
+        with without_limit():  # it would warn of large ones; the caller who decodes has a limit of his own
+            picture = PIL.Image.open(path)
+        with picture:
+            width, height = picture.size
+    except Exception:  # Pillow knows no JPEG XL, and not all kinds of TIFF
+        width, height = _stated(path)
+    if width * height > 1e6 and width * height > _PIXELS_A_BYTE * path.stat().st_size:
+        raise ImageError(f"{printable(path)}: its header claims {width} x {height} pixels; get a whole copy")
+    return height, width
+
+
+def _stated(path: Path) -> tuple[int, int]:
+    def found(width: int, height: int) -> None:
+        raise _SizeFoundError(width, height)
+
+    try:
+        with open_tiff(path, found) as reader:
+            if reader is None:
+                decoded(path.read_bytes(), printable(path), found)
+    except _SizeFoundError as size:
+        return size.args[0], size.args[1]
+    except (OSError, ValueError, MemoryError) as error:
+        raise ImageError(f"{printable(path)}: {reason(error)}") from error
+    raise ImageError(f"{printable(path)}: its size cannot be read")
 
 
 def size_check(max_megapixels: float | None = None) -> SizeCheck:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from io import BytesIO
 from itertools import chain, islice
-from mmap import ACCESS_READ, mmap
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,19 +16,22 @@ import PIL.Image
 import tifffile
 
 from restore.errors import ImageError
-from restore.images.directories import (
+from restore.images.image import MOST_METADATA, Array, Image, SizeCheck
+from restore.images.metadata import (
     BYTE,
+    EXIF_POINTER,
+    GPS_POINTER,
     UNDEFINED,
     Buffer,
     Entry,
     byte_order,
+    exif_of_tiff,
     first_directory,
-    pack_directory,
+    integer,
     read_directory,
+    stored_orientation,
 )
-from restore.images.image import MOST_METADATA, Array, Image, Metadata, SizeCheck
-from restore.images.metadata import exif_of_tiff, stored_orientation
-from restore.images.pixels import check_claim, divide, spread
+from restore.images.pixels import check_claim, divide, split, spread, squeezed
 from restore.images.profiles import rgb_from_cmyk, true_profile
 from restore.pixels import white
 
@@ -57,7 +61,7 @@ def read_tiff(data: bytes, check_size: SizeCheck, number: int | None = None) -> 
         return reader.image(*reader.pixels()), reader.orientation
 
 
-class TiffReader:
+class TiffReader(AbstractContextManager["TiffReader"]):
     """A picture of a TIFF file, which can be read by rows.
 
     Args:
@@ -76,19 +80,12 @@ class TiffReader:
         if number is not None and not 0 <= number < len(pages):
             raise ImageError(f"has {len(pages)} pages, and none of number {number}")
         self._page = page = pages[number or 0]
-        _check_numbers(page)
-        check_size(page.imagewidth, page.imagelength)
-        self._dtype = _check_kind(page)
-        _check_directory(data, page, big=self._file.is_bigtiff)
-        _check_segments(page, len(data))
+        self._dtype = _check(page, data, check_size)
         self._icc, self._xmp = _raw(page.tags.valueof(34675)), _raw(page.tags.valueof(700))
         stored = page.tags.valueof(274)
         known = isinstance(stored, int) and 1 <= stored <= 8
         self.orientation = stored if known else stored_orientation(None, self._xmp)
         self.notes: list[str] = []
-
-    def __enter__(self) -> TiffReader:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
@@ -117,6 +114,7 @@ class TiffReader:
     def image(self, pixels: Array, alpha: Array | None) -> Image:
         """`pixels` with what else the file holds."""
         tags = self._page.tags
+        stated = tags.valueof(296, 2) in (2, 3) and 282 in tags and 283 in tags  # in inches or centimetres
         return Image(
             pixels,
             alpha,
@@ -124,7 +122,7 @@ class TiffReader:
             exif=exif_of_tiff(self._data, self._page.offset),
             icc=self._icc,
             xmp=self._xmp,
-            dpi=_dpi(self._page),
+            dpi=self._page.get_resolution("inch") if stated else None,
             iptc=_raw(tags.valueof(33723)),
             notes=tuple(self.notes),
             pages=self.page_count,
@@ -194,61 +192,42 @@ _NUMBERS = (
 )
 
 
-def _check_numbers(page: tifffile.TiffPage) -> None:
-    """Raises ValueError where a tag that is one number holds several; tifffile takes them as they come."""
+def _check(page: tifffile.TiffPage, data: Buffer, check_size: SizeCheck) -> np.dtype:
+    """The dtype of a page whose pixels can be read whole.
+
+    Raises ImageError for kinds of pixels without a place here, and ValueError for what tifffile would take as it comes
+    or fill with black: tags that are cut off or hold several numbers, strips or tiles that are missing or too small.
+    """
     if not isinstance(page.bitspersample, int):
         raise ImageError("has channels of different depths, which are not supported; convert it to 8 or 16 bit first")
-    for name in _NUMBERS:
-        if not isinstance(getattr(page, name), int):
-            raise ValueError(f"several values for its {name}")
-
-
-def _check_kind(page: tifffile.TiffPage) -> np.dtype:
-    """The dtype. Raises ImageError for pixels that have no place here, and ValueError where channels are missing."""
-    kind, dtype, bits = int(page.photometric), page.dtype, page.bitspersample
+    if odd := [name for name in _NUMBERS if not isinstance(getattr(page, name), int)]:
+        raise ValueError(f"several values for its {odd[0]}")
+    check_size(page.imagewidth, page.imagelength)
+    kind, dtype, bits, samples = int(page.photometric), page.dtype, page.bitspersample, page.samplesperpixel
     if dtype is None or (dtype.kind != "f" and dtype not in (np.bool_, np.uint8, np.uint16)):
         raise ImageError(f"pixels of {bits} bits ({dtype}) are not supported; convert it to unsigned 8 or 16 bit first")
     if kind not in _COLOURS or (kind in (_PALETTE, _YCBCR) and dtype.itemsize > 1):
         raise ImageError(f"has {bits}-bit pixels that are neither gray nor RGB; convert it to RGB first")
     if kind == _CMYK and dtype.kind == "f":
         raise ImageError("has floating point CMYK pixels, which are not supported; convert it to RGB first")
-    if page.samplesperpixel < _COLOURS[kind]:
-        raise ValueError(f"{page.samplesperpixel} samples for a picture of {_COLOURS[kind]} channels")
-    return dtype
-
-
-def _check_directory(data: Buffer, page: tifffile.TiffPage, *, big: bool) -> None:
-    """Raises ValueError where a tag that says how the pixels are stored is cut off; tifffile reads on without it."""
-    order = page.parent.byteorder
-    (count,), row = struct.unpack_from(order + ("Q" if big else "H"), data, page.offset), 20 if big else 12
-    start = page.offset + (8 if big else 2)
-    if start + row * count + (8 if big else 4) > len(data):
-        raise ValueError("a directory is cut")
-    stated = np.ndarray(count, order + "u2", data, start, row)
-    if cut := _STRUCTURE.intersection(stated.tolist()).difference(page.tags.keys()):
+    if samples < _COLOURS[kind]:
+        raise ValueError(f"{samples} samples for a picture of {_COLOURS[kind]} channels")
+    stated: dict[int, bool] = {}
+    entries, _ = read_directory(data, page.offset, lambda tag: tag in _CHECKED and stated.setdefault(tag, True))
+    if cut := stated.keys() - {entry.tag for entry in entries}:
         raise ValueError(f"the value of tag {min(cut)} is missing")
-
-
-def _check_segments(page: tifffile.TiffPage, size: int) -> None:
-    """Raises ValueError where strips or tiles are missing or too small; tifffile would fill those with black."""
-    pixels = page.imagewidth * page.imagelength
-    if not page.is_tiled and page.rowsperstrip:
-        expected = -(-page.imagelength // page.rowsperstrip)
-    else:
-        sides = ((page.imagewidth, page.tilewidth), (page.imagelength, page.tilelength))
-        expected = int(np.prod([-(-whole // part) for whole, part in sides if part]))
-    expected *= page.samplesperpixel if page.planarconfig == 2 else 1
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
-    if len(segments) < expected or any(count == 0 for _, count in segments):
+    if len(segments) < math.prod(page.chunked) or any(count == 0 for _, count in segments):
         raise ValueError("some of its strips or tiles are missing")
-    missing = max(offset + count for offset, count in segments) - size
+    missing = max(offset + count for offset, count in segments) - len(data)
     if missing > 0:
         raise ValueError(f"{missing} bytes are missing")
-    stored = min(sum(count for _, count in segments), size)
-    needed = pixels * page.samplesperpixel * page.bitspersample // 8
+    stored = min(sum(count for _, count in segments), len(data))
+    needed = page.imagewidth * page.imagelength * samples * bits // 8
     check_claim(needed, stored, _RATIOS.get(int(page.compression), _BOUNDLESS))
     if page.is_tiled:  # one tile of a small picture may be huge
-        check_claim(page.tilewidth * page.tilelength * page.samplesperpixel * page.bitspersample // 8, needed, 64)
+        check_claim(page.tilewidth * page.tilelength * samples * bits // 8, needed, 64)
+    return dtype
 
 
 def _raw(value: object) -> bytes | None:
@@ -256,15 +235,6 @@ def _raw(value: object) -> bytes | None:
         value = value.tobytes()
     found = bytes(value) if isinstance(value, (bytes, tuple)) else b""
     return found if 0 < len(found) <= MOST_METADATA else None
-
-
-def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    try:
-        scale = {2: 1.0, 3: 2.54}[int(page.tags.valueof(296, 2))]  # per inch, per centimetre
-        across, down = (page.tags.valueof(tag) for tag in (282, 283))
-        return across[0] / across[1] * scale, down[0] / down[1] * scale
-    except (LookupError, TypeError, ValueError, ZeroDivisionError):
-        return None
 
 
 def _pixels(page: tifffile.TiffPage, array: Array, icc: bytes | None, notes: list[str]) -> tuple[Array, Array | None]:
@@ -289,7 +259,11 @@ def _pixels(page: tifffile.TiffPage, array: Array, icc: bytes | None, notes: lis
     if kind == _WHITE_IS_ZERO:
         pixels = pixels.dtype.type(white(pixels.dtype)) - pixels
     elif kind == _PALETTE:
-        pixels = _unfolded(page, pixels[..., 0])
+        if page.colormap is None or len(page.colormap) != 3:
+            raise ValueError("its palette is missing")
+        picture = PIL.Image.fromarray(pixels[..., 0])
+        picture.putpalette((np.asarray(page.colormap) >> 8).astype(np.uint8).T.tobytes())
+        pixels = split(picture, None)[0]
     elif kind == _CMYK:
         pixels = rgb_from_cmyk(pixels, icc)
         notes.append("its CMYK colours are written as RGB")
@@ -298,15 +272,6 @@ def _pixels(page: tifffile.TiffPage, array: Array, icc: bytes | None, notes: lis
     if alpha is not None and extra == _ASSOCIATED:
         pixels = _unassociated(pixels, alpha)
     return divide(pixels)[0], alpha
-
-
-def _unfolded(page: tifffile.TiffPage, indices: Array) -> Array:
-    """The colours of a palette, gray where all of its are gray."""
-    if page.colormap is None or len(page.colormap) != 3:
-        raise ValueError("its palette is missing")
-    palette = (np.asarray(page.colormap) >> 8).astype(np.uint8).T
-    gray = bool((palette == palette[:, :1]).all())
-    return np.asarray(np.ascontiguousarray(palette[:, :1] if gray else palette)[indices])
 
 
 def _unassociated(pixels: Array, alpha: Array) -> Array:
@@ -329,15 +294,15 @@ _STRUCTURE = frozenset({
     330, 338, 339, 347, 513, 514, 529, 530, 531, 532,
 })
 # fmt: on
+_CHECKED = _STRUCTURE - {273, 279, 324, 325}  # strips and tiles are counted, and may be millions
 
 
-def encode_tiff(array: Array, metadata: Metadata) -> bytes:
-    """A TIFF of (H,W,1..4) uint8, uint16 or float32 with `metadata`. Raises ImageError beyond 4 GB."""
+def encode_tiff(image: Image, _: int | None = None) -> bytes:
+    """A TIFF of uint8, uint16 or float32. Raises ImageError beyond 4 GB."""
+    array = image.array
     if is_big(array.shape, array.dtype):
         raise ImageError("TIFF holds at most 4 GB; write PNG or 8 bit instead")
-    out = BytesIO()
-    pixels = array[..., 0] if array.shape[2] == 1 else array
-    _write(out, pixels, array.shape, array.dtype, metadata, rows=_rows_of_strip(array))
+    _write(out := BytesIO(), image, squeezed(array), array.shape, rowsperstrip=_rows_of_strip(array))
     return out.getvalue()
 
 
@@ -346,23 +311,16 @@ def is_big(shape: tuple[int, ...], dtype: np.dtype) -> bool:
     return math.prod(shape) * dtype.itemsize > _CLASSIC
 
 
-def write_bands(
-    file: BinaryIO,
-    bands: Iterator[Array],
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    metadata: Metadata,
-) -> None:
+def write_bands(file: BinaryIO, bands: Iterator[Array], height: int, image: Image) -> None:
     """Writes a TIFF in tiles; beyond 4 GB a BigTIFF, which keeps of EXIF the texts and dates of its first directory.
 
     Args:
         file: to write and read.
         bands: (h,W,1..4), from above; together they are the picture.
-        shape: (H,W,1..4) of the picture.
-        dtype: uint8, uint16 or float32.
-        metadata: what else to write.
+        height: of the picture.
+        image: the first of its rows, and what else to write.
     """
-    _write(file, _tiles(bands), shape, dtype, metadata, tile=(_TILE, _TILE))
+    _write(file, image, _tiles(bands), (height, *image.array.shape[1:]), tile=(_TILE, _TILE))
 
 
 def _tiles(bands: Iterator[Array]) -> Iterator[Array]:
@@ -377,54 +335,6 @@ def _tiles(bands: Iterator[Array]) -> Iterator[Array]:
         band = np.concatenate([band[whole:], following])
 
 
-def _write(
-    file: BinaryIO,
-    pixels: Array | Iterator[Array],
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    metadata: Metadata,
-    *,
-    tile: tuple[int, int] | None = None,
-    rows: int | None = None,
-) -> None:
-    """Writes a deflated TIFF with ICC, XMP, IPTC, EXIF and GPS.
-
-    An EXIF block is a TIFF file without pixels: it becomes the start of the file, so that every offset in it stays
-    right, tifffile appends the pixels, and one directory is made of the two; tifffile itself writes no EXIF.
-    """
-    exif, order, big = metadata.exif, byte_order(metadata.exif or b"II*\0"), is_big(shape, dtype)
-    described = read_directory(exif, first_directory(exif))[0] if exif else []
-    described = [entry for entry in described if entry.tag not in _STRUCTURE | {700, 33723, 34675}]
-    for tag, kind, value in (
-        (700, BYTE, metadata.xmp),
-        (33723, UNDEFINED, metadata.iptc),
-        (34675, UNDEFINED, metadata.icc),
-    ):
-        if value:
-            described.append(Entry(tag, kind, len(value), value))
-    if exif and not big:
-        file.write(exif)
-        file.seek(0)
-    extra = [(entry.tag, entry.kind, entry.count, entry.data, True) for entry in described] if big else None
-    with tifffile.TiffWriter(file, append=bool(exif and not big), bigtiff=big, byteorder=order) as writer:
-        stored = dtype.newbyteorder(order)
-        _write_pixels(writer, pixels, shape, stored, metadata.dpi, extratags=extra, tile=tile, rowsperstrip=rows)
-    if big:
-        return
-    file.flush()
-    with file.getbuffer() if isinstance(file, BytesIO) else mmap(file.fileno(), 0, access=ACCESS_READ) as written:
-        at, end = first_directory(written), len(written)
-        if exif:
-            (at,) = struct.unpack_from(order + "I", written, read_directory(written, at)[1])
-        known = {entry.tag for entry in described} | (set() if metadata.dpi else {282, 283, 296})
-        described += [entry for entry in read_directory(written, at)[0] if entry.tag not in known]
-    end += end % 2
-    file.seek(4)
-    file.write(struct.pack(order + "I", end))
-    file.seek(end)
-    file.write(pack_directory(described, end, order))
-
-
 def append_page(file: BytesIO, image: Image, *, metadata: bool = True) -> None:
     """Writes `image` as a further page of a TIFF file; of its metadata the profile and the resolution.
 
@@ -433,12 +343,9 @@ def append_page(file: BytesIO, image: Image, *, metadata: bool = True) -> None:
     array = image.array
     if len(file.getbuffer()) + array.nbytes > _CLASSIC:
         raise ImageError("TIFF holds at most 4 GB; split the file, or write 8 bit instead")
-    profile, dpi = true_profile(image.icc, image.pixels.shape[2]), image.dpi if metadata else None
-    file.seek(0)
-    with tifffile.TiffWriter(file, append=True) as writer:
-        pixels = array[..., 0] if array.shape[2] == 1 else array
-        rows = _rows_of_strip(array)
-        _write_pixels(writer, pixels, array.shape, array.dtype, dpi, iccprofile=profile, rowsperstrip=rows)
+    icc, dpi = true_profile(image.icc, image.pixels.shape[2]), image.dpi if metadata else None
+    image = replace(image, icc=icc, dpi=dpi, exif=None, xmp=None, iptc=None)
+    _write(file, image, squeezed(array), array.shape, append=True, rowsperstrip=_rows_of_strip(array))
 
 
 def _rows_of_strip(array: Array) -> int:
@@ -446,30 +353,68 @@ def _rows_of_strip(array: Array) -> int:
     return min(height, max(1, height * _STRIP // array.nbytes))
 
 
-def _write_pixels(
-    writer: tifffile.TiffWriter,
+def _write(
+    file: BinaryIO,
+    image: Image,
     pixels: Array | Iterator[Array],
     shape: tuple[int, ...],
-    dtype: np.dtype,
-    dpi: tuple[float, float] | None,
-    **more: Any,
+    *,
+    append: bool = False,
+    **layout: Any,
 ) -> None:
-    channels = shape[2]
-    writer.write(
-        pixels,
-        shape=shape if channels > 1 else shape[:2],
-        dtype=dtype,
-        photometric="rgb" if channels >= 3 else "minisblack",
-        extrasamples=["unassalpha"] if channels in (2, 4) else None,
-        planarconfig="contig" if channels > 1 else None,
-        compression="zlib",
-        compressionargs={"level": _EFFORT},
-        # Differences between neighbours pack better (section 14); on floats few readers know the predictor.
-        predictor=dtype.kind != "f",
-        resolution=dpi,
-        resolutionunit="inch" if dpi else None,
-        metadata=None,
-        software=False,
-        maxworkers=1,
-        **more,
-    )
+    """Writes a deflated page with ICC, XMP, IPTC, EXIF and GPS.
+
+    An EXIF block is a TIFF file without pixels: it becomes the start of the file, so that every offset in it stays
+    right, and tifffile appends the pixels under a directory that repeats its first one; tifffile itself writes no EXIF.
+    """
+    own = {700: (BYTE, image.xmp), 33723: (UNDEFINED, image.iptc), 34675: (UNDEFINED, image.icc)}
+    tags: list[Any] = [(tag, kind, len(value), value, True) for tag, (kind, value) in own.items() if value]
+    channels, dtype, exif = shape[2], image.pixels.dtype, image.exif
+    big, order, link = is_big(shape, dtype), byte_order(exif or b"II*\0"), 0
+    if not isinstance(pixels, np.ndarray):
+        layout.update(shape=shape if channels > 1 else shape[:2], dtype=dtype)
+    if image.dpi:
+        layout.update(resolution=image.dpi, resolutionunit="inch")
+    if exif:
+        entries, link = read_directory(exif, first_directory(exif))
+        layout = {**_stated_resolution(entries, order), **layout}
+        # tifffile takes pointers by name only, and leaves out what it writes itself.
+        names = {} if big else {EXIF_POINTER: "ExifTag", GPS_POINTER: "GPSTag"}
+        kept = [entry for entry in entries if entry.tag not in _STRUCTURE | own.keys()]
+        tags += [(names.get(one.tag, one.tag), one.kind, one.count, one.data, True) for one in kept]
+        if not big:
+            file.write(exif)
+    file.seek(0)
+    append = append or bool(exif and not big)
+    with tifffile.TiffWriter(file, append=append, bigtiff=big, byteorder=order) as writer:
+        writer.write(
+            pixels,
+            photometric="rgb" if channels >= 3 else "minisblack",
+            extrasamples=["unassalpha"] if channels in (2, 4) else None,
+            planarconfig="contig" if channels > 1 else None,
+            compression="zlib",
+            compressionargs={"level": _EFFORT},
+            # Differences between neighbours pack better (section 14); on floats few readers know the predictor.
+            predictor=dtype.kind != "f",
+            metadata=None,
+            software=False,
+            maxworkers=1,
+            extratags=tags,
+            **layout,
+        )
+    if exif and not big:  # the file's first page is the second directory
+        file.seek(link)
+        start = file.read(4)
+        file.seek(4)
+        file.write(start)
+
+
+def _stated_resolution(entries: list[Entry], order: str) -> dict[str, Any]:
+    """What EXIF says of it, where that is possible."""
+    wanted = ((282, 5, 1), (283, 5, 1), (296, 3, 1))
+    stated = {one.tag: one for one in entries if (one.tag, one.kind, one.count) in wanted}
+    if len(stated) == 3:
+        a, b, c, d = struct.unpack(order + "4I", stated[282].data + stated[283].data)
+        if b and d and (unit := integer(stated[296], order)) in (1, 2, 3):
+            return {"resolution": ((a, b), (c, d)), "resolutionunit": unit}
+    return {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,9 +13,9 @@ import numpy as np
 
 from restore.errors import ImageError
 from restore.images import codecs
-from restore.images.failures import CODEC_ERRORS, is_own, printable, reason
+from restore.images.failures import is_own, printable, reason
 from restore.images.formats import FORMATS, SUFFIXES, WRITABLE
-from restore.images.image import Image, Metadata
+from restore.images.image import Image
 from restore.images.jpeg import encode_jpeg
 from restore.images.metadata import upright_exif, upright_xmp
 from restore.images.png import COLOUR_CHUNKS, encode_png
@@ -39,7 +40,9 @@ def writable_suffix(image: Image, suffix: str) -> tuple[str, str | None]:
     kind = _format_of(suffix)
     lack = _lack(image, kind)
     if lack is None:
-        return suffix, None if FORMATS[kind].metadata else _without_metadata(image, kind)
+        found = {"EXIF": image.exif, "XMP": image.xmp, "IPTC": image.iptc, "its colour profile": image.icc}
+        lost = ", ".join(name for name, value in found.items() if value and not FORMATS[kind].metadata)
+        return suffix, f"{FORMATS[kind].title} is written without {lost}" if lost else None
     if image.pixels.dtype == np.float32:
         other = ".tif"
     elif _lack(image, SUFFIXES[FORMATS[kind].instead]) is None:
@@ -61,12 +64,6 @@ def _lack(image: Image, kind: str) -> str | None:
     if max(image.size) > can.largest_side:
         return f"{can.title} does not hold more than {can.largest_side} pixels a side"
     return None
-
-
-def _without_metadata(image: Image, kind: str) -> str | None:
-    found = {"EXIF": image.exif, "XMP": image.xmp, "IPTC": image.iptc, "its colour profile": image.icc}
-    lost = [name for name, value in found.items() if value]
-    return f"{FORMATS[kind].title} is written without {', '.join(lost)}" if lost else None
 
 
 def _format_of(suffix: str) -> str:
@@ -105,49 +102,37 @@ def encode_image(
     if quality is not None and not 1 <= quality <= 100:
         raise ImageError(f"a quality of {quality} is out of range; use 1 to 100")
     try:
-        return _encoded(image, kind, quality, metadata)
+        return _WRITERS[kind](_true(image, image.size[1], metadata), quality)
     except ImageError:
         raise
-    except CODEC_ERRORS as error:
+    except Exception as error:
         if is_own(error):
             raise
         raise ImageError(f"cannot be written as {FORMATS[kind].title}: {reason(error)}") from error
 
 
-def _encoded(image: Image, kind: str, quality: int | None, metadata: bool) -> bytes:
-    array = image.array
-    kept = _true_metadata(image, image.size[1], metadata)
-    match kind:
-        case "png":
-            return encode_png(array, kept)
-        case "tiff":
-            return encode_tiff(array, kept)
-        case "jpeg":
-            return encode_jpeg(array, image, quality, kept)
-        case "bmp":
-            return codecs.encode_bmp(array, kept.dpi)
-        case "jp2":
-            return codecs.encode_jp2(array)
-        case "jxl":
-            return codecs.encode_jxl(array, image, quality)
-        case "qoi":
-            return codecs.encode_qoi(array)
-        case "pnm":
-            return codecs.encode_pnm(array)
-    # WebP and AVIF store gray as colour (AVIF: where it has alpha), and a gray profile would not fit that.
-    icc = kept.icc if kind == "avif" and array.shape[2] == 1 else true_profile(kept.icc, 3)
-    found = {name: value for name, value in (("exif", kept.exif), ("xmp", kept.xmp), ("icc_profile", icc)) if value}
-    return (codecs.encode_webp if kind == "webp" else codecs.encode_avif)(array, image, quality, found)
+_WRITERS: dict[str, Callable[[Image, int | None], bytes]] = {
+    "png": encode_png,
+    "jpeg": encode_jpeg,
+    "webp": codecs.encode_webp,
+    "tiff": encode_tiff,
+    "bmp": codecs.encode_bmp,
+    "avif": codecs.encode_avif,
+    "jp2": codecs.encode_jp2,
+    "jxl": codecs.encode_jxl,
+    "qoi": codecs.encode_qoi,
+    "pnm": codecs.encode_pnm,
+}
 
 
-def _true_metadata(image: Image, height: int, wanted: bool) -> Metadata:
-    """What of `image` is written with pixels of its width and `height`; not `wanted`: only what colours need."""
-    width = image.size[0]
-    icc = true_profile(image.icc, image.pixels.shape[2])
+def _true(image: Image, height: int, wanted: bool) -> Image:
+    """`image` with what is true of pixels of its width and `height`; not `wanted`: only what their colours need."""
+    image = replace(image, icc=true_profile(image.icc, image.pixels.shape[2]))
     if not wanted:
-        return Metadata(icc, png_chunks=tuple(chunk for chunk in image.png_chunks if chunk[0] in COLOUR_CHUNKS))
-    exif, xmp = upright_exif(image.exif, width, height), upright_xmp(image.xmp, width, height)
-    return Metadata(icc, exif, xmp, image.iptc, image.dpi, image.comment, image.png_chunks)
+        chunks = tuple(chunk for chunk in image.png_chunks if chunk[0] in COLOUR_CHUNKS)
+        return replace(image, exif=None, xmp=None, iptc=None, dpi=None, comment=None, png_chunks=chunks)
+    width = image.size[0]
+    return replace(image, exif=upright_exif(image.exif, width, height), xmp=upright_xmp(image.xmp, width, height))
 
 
 def rows_note(image: Image, height: int) -> str | None:
@@ -168,8 +153,7 @@ def write_rows(
         file: to write and read.
         metadata: as in `encode_image`.
     """
-    shape = height, *image.array.shape[1:]
-    write_bands(file, parts, shape, image.pixels.dtype, _true_metadata(image, height, metadata))
+    write_bands(file, parts, height, _true(image, height, metadata))
 
 
 def write_image(

@@ -19,6 +19,7 @@ from restore.images.pixels import picture_of, split
 from restore.images.profiles import true_profile
 from restore.inference.restored import Pending, Restored
 from restore.pixels import to_dtype, to_float, white
+from restore.tasks.spec import TASKS
 
 # Noise of sigma 255 reaches 7 where white is 1; a picture in 0 to 255 without a pixel above this would be black.
 MOST_FLOAT = 10.0
@@ -32,9 +33,9 @@ File = Image | str | os.PathLike[str]
 class Found(NamedTuple):
     """What was detected in a picture.
 
-    mask: (H,W) bool, the pixels that would be restored; None for tasks that change all of them.
+    mask: (H,W) bool, the pixels that would be restored; None where several tasks change all of them.
     confidence: how likely it is damage, 0 to 1, also of what is left unchanged because it is uncertain; None where
-        nothing was detected, or the task detects nothing.
+        nothing was detected.
     """
 
     mask: np.ndarray | None
@@ -45,6 +46,7 @@ class InputAdapter:
     """Calls of what restores pictures, as `Restorer` does: a subclass brings `batch_size`, `enqueue` and `examine`."""
 
     hinted = False  # whether it takes hints
+    masked = False  # whether it looks for damage, or takes a mask of it
 
     def batch_size(self, image: Image) -> int:
         """How many pictures of this size to give to `enqueue` at once; 1 where more are not faster."""
@@ -131,7 +133,18 @@ class InputAdapter:
         return self.enqueue([(adapted, given)])[0].result()
 
     def find(self, image: Any, mask: Any = None) -> Found:
-        """Looks for damage in one picture without restoring it; with a `mask`: for what would be restored of it."""
+        """Looks for damage without restoring it.
+
+        Args:
+            image: as in `__call__`, one picture.
+            mask: the damaged pixels, if they are known: what would be restored of them.
+
+        Raises:
+            UsageError: the task looks for no damage; otherwise as `__call__`.
+        """
+        if not self.masked:
+            tasks = " and ".join(name for name, spec in TASKS.items() if spec.masks)
+            raise UsageError(f"only {tasks} look for damage that a mask can show; load one of them")
         examined = self.examine(adapt(image)[0], _given(mask, False))
         return Found(examined.mask, examined.confidence)
 

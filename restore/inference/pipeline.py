@@ -37,6 +37,7 @@ class Pipeline(InputAdapter):
         self.specs = tuple(_spec(step) for step in self.steps)
         check_steps(self.specs)
         self.hinted = any(spec.hints for spec in self.specs)
+        self.masked = any(spec.masks for spec in self.specs)
 
     @property
     def scale(self) -> int:

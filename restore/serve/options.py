@@ -15,7 +15,6 @@ from pydantic import Field as Parameter
 from restore.errors import UsageError, unknown_name
 from restore.images import FORMATS, SUFFIXES, WRITABLE
 from restore.images.failures import printable
-from restore.tasks.base import load_task
 from restore.tasks.spec import TASKS, Options, TaskSpec
 from restore.tasks.steps import AUTO, SUFFIX, AutoOptions
 
@@ -104,10 +103,9 @@ def query_model(spec: TaskSpec) -> type[CommonQuery]:
     return create_model(f"{name}Query", __base__=CommonQuery, **own)
 
 
-@lru_cache
 def max_strength(spec: TaskSpec) -> float | None:
     """The largest strength that a task takes; None for auto, which takes none."""
-    return load_task(spec.name).head(spec.options()).max_strength if spec.name in TASKS else None
+    return spec.max_strength if spec.name in TASKS else None
 
 
 def find_spec(name: str) -> TaskSpec:

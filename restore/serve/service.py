@@ -23,7 +23,7 @@ from restore.folders.masks import encode_mask
 from restore.folders.names import Naming
 from restore.folders.pipeline import Status, describe_result
 from restore.images import SUFFIXES, encode_image, read_image, writable_suffix
-from restore.images.failures import CODEC_ERRORS, printable
+from restore.images.failures import printable
 from restore.images.masks import as_mask, hints_from
 from restore.images.pixels import without_limit
 from restore.inference.restored import Restored, StepResult
@@ -240,7 +240,7 @@ def header_size(data: bytes) -> tuple[int, int] | None:
     try:
         with without_limit(), PIL.Image.open(io.BytesIO(data)) as picture:
             return picture.size
-    except CODEC_ERRORS:
+    except Exception:
         return None
 
 

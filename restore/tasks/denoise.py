@@ -60,7 +60,7 @@ class DenoiseHead(Head[DenoiseOptions, NoiseLevel]):
         share: in training, of the patches whose level the network is told.
     """
 
-    max_strength = 2.0
+    max_strength = TASKS["denoise"].max_strength
 
     def __init__(self, sigma: float | None = None, factor: float = 1.0, share: float = 0.0) -> None:
         self.sigma, self.factor, self.share = sigma, factor, share

@@ -113,6 +113,27 @@ class NoiseTrial(NoiseOptions):
 
 
 @dataclass(frozen=True)
+class WeightsOptions(Options):
+    """Which weights a task uses, and how strongly."""
+
+    PANEL = "Network"
+
+    model: str | None = option(
+        None, "A shipped variant, or a weights file [default: the task's].", flags=("-m",), metavar="VARIANT|FILE"
+    )
+    strength: float = option(1.0, "How much of the effect, from 0 (none) to 1 (all).", min=0.0, max=1.0, panel="Effect")
+
+
+@dataclass(frozen=True)
+class AmplifiedWeights(WeightsOptions):
+    """The same of a task that can do more than its network does by itself."""
+
+    strength: float = option(
+        1.0, "How much of the effect, from 0 (none) over 1 (by itself) to 2.", min=0.0, max=2.0, panel="Effect"
+    )
+
+
+@dataclass(frozen=True)
 class ScaleOptions(Options):
     """By how much a picture is enlarged."""
 
@@ -247,6 +268,7 @@ class TaskSpec:
         suffix: for the names of restored files; may name options in braces.
         module: of the task itself, imported when it is needed.
         options: flags of restoring.
+        weights: flags of its network.
         measured: those of them that `restore evaluate` takes; None: all.
         damage: flags of the corruption in `restore corrupt`.
         training, trial: the same and more, for `restore train` and `restore evaluate`; None: the same.
@@ -260,6 +282,7 @@ class TaskSpec:
     suffix: str
     module: str
     options: type[Options] = NoOptions
+    weights: type[WeightsOptions] = WeightsOptions
     measured: type[Options] | None = None
     damage: type[Options] = NoOptions
     training: type[Options] | None = None
@@ -283,6 +306,11 @@ class TaskSpec:
         """The dataclass of how to restore what is measured."""
         return self.measured or self.options
 
+    @property
+    def max_strength(self) -> float:
+        """The largest `strength`."""
+        return float(next(known for known in fields(self.weights) if known.name == "strength").metadata["max"])
+
     def file_suffix(self, options: Options) -> str:
         """`suffix` with the values of `options` put in: `x{scale}` becomes `x2`."""
         return self.suffix.format(**asdict(options))
@@ -302,6 +330,7 @@ TASKS: dict[str, TaskSpec] = {
                 "restore denoise night.jpg --sigma 20 --strength 1.2  # for noise that is known",
             ),
             options=DenoiseOptions,
+            weights=AmplifiedWeights,
             measured=NoOptions,  # --sigma is the damage's
             damage=NoiseOptions,
             training=NoiseTraining,

@@ -14,20 +14,6 @@ SUFFIX = "restored"  # in the names of pictures that went through several tasks
 AUTO = "auto"  # instead of names of tasks: those that a picture needs
 
 
-@dataclass(frozen=True)
-class WeightsOptions(Options):
-    """Which weights a task uses, and how strongly."""
-
-    PANEL = "Network"
-
-    model: str | None = option(
-        None, "A shipped variant, or a weights file [default: the task's].", flags=("-m",), metavar="VARIANT|FILE"
-    )
-    strength: float = option(
-        1.0, "How much of the effect, from 0 (none) to 1; denoise takes up to 2.", min=0.0, max=2.0, panel="Effect"
-    )
-
-
 def parse_steps(names: str) -> tuple[TaskSpec, ...]:
     """The tasks in `names`, such as `denoise+inpaint`.
 
@@ -64,7 +50,7 @@ def step_with_input(steps: Sequence[TaskSpec], *, hints: bool) -> TaskSpec:
 
 def _tables() -> tuple[dict[str, tuple[str, str]], type[Options]]:
     """Names of options -> (task, name in the task); and a dataclass of them all."""
-    kinds = {name: (WeightsOptions, spec.options) for name, spec in TASKS.items()}
+    kinds = {name: (spec.weights, spec.options) for name, spec in TASKS.items()}
     found = [(task, known) for task, pair in kinds.items() for kind in pair for known in fields(kind)]
     names = [known.name for _, known in found]
     places: dict[str, tuple[str, str]] = {}

@@ -81,8 +81,8 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
     if settings.length < FEW_STEPS and settings.init is None and past is None:
         shipped = any(path.stem == objective.name for path in weights.shipped())  # none of `restore latent`
         report(
-            f"{settings.steps} steps are few for weights that start from nothing, {FEW_STEPS} are the least that help: "
-            f"give more --steps or --minutes{', or go on from the shipped weights with `--init default`' * shipped}"
+            f"{settings.steps} steps are few, {FEW_STEPS} the least that help: "
+            f"give more{', or start from the shipped weights by --init default' * shipped}"
         )
     init = _initial(objective, settings)
     run = Run(objective, pictures, validation, settings, processes, init=init, past=past, asked=asked, report=report)

@@ -11,9 +11,10 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import PIL.Image
+import psutil
 import pytest
 import tifffile
-from bombs import BOMBS, SMALL, exif, saved
+from bombs import BOMBS, SMALL, exif, jp2, saved
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +80,19 @@ def test_pixels_of_a_picture_with_too_much_metadata_are_kept():
     image = read_image(BOMBS["exif of png, shared"]())
     assert np.array_equal(image.pixels, SMALL) and image.exif is None
     assert read_image(saved("PNG", exif=exif(20, 50_000))).exif is not None  # a megabyte of them is kept
+
+
+def test_memory_of_refused_files_is_given_back(denoise, tmp_path):
+    """Of headers of 169 megapixels that are found to be damaged after memory for them was taken."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(saved("PNG"))
+    process = psutil.Process()
+    denoise(tmp_path / "in", tmp_path / "out")  # what is loaded once is loaded
+    before = process.memory_info().rss
+    for number in range(3):
+        (tmp_path / "in" / f"{number}.jp2").write_bytes(jp2(13_000, 13_000))
+    denoise(tmp_path / "in", tmp_path / "out", "--overwrite", code=1)
+    assert process.memory_info().rss - before < 100 << 20
 
 
 # --- damaged files of every format -----------------------------------------------------------------------------------
