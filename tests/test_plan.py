@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -134,12 +135,14 @@ def test_links_in_a_circle_end_and_lead_to_no_output(here):
         (["in"], "-", "stands for one picture"),
         (["in/a.png", "in2/a.png"], "-", "stands for one picture"),
         (["-"], "in", "is a folder"),
-        (["in2/named"], None, "says no picture format"),
+        (["in2/named"], None, "is no picture this program reads"),
+        (["in2/nameless"], None, "says no picture format"),
         (["in3"], "linked", "under another name"),
     ],
 )
 def test_refused(here, inputs, output, says):
-    touch("in/a.png", "in2/a.png", "in2/named", "file.png", "in3/a.png", "in3/b.png")
+    touch("in/a.png", "in2/a.png", "in2/named", "in2/nameless", "file.png", "in3/a.png", "in3/b.png")
+    Path("in2/nameless").write_bytes(b"\x89PNG\r\n\x1a\n")
     Path("empty").mkdir()
     os.symlink("in/a.png", "link.png")
     os.link("in/a.png", "hard.png")
@@ -232,8 +235,9 @@ def test_any_tree(places, extension, output):
         assert len({name_key(path) for path in outputs}) == len(outputs)
         assert not set(outputs) & set(found) - set(Path(to).rglob("*") if to else ())
         for path in outputs:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"y")
+            with suppress(OSError):  # a file stands where a folder is needed, which restoring reports
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"y")
         again = plan([str(top)], to, naming, recursive=True, allow_empty=True)
         assert again.jobs == planned.jobs
         assert all(path.read_bytes() == b"x" for path in inputs)

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -73,8 +74,8 @@ def atomic_file(path: Path, *, overwrite: bool, sources: Iterable[Path] = ()) ->
             try:
                 # Not tempfile: its files are readable by their owner alone; this one gets the permissions of the umask.
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-                handle = os.open(folder.name(temporary), flags, 0o666, dir_fd=folder.handle)
-                with open(handle, "w+b") as file:
+                opener = partial(_open, flags=flags, folder=folder.handle)
+                with open(folder.name(temporary), "w+b", opener=opener) as file:  # not by number: it has a name to tell
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
@@ -86,6 +87,10 @@ def atomic_file(path: Path, *, overwrite: bool, sources: Iterable[Path] = ()) ->
     except OSError as error:
         error.filename, error.filename2 = str(path), None  # not the temporary file, which means nothing to a person
         raise
+
+
+def _open(name: str, _mode: int, *, flags: int, folder: int | None) -> int:
+    return os.open(name, flags, 0o666, dir_fd=folder)
 
 
 @dataclass(frozen=True)
