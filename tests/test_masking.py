@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from restore.errors import UsageError
 from restore.models import build
 from restore.models.masking import FIND, JUDGE, TRAIN, HoleAutoencoderConfig, part_labels, pool_evidence
 
 SIZES = {"widths": (6, 8), "blocks": (1, 1), "finder_widths": (4, 6, 8), "finder_blocks": (1, 1, 1)}
 JUDGED = HoleAutoencoderConfig(**SIZES, evidence=5)
+PRINTS = replace(JUDGED, print_widths=(4, 6), print_blocks=(1, 1))
 SHAPES = {  # planes in and out, by architecture and stage
     ("hole-autoencoder", ""): (4, 3),
     ("hole-autoencoder", FIND): (3, 1),
@@ -86,12 +90,13 @@ def test_blend_is_inverted_by_coverage():
     torch.testing.assert_close(unchanged, picture, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("config", [JUDGED, PRINTS], ids=["one finder", "two finders"])
 @settings(max_examples=10, deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 40))
-def test_a_judge_of_any_size(height, width):
+def test_a_judge_of_any_size(config, height, width):
     """FIND gives logits and evidence that is equal in squares; TRAIN what is said of each part, and 0 elsewhere."""
     torch.manual_seed(0)
-    network = build("hole-autoencoder", JUDGED)
+    network = build("hole-autoencoder", config)
     with torch.inference_mode():
         found = network(torch.rand(2, 3, height, width), stage=FIND)
         trained = network(torch.rand(2, 7, height, width), stage=TRAIN)
@@ -102,6 +107,40 @@ def test_a_judge_of_any_size(height, width):
     for one in trained:
         outside = torch.from_numpy(part_labels(one[0].numpy())) == 0
         assert (one[1:3, outside] == 0).all()
+
+
+def test_a_second_finder_raises_the_first():
+    """Where the second branch says nothing, or less, the logits are those of the first alone."""
+    torch.manual_seed(0)
+    both, picture = build("hole-autoencoder", PRINTS).eval(), torch.rand(1, 3, 23, 30)
+    one = build("hole-autoencoder", replace(JUDGED, evidence=0)).eval()
+    one.load_state_dict({name: both.state_dict()[name] for name in one.state_dict()})
+    head = both.print_finder.heads["1"]
+    nn.init.zeros_(head.weight)
+    with torch.inference_mode():
+        before = one(picture, stage=FIND)[:, :1]
+        for bias in (-2.0, 0.0, 2.0):
+            nn.init.constant_(head.bias, bias)
+            torch.testing.assert_close(both(picture, stage=FIND)[:, :1], before + max(bias, 0))
+
+
+@pytest.mark.parametrize(
+    ("trained", "names"),
+    [
+        ("all", {"finder", "print_finder", "painter", "evidence", "part_judge", "picture_judge"}),
+        ("prints", {"print_finder", "evidence", "part_judge", "picture_judge"}),
+        ("judge", {"evidence", "part_judge", "picture_judge"}),
+    ],
+)
+def test_what_is_not_trained_stays(trained, names):
+    """A step of training changes the modules that `trained` names."""
+    torch.manual_seed(0)
+    network = build("hole-autoencoder", replace(PRINTS, trained=trained)).train()
+    network(torch.rand(4, 7, 24, 24), stage=TRAIN).sum().backward()
+    learnt = {name.partition(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
+    assert learnt == names
+    with pytest.raises(UsageError, match="trained must be one of"):
+        replace(PRINTS, trained="finder")
 
 
 def test_evidence_is_pooled_under_each_part():

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from restore.errors import UsageError
 from restore.models.autoencoder import ConvAutoencoder, ConvAutoencoderConfig
-from restore.models.blocks import crop
+from restore.models.blocks import crop, folded
 from restore.models.registry import Architecture, register
 
 FIND, JUDGE, TRAIN = "find", "judge", "train"
@@ -26,6 +27,13 @@ FIND, JUDGE, TRAIN = "find", "judge", "train"
 PART_LOW, PART_HIGH = -1.0, 0.5
 JUDGE_WIDTH = 48
 PART_STATISTICS, PICTURE_STATISTICS = 3, 1
+_JUDGE = ("evidence", "part_judge", "picture_judge")
+TRAINED: dict[str, tuple[str, ...]] = {  # modules of a `HoleAutoencoder`; (): all
+    "all": (),
+    "prints": ("print_finder", *_JUDGE),
+    "judge": _JUDGE,
+}
+MAX_LOGIT = 8.0  # of the first segmentation branch, where a second one raises it
 FLATNESS_SIDE = 5  # pixels: length of the neighbourhoods of `flatness`
 MIN_CONTRAST = 1 / 512  # half a level of 255
 COVERAGE_BIAS = 2.0  # initial logit of the coverage of a pixel by a mark
@@ -114,17 +122,36 @@ class HoleAutoencoderConfig(MaskedAutoencoderConfig):
     """Configuration of `HoleAutoencoder`.
 
     Args:
+        print_widths, print_blocks: of a second segmentation branch (`print_finder`), for what old prints suffer, which
+            also gets the features of the first; (): none.
         evidence: channels that are pooled under each part to judge it; 0: parts are not judged.
-        frozen: training leaves both branches as they are, and learns to judge only.
+        trained: what training changes: "all", "prints" (the second segmentation branch and the judge) or "judge".
+
+    Raises:
+        UsageError: the values make no network.
     """
 
+    print_widths: tuple[int, ...] = ()
+    print_blocks: tuple[int, ...] = ()
     evidence: int = 0
-    frozen: bool = False
+    trained: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.trained not in TRAINED:
+            raise UsageError(f"trained must be one of {', '.join(TRAINED)}; got {self.trained}")
+
+    def print_finder(self, inputs: int, outputs: int) -> ConvAutoencoder:
+        """Builds the second segmentation branch with `inputs` and `outputs` channels, of the folded image."""
+        sizes = self.print_widths, self.print_blocks, 1
+        return ConvAutoencoder(ConvAutoencoderConfig(inputs, outputs, *sizes, residual=False))
 
 
 @register("hole-autoencoder", HoleAutoencoderConfig)
 class HoleAutoencoder(MaskedAutoencoder):
     """Segments holes, judges the parts that it finds, and refines a rough filling of them.
+
+    Two branches may segment, one for solid shapes and a second for what old prints suffer, which raises the logits of
+    the first.
 
     A part is judged by the evidence under it, under all parts and in the whole picture (each averaged), and by its size
     and logits: a single object of the scene is told from damage by what else there is.
@@ -142,14 +169,21 @@ class HoleAutoencoder(MaskedAutoencoder):
 
     def __init__(self, config: HoleAutoencoderConfig) -> None:
         super().__init__(config, config.finder(6, 1), config.painter(4))
+        features = config.finder_widths[0]
+        self.print_finder = None
+        if config.print_widths:
+            fold = config.finder_fold
+            self.print_finder = config.print_finder(features + 6 * fold**2, fold**2)
+            features += config.print_widths[0]
+            self.stride = max(self.stride, fold * self.print_finder.stride)
+            self.radius += fold * self.print_finder.radius
         if config.evidence:
             whole = 2 * config.evidence + PICTURE_STATISTICS
-            self.evidence = nn.Conv2d(config.finder_widths[0], config.evidence, 1)
+            self.evidence = nn.Conv2d(features, config.evidence, 1)
             self.part_judge = _judge(config.evidence + PART_STATISTICS + whole)
             self.picture_judge = _judge(whole)
-        if config.frozen:
-            self.finder.requires_grad_(False)
-            self.painter.requires_grad_(False)
+        for name, module in self.named_children():
+            module.requires_grad_(not TRAINED[config.trained] or name in TRAINED[config.trained])
 
     def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         if stage == JUDGE:
@@ -183,6 +217,15 @@ class HoleAutoencoder(MaskedAutoencoder):
         seen = torch.cat([planes.float(), flatness(planes.float())], dim=1)
         features = self.finder.features(seen)
         logits: torch.Tensor = self.finder.heads(features, seen, 1)
+        if self.print_finder is not None:
+            fold = self.config.finder_fold
+            both = torch.cat([folded(seen, self.finder.stride, fold).to(features.dtype), features], dim=1)
+            of_prints = self.print_finder.features(both)
+            raised = crop(F.pixel_shuffle(self.print_finder.heads(of_prints, both, 1), fold), *size)
+            if not self.training or self.config.trained == "judge":  # else there is a gradient in every pixel
+                raised = raised.clamp(min=0)
+            logits = logits.clamp(-MAX_LOGIT, MAX_LOGIT) + raised
+            features = torch.cat([features, of_prints], dim=1)
         if not self.config.evidence:
             return logits
         evidence = torch.tanh(self.evidence(features).float())
@@ -190,7 +233,7 @@ class HoleAutoencoder(MaskedAutoencoder):
         return torch.cat([logits, crop(enlarged, *size)], dim=1)
 
     def reconstruct(self, planes: torch.Tensor) -> torch.Tensor:
-        if self.config.frozen and self.training:
+        if self.training and self.config.trained != "all":
             return self.passthrough(planes.float())
         restored: torch.Tensor = self.painter(planes)
         return restored

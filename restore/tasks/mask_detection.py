@@ -200,7 +200,7 @@ def dilate(mask: Array, pixels: int) -> Array:
 
 
 def mask_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy plus soft Jaccard loss, both over the whole batch.
+    """Binary cross-entropy plus the soft Jaccard loss of each damaged sample: a thin scratch counts as much as a bar.
 
     Args:
         logits: (N,1,H,W).
@@ -211,8 +211,10 @@ def mask_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
     entropy = F.binary_cross_entropy_with_logits(logits, mask)
     probability = torch.sigmoid(logits)
-    intersection = (probability * mask).sum()
-    return entropy + 1 - (intersection + 1) / ((probability + mask).sum() - intersection + 1)
+    intersection = (probability * mask).sum((1, 2, 3))
+    union = (probability + mask).sum((1, 2, 3)) - intersection
+    damaged = mask.amax((1, 2, 3))
+    return entropy + ((1 - (intersection + 1) / (union + 1)) * damaged).sum() / damaged.sum().clamp(min=1)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,8 @@ MAX_VALIDATION = 32  # pictures: a validation has to stay short beside the train
 FIT = 0.9  # share of the pictures that a patch has to fit into
 DEFAULT_MINUTES = 60.0
 FEW_STEPS = 1000  # of 16 patches: a first colorize was 0.3 dB over gray after 685
-GROWING = ("in_channels", "evidence")  # settings of networks that may be larger than those of weights to start from
+# Settings of networks that may be larger than those of weights to start from.
+GROWING = ("in_channels", "evidence", "print_widths", "print_blocks")
 ANY_LENGTH = 1_000_000  # steps of a run that is only timed
 Item = TypeVar("Item")
 
@@ -269,7 +270,7 @@ def _initial(objective: Objective, settings: Settings) -> dict[str, torch.Tensor
     # Heads for other scales do not hinder: what both have is taken, what is new starts fresh. More planes to look at
     # do not either: they begin with no effect. Nor does a judge of what was found, or what is left as it is.
     ours, theirs = (
-        {**json.loads(json.dumps(weights.config_values(config))), "scales": None, "frozen": None}
+        {**json.loads(json.dumps(weights.config_values(config))), "scales": None, "frozen": None, "trained": None}
         for config in (objective.config, network.config)
     )
     more = [name for name in GROWING if ours.get(name, 0) > theirs.get(name, 0)]

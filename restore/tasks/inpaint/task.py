@@ -355,6 +355,7 @@ class Inpaint:
         if getattr(damage, "prints", 0):
             prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=PRINT_SCALE), InpaintHead())
             cases.append(Case("prints", prints, psnr, inside=True))
+            cases.append(Case("prints, mask given", prints, psnr, inside=True, given=True))
         return cases
 
     def prepare(self, clean: np.ndarray, damage: OcclusionTraining, rng: np.random.Generator) -> np.ndarray:
