@@ -304,6 +304,9 @@ def test_pictures_and_parts_are_judged(photo):
     assert not mask.any()
     assert note.startswith("3 parts may be damage and are left unchanged; --aggressive restores them too")
     assert inpaint.detect_holes(picture, doubtful, aggressive=True)[0][80:90].all()
+    uncertain = Found(logits, [-3.0, 1.0, 0.5, -1.0, 9.0])  # of the parts that are large enough
+    mask, _, note = inpaint.detect_holes(picture, uncertain, aggressive=False)
+    assert not mask.any() and note.startswith("3 parts")
     unlikely = inpaint.detect_holes(picture, Found(logits, odds, inpaint.DOUBTFUL - 1), aggressive=True)
     assert not unlikely[0].any() and not unlikely[2]
     assert not inpaint.detect_holes(picture, Found(np.minimum(logits, 0.4), []), aggressive=True)[0].any()

@@ -65,8 +65,10 @@ REENCODED_THRESHOLD = HysteresisThreshold(low=-4.0, high=4.5)
 MIN_MEAN_LOGIT = 1.5
 # Of weights that do.
 # Log odds that a picture is damaged: from the first on its parts are restored, from the second on they are spoken of.
-CONVINCING, DOUBTFUL = 3.0, 1.0
-LIKELY = 0.0  # log odds of a part
+CONVINCING, DOUBTFUL = 2.5, 1.0
+# Log odds that a part is damage: those of at least the first are taken if one of them has at least the second.
+LIKELY, CERTAIN = -1.5, 1.25
+LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, which nothing has blurred
 MIN_PIXELS = 4  # of a part
 # Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
 # by so many pixels of at least this logit.
@@ -214,9 +216,12 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
         return labels > 0, None, ""
     part, whole = _judged(levels, evidence, labels, predict)
     likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
-    taken = likely & (whole >= (DOUBTFUL if aggressive else CONVINCING))
+    convincing = (whole >= CONVINCING) & (part[likely].max(initial=LIKELY) >= CERTAIN)
+    taken = likely & (whole >= DOUBTFUL if aggressive else convincing)
     left = int(np.count_nonzero(likely & ~taken & (whole >= DOUBTFUL)))
-    mask = np.append(False, taken)[labels]
+    mask = np.append(False, taken & (part >= LIKELY_SOLID))[labels]
+    if not mask.any() or not has_solid_colour(to_uint8(picture.rgb), mask):
+        mask = np.append(False, taken)[labels]
     return refined(picture, mask, levels) if mask.any() else mask, probability(float(whole.max())), left_note(left)
 
 
