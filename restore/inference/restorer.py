@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -126,6 +125,14 @@ class Restorer(InputAdapter):
         return self._planner.batch_size(*image.pixels.shape[:2])
 
     def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Pending]:
+        """Starts to restore pictures, in shared batches of tiles, without waiting for a GPU.
+
+        Args:
+            pictures: each with its mask (H,W) bool, or its hints (H,W,4) where the task takes those, or None.
+
+        Returns:
+            One `Pending` for each; what is wrong with a picture is raised by the `result` of its own.
+        """
         with self._lock:
             works = [self._attempt(image, mask) for image, mask in pictures]
             begun = [work for work in works if isinstance(work, _Work)]
@@ -139,10 +146,14 @@ class Restorer(InputAdapter):
             return [self._pending(image, work) for (image, _), work in zip(pictures, works, strict=True)]
 
     def stream(self, size: tuple[int, int], read: Callable[[int, int], np.ndarray]) -> Stream | None:
-        """Restores a picture of `size` (h,w) that is too large for memory, a row of tiles at a time: as of the whole.
+        """Restores a picture that is too large for memory, a row of tiles at a time: the same pixels as of the whole.
 
-        `read` gives the rows from a first to before a last one, (h,W,1 or 3). None in tasks that have to see the whole
-        picture, or enlarge it.
+        Args:
+            size: height and width of the picture.
+            read: gives the rows from a first to before a last one, (h,W,1 or 3).
+
+        Returns:
+            None in tasks that have to see the whole picture, or enlarge it.
         """
         if self.head.static_analysis() is None or self.head.scale != 1:
             return None
@@ -350,10 +361,10 @@ class Restorer(InputAdapter):
     def tiles(
         self, size: tuple[int, int], planes: Callable[[Window], torch.Tensor], stage: str = ""
     ) -> Iterator[tuple[Window, torch.Tensor]]:
-        picture: Any = SimpleNamespace(size=size)
+        picture = _Area(size)
         items = [Item(picture, tile) for tile in self._planner.plan(*size)]
 
-        def compute(group: list[Item[Any]]) -> torch.Tensor:
+        def compute(group: list[Item[_Area]]) -> torch.Tensor:
             inputs = [planes(item.tile.outer) for item in group]
             return self._engine.predict(torch.stack(inputs), self._planner.device, stage)
 
@@ -362,6 +373,13 @@ class Restorer(InputAdapter):
                 inner, outer = item.tile.inner, item.tile.outer
                 top, left = inner.top - outer.top, inner.left - outer.left
                 yield inner, output[:, top : top + inner.height, left : left + inner.width]
+
+
+@dataclass(frozen=True)
+class _Area:
+    """A picture of which only the size is known."""
+
+    size: tuple[int, int]
 
 
 def _where(condition: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
