@@ -25,7 +25,7 @@ from restore.inference.engine import PixelModel
 from restore.models import blocks
 from restore.models.foreign import ForeignNetwork
 from restore.models.masking import FIND, MaskedAutoencoder
-from restore.tasks.base import Window, load_task
+from restore.tasks.base import Window, load_head
 from restore.tasks.spec import Options, task_spec
 from restore.utils.atomic_write import write_atomic
 
@@ -86,10 +86,7 @@ def graphs(
     header, network = weights.load(weights.find(task, model), task)
     if isinstance(network, ForeignNetwork):
         raise UsageError(f"{model}: {header.arch} is exported by its own project's tools, not by `restore export`")
-    head = load_task(task).head(options or spec.options())
-    if head.scale not in network.scales:
-        known = ", ".join(map(str, network.scales))
-        raise UsageError(f"these weights enlarge by {known}, not by {head.scale}; choose another scale or model")
+    head = load_head(task, options or spec.options(), network)
     batch, height, width = EXAMPLE
     analysis = head.static_analysis()
     if analysis is not None:

@@ -11,7 +11,7 @@ from restore.inference.automatic import AutoPipeline
 from restore.inference.pipeline import Pipeline
 from restore.inference.restorer import Restorer
 from restore.tasks import task_spec
-from restore.tasks.base import OptionsT, load_task
+from restore.tasks.base import OptionsT, load_head
 from restore.tasks.steps import AUTO, SEPARATOR, AutoOptions, options_by_task, parse_steps
 
 
@@ -63,10 +63,7 @@ def load(
     where = pick_device(device)
     dtype = pick_precision(precision, where)
     header, network = weights.load(weights.find(task, model), task)
-    head = load_task(task).head(own)
-    if head.scale not in network.scales:
-        known = ", ".join(map(str, network.scales))
-        raise UsageError(f"these weights enlarge by {known}, not by {head.scale}; choose another scale or model")
+    head = load_head(task, own, network)
     if precision != "auto" and dtype not in network.precisions:
         raise UsageError(f"{header.arch} does not compute in {precision}; leave out --precision")
     return Restorer(head, network, own, where, dtype, strength=strength, header=header, **how)

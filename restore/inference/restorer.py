@@ -125,14 +125,6 @@ class Restorer(InputAdapter):
         return self._planner.batch_size(*image.pixels.shape[:2])
 
     def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Pending]:
-        """Starts to restore pictures, in shared batches of tiles, without waiting for a GPU.
-
-        Args:
-            pictures: each with its mask (H,W) bool, or its hints (H,W,4) where the task takes those, or None.
-
-        Returns:
-            One `Pending` for each; what is wrong with a picture is raised by the `result` of its own.
-        """
         with self._lock:
             works = [self._attempt(image, mask) for image, mask in pictures]
             begun = [work for work in works if isinstance(work, _Work)]

@@ -15,7 +15,6 @@ import torch
 
 from restore import weights
 from restore.devices import pick_device, pick_precision
-from restore.errors import UsageError
 from restore.folders.compute_queue import Pending, Picture
 from restore.images import Image
 from restore.inference.automatic import AutoPipeline
@@ -25,7 +24,7 @@ from restore.inference.tiling import Item
 from restore.models.registry import Architecture
 from restore.serve.options import Order
 from restore.tasks import TASKS
-from restore.tasks.base import Window, load_task
+from restore.tasks.base import Window, load_head
 from restore.tasks.steps import AUTO, AutoOptions
 
 KEPT = 8  # restorers with their options; those of one task share the weights in full precision
@@ -240,10 +239,7 @@ class Restorers:
         if task not in self._networks:
             self._networks[task] = weights.load(self._files.get(task) or weights.find(task), task)
         header, network = self._networks[task]
-        head = load_task(task).head(order.options)
-        if head.scale not in network.scales:
-            known = ", ".join(map(str, network.scales))
-            raise UsageError(f"these weights enlarge by {known}, not by {head.scale}")
+        head = load_head(task, order.options, network)
         return WatchedRestorer(
             head,
             network,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from restore.corruptions.base import Corrupted, Corruption
+from restore.errors import UsageError
 from restore.metrics import masked_psnr
 from restore.models.registry import Architecture
 from restore.tasks.functional import as_tensor, to_pixels, to_planes
@@ -313,6 +314,24 @@ def load_task(name: str) -> Task:
         UsageError: unknown name; the message lists the known ones.
     """
     return cast("Task", import_module(task_spec(name).module).TASK)
+
+
+def load_head(name: str, options: Options, network: Architecture) -> Head[Any, Any]:
+    """The head of a task for a network.
+
+    Args:
+        name: of the task.
+        options: an instance of the task's.
+        network: what its weights are of.
+
+    Raises:
+        UsageError: unknown name; the network does not enlarge by what the options say.
+    """
+    head = load_task(name).head(options)
+    if head.scale not in network.scales:
+        known = ", ".join(map(str, network.scales))
+        raise UsageError(f"these weights enlarge by {known}, not by {head.scale}; choose another scale or model")
+    return head
 
 
 def identity(head: Head[Any, Any], image: np.ndarray) -> np.ndarray:

@@ -219,10 +219,15 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     convincing = (whole >= CONVINCING) & (part[likely].max(initial=LIKELY) >= CERTAIN)
     taken = likely & (whole >= DOUBTFUL if aggressive else convincing)
     left = int(np.count_nonzero(likely & ~taken & (whole >= DOUBTFUL)))
-    mask = np.append(False, taken & (part >= LIKELY_SOLID))[labels]
-    if not mask.any() or not has_solid_colour(to_uint8(picture.rgb), mask):
-        mask = np.append(False, taken)[labels]
-    return refined(picture, mask, levels) if mask.any() else mask, probability(float(whole.max())), left_note(left)
+    confidence, note = probability(float(whole.max())), left_note(left)
+    if not taken.any():
+        return np.zeros(picture.size, bool), confidence, note
+    pixels = to_uint8(picture.rgb)
+    for chosen in (taken & (part >= LIKELY_SOLID), taken):
+        mask = np.append(False, chosen)[labels]
+        if chosen.any() and has_solid_colour(pixels, mask):
+            return complete_shapes(pixels, mask, excluded=levels == LOWEST), confidence, note
+    return soft_edged(pixels, mask, levels), confidence, note
 
 
 def _detect_mask(picture: Picture, levels: np.ndarray, aggressive: bool) -> tuple[np.ndarray | None, float | None]:
@@ -259,11 +264,12 @@ def _judged(levels: np.ndarray, evidence: np.ndarray, labels: np.ndarray, predic
     return to_array(odds[:, :, 0])
 
 
-def refined(picture: Picture, mask: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Completes a mask (H,W) bool by the colours under it, and by soft edges; `levels` are the quantised logits."""
-    pixels = to_uint8(picture.rgb)
-    if has_solid_colour(pixels, mask):
-        return complete_shapes(pixels, mask, excluded=levels == LOWEST)
+def soft_edged(pixels: np.ndarray, mask: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Completes a mask (H,W) bool by soft edges, and by the colours under it; `levels` are the quantised logits.
+
+    Args:
+        pixels: (H,W,3) uint8.
+    """
     grown = dilate(mask, GROWTH) & (levels >= EDGE_LOGIT * LEVELS) | mask
     return extend_strokes(pixels, grown, certain=mask & (levels >= COLOUR_LOGIT * LEVELS))
 
