@@ -33,7 +33,7 @@ from restore.corruptions.jpeg_compression import JpegCompression
 from restore.corruptions.occlusion_bars import OcclusionBars
 from restore.corruptions.watermark_overlay import WatermarkOverlay
 from restore.images import Image, find_images, read_image
-from restore.inference.automatic import Noise, measure_noise
+from restore.inference.automatic import LEAST_STEP, Noise, measure_noise
 from restore.inference.loading import load
 from restore.inference.pipeline import Pipeline
 from restore.inference.restored import Restored
@@ -44,6 +44,7 @@ from restore.tasks.base import load_task
 from restore.tasks.spec import NoiseTrial
 
 DAMAGED, CLEAN = 0.9, 0.95  # least shares that are recognised
+NOISE_THRESHOLDS = (2.0, 2.5, 3.0, 3.5, 4.0)  # to choose from, 0-255 scale
 LARGEST = 640  # pixels of a side of the pictures that thresholds are chosen by
 EVERY = 8  # clean picture of the training set is among them
 TASKS = ("denoise", "dewatermark", "inpaint")
@@ -150,15 +151,16 @@ def _thresholds(data: Path, limit: int | None, device: str) -> None:
             pixels = clean if operator is None else operator.apply(clean, operator.sample(clean.shape, rng)).image
             pixels = to_dtype(to_float(pixels), np.uint8)
             measured.setdefault(label, []).append(measure_noise(pixels, denoise(pixels)))
-    print(
-        "| to choose by | pictures | noise 2 / 10 / 50 / 90 / 98 / 99 % | JPEG step 1 / 10 / 50 / 90 / 100 % | found |"
-    )
+    found_at = " / ".join(f"{threshold:g}" for threshold in NOISE_THRESHOLDS)
+    quantiles = "noise 2 / 10 / 50 / 90 / 98 / 99 % | JPEG step 1 / 10 / 50 / 90 / 100 %"
+    print(f"| to choose by | pictures | {quantiles} | found at {found_at} |")
     print("|---|---:|---:|---:|---:|")
     for label, values in measured.items():
         levels = np.quantile([one.level for one in values], (0.02, 0.1, 0.5, 0.9, 0.98, 0.99))
         steps = np.quantile([one.jpeg_step for one in values], (0.01, 0.1, 0.5, 0.9, 1))
         texts = (" / ".join(f"{value:.{digits}f}" for value in row) for digits, row in ((2, levels), (0, steps)))
-        print(f"| {label} | {len(values)} | {' | '.join(texts)} | {sum(one.found for one in values)} |")
+        counts = [sum(one.jpeg_step >= LEAST_STEP or one.level >= least for one in values) for least in NOISE_THRESHOLDS]
+        print(f"| {label} | {len(values)} | {' | '.join(texts)} | {' / '.join(map(str, counts))} |", flush=True)
 
 
 def _at_most(pixels: np.ndarray, side: int) -> np.ndarray:
