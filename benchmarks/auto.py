@@ -159,7 +159,9 @@ def _thresholds(data: Path, limit: int | None, device: str) -> None:
         levels = np.quantile([one.level for one in values], (0.02, 0.1, 0.5, 0.9, 0.98, 0.99))
         steps = np.quantile([one.jpeg_step for one in values], (0.01, 0.1, 0.5, 0.9, 1))
         texts = (" / ".join(f"{value:.{digits}f}" for value in row) for digits, row in ((2, levels), (0, steps)))
-        counts = [sum(one.jpeg_step >= LEAST_STEP or one.level >= least for one in values) for least in NOISE_THRESHOLDS]
+        counts = [
+            sum(one.jpeg_step >= LEAST_STEP or one.level >= least for one in values) for least in NOISE_THRESHOLDS
+        ]
         print(f"| {label} | {len(values)} | {' | '.join(texts)} | {' / '.join(map(str, counts))} |", flush=True)
 
 

@@ -117,15 +117,18 @@ def test_rough_filling_ignores_hidden_pixels(photo, monkeypatch):
 
 def test_training_masks_are_dilated(photo):
     """Masks in training contain the true one, and are sometimes dilated; holes are filled by them."""
-    clean, head, sizes = photo[:96, :96], InpaintHead(), set()
+    clean, head, sizes, shown = photo[:96, :96], InpaintHead(), set(), []
     damaged = OcclusionBars().apply(clean, OcclusionBars().sample(clean.shape, np.random.default_rng(3)))
     for seed in range(20):
         hints = head.hints(damaged, clean, np.random.default_rng(seed))
         mask = hints[..., 3] > 0
         assert (mask >= damaged.mask).all()
         assert np.allclose(hints[~mask, :3], damaged.image[~mask] / 255, atol=1e-6)
+        assert (hints[~mask, 4:] == 0).all()
+        shown.append(np.allclose(hints[..., :3] + hints[..., 4:], damaged.image / 255, atol=1e-6))
         sizes.add(int(mask.sum()))
     assert len(sizes) == 3
+    assert 0 < shown.count(False) < shown.count(True), "some holes show an object instead"
 
 
 @mask_tasks

@@ -13,15 +13,24 @@ from torch import nn
 
 from restore.errors import UsageError
 from restore.models import build
-from restore.models.masking import FIND, JUDGE, TRAIN, HoleAutoencoderConfig, part_labels, pool_evidence
+from restore.models.masking import (
+    FIND,
+    JUDGE,
+    TRAIN,
+    HoleAutoencoderConfig,
+    part_labels,
+    pool_evidence,
+    verdict_statistics,
+)
 
 SIZES = {"widths": (6, 8), "blocks": (1, 1), "finder_widths": (4, 6, 8), "finder_blocks": (1, 1, 1)}
 JUDGED = HoleAutoencoderConfig(**SIZES, evidence=5)
 PRINTS = replace(JUDGED, print_widths=(4, 6), print_blocks=(1, 1))
+WHOLE = replace(PRINTS, counted=True, painter_channels=7)
 SHAPES = {  # planes in and out, by architecture and stage
-    ("hole-autoencoder", ""): (4, 3),
+    ("hole-autoencoder", ""): (7, 3),
     ("hole-autoencoder", FIND): (3, 1),
-    ("hole-autoencoder", TRAIN): (7, 4),
+    ("hole-autoencoder", TRAIN): (10, 4),
     ("overlay-autoencoder", ""): (7, 3),
     ("overlay-autoencoder", FIND): (7, 1),
     ("overlay-autoencoder", TRAIN): (14, 5),
@@ -90,7 +99,7 @@ def test_blend_is_inverted_by_coverage():
     torch.testing.assert_close(unchanged, picture, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("config", [JUDGED, PRINTS], ids=["one finder", "two finders"])
+@pytest.mark.parametrize("config", [JUDGED, PRINTS, WHOLE], ids=["one finder", "two finders", "all options"])
 @settings(max_examples=10, deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 40))
 def test_a_judge_of_any_size(config, height, width):
@@ -99,7 +108,7 @@ def test_a_judge_of_any_size(config, height, width):
     network = build("hole-autoencoder", config)
     with torch.inference_mode():
         found = network(torch.rand(2, 3, height, width), stage=FIND)
-        trained = network(torch.rand(2, 7, height, width), stage=TRAIN)
+        trained = network(torch.rand(2, 10, height, width), stage=TRAIN)
     assert found.shape == (2, 6, height, width) and found[:, 1:].abs().max() <= 1
     odd = found[:, 1:, 1::2, 1::2]
     assert torch.equal(odd, found[:, 1:, ::2, ::2][..., : odd.shape[-2], : odd.shape[-1]])
@@ -130,17 +139,42 @@ def test_a_second_finder_raises_the_first():
         ("all", {"finder", "print_finder", "painter", "evidence", "part_judge", "picture_judge"}),
         ("prints", {"print_finder", "evidence", "part_judge", "picture_judge"}),
         ("judge", {"evidence", "part_judge", "picture_judge"}),
+        ("painter", {"painter"}),
     ],
 )
 def test_what_is_not_trained_stays(trained, names):
     """A step of training changes the modules that `trained` names."""
     torch.manual_seed(0)
     network = build("hole-autoencoder", replace(PRINTS, trained=trained)).train()
-    network(torch.rand(4, 7, 24, 24), stage=TRAIN).sum().backward()
+    network(torch.rand(4, 10, 24, 24), stage=TRAIN).sum().backward()
     learnt = {name.partition(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
     assert learnt == names
     with pytest.raises(UsageError, match="trained must be one of"):
         replace(PRINTS, trained="finder")
+
+
+def test_many_likely_parts_convince():
+    """Twenty parts that may be damage say more of a picture than one; what is unlikely does not count."""
+    sizes = torch.full((1, 1, 1, 1), 0.5)
+    one = verdict_statistics(torch.zeros(1, 1, 1, 1), sizes)[0, :, 0, 0]
+    many = verdict_statistics(torch.zeros(1, 1, 20, 1), sizes.expand(-1, -1, 20, -1))[0, :, 0, 0]
+    mixed = verdict_statistics(torch.tensor([0.0] + [-20.0] * 19).view(1, 1, 20, 1), sizes.expand(-1, -1, 20, -1))
+    assert one.tolist() == pytest.approx([np.log1p(0.5), np.log1p(1 / (1 + np.exp(2))), 0, 0.5], abs=1e-5)
+    assert many.tolist() == pytest.approx([np.log1p(10), np.log1p(20 / (1 + np.exp(2))), 0, 0.5], abs=1e-5)
+    assert mixed[0, :, 0, 0].tolist() == pytest.approx([*one[:3].tolist(), 0.5 / 20], abs=1e-5)
+
+
+def test_only_wide_painters_see_what_covers_a_hole():
+    """Planes that a network was not built for change nothing."""
+    torch.manual_seed(0)
+    planes = torch.rand(1, 7, 16, 16)
+    hidden = planes * torch.tensor([1.0] * 4 + [0.0] * 3).view(1, 7, 1, 1)
+    with torch.inference_mode():
+        for channels, same in ((4, True), (7, False)):
+            network = build("hole-autoencoder", replace(JUDGED, painter_channels=channels)).eval()
+            assert torch.equal(network(planes), network(hidden)) == same
+    with pytest.raises(UsageError, match="painter_channels must be 4 or 7"):
+        replace(JUDGED, painter_channels=5)
 
 
 def test_evidence_is_pooled_under_each_part():

@@ -26,12 +26,13 @@ FIND, JUDGE, TRAIN = "find", "judge", "train"
 # the first, one of which has the second.
 PART_LOW, PART_HIGH = -1.0, 0.5
 JUDGE_WIDTH = 48
-PART_STATISTICS, PICTURE_STATISTICS = 3, 1
+PART_STATISTICS, PICTURE_STATISTICS, VERDICT_STATISTICS = 3, 1, 4
 _JUDGE = ("evidence", "part_judge", "picture_judge")
 TRAINED: dict[str, tuple[str, ...]] = {  # modules of a `HoleAutoencoder`; (): all
     "all": (),
     "prints": ("print_finder", *_JUDGE),
     "judge": _JUDGE,
+    "painter": ("painter",),
 }
 MAX_LOGIT = 8.0  # of the first segmentation branch, where a second one raises it
 FLATNESS_SIDE = 5  # pixels: length of the neighbourhoods of `flatness`
@@ -125,7 +126,10 @@ class HoleAutoencoderConfig(MaskedAutoencoderConfig):
         print_widths, print_blocks: of a second segmentation branch (`print_finder`), for what old prints suffer, which
             also gets the features of the first; (): none.
         evidence: channels that are pooled under each part to judge it; 0: parts are not judged.
-        trained: what training changes: "all", "prints" (the second segmentation branch and the judge) or "judge".
+        counted: whether the picture is judged by the verdicts on its parts too.
+        painter_channels: of the input of the reconstruction branch: 4, or 7 to see what covers a hole as well.
+        trained: what training changes: "all", "prints" (the second segmentation branch and the judge), "judge" or
+            "painter" (the reconstruction branch).
 
     Raises:
         UsageError: the values make no network.
@@ -134,9 +138,13 @@ class HoleAutoencoderConfig(MaskedAutoencoderConfig):
     print_widths: tuple[int, ...] = ()
     print_blocks: tuple[int, ...] = ()
     evidence: int = 0
+    counted: bool = False
+    painter_channels: int = 4
     trained: str = "all"
 
     def __post_init__(self) -> None:
+        if self.painter_channels not in (4, 7):
+            raise UsageError(f"painter_channels must be 4 or 7; got {self.painter_channels}")
         if self.trained not in TRAINED:
             raise UsageError(f"trained must be one of {', '.join(TRAINED)}; got {self.trained}")
 
@@ -157,18 +165,19 @@ class HoleAutoencoder(MaskedAutoencoder):
     and logits: a single object of the scene is told from damage by what else there is.
 
     Shape:
-        Stage "": (N,4,H,W), RGB with roughly filled holes and the mask (1 in holes) -> RGB (N,3,H,W).
+        Stage "": (N,7,H,W), RGB with roughly filled holes, the mask (1 in holes), and what is seen in holes less the
+        rough filling (0 elsewhere) -> RGB (N,3,H,W).
         FIND: RGB (N,3,H,W) -> logits of the mask and evidence in [-1, 1], equal in squares of `finder_fold` pixels:
         (N,1+evidence,H,W).
         JUDGE: (N,C,P,1) of `pool_evidence` -> log odds that a part is damage, and that the picture has any, (N,2,P,1).
-        TRAIN: (N,7,H,W) -> (N,4,H,W); where parts are judged, (N,6,H,W): the logits are followed by both log odds, for
+        TRAIN: (N,10,H,W) -> (N,4,H,W); where parts are judged, (N,6,H,W): the logits are followed by both log odds, for
         each pixel of a part.
     """
 
     config: HoleAutoencoderConfig
 
     def __init__(self, config: HoleAutoencoderConfig) -> None:
-        super().__init__(config, config.finder(6, 1), config.painter(4))
+        super().__init__(config, config.finder(6, 1), config.painter(config.painter_channels))
         features = config.finder_widths[0]
         self.print_finder = None
         if config.print_widths:
@@ -181,7 +190,9 @@ class HoleAutoencoder(MaskedAutoencoder):
             whole = 2 * config.evidence + PICTURE_STATISTICS
             self.evidence = nn.Conv2d(features, config.evidence, 1)
             self.part_judge = _judge(config.evidence + PART_STATISTICS + whole)
-            self.picture_judge = _judge(whole)
+            self.picture_judge = _judge(whole + VERDICT_STATISTICS * config.counted)
+        if config.trained == "painter":
+            self.RECONSTRUCTION_INTERVAL = 1
         for name, module in self.named_children():
             module.requires_grad_(not TRAINED[config.trained] or name in TRAINED[config.trained])
 
@@ -208,12 +219,18 @@ class HoleAutoencoder(MaskedAutoencoder):
 
     def judge(self, planes: torch.Tensor) -> torch.Tensor:
         """Judges pooled evidence: (N,C,P,1) -> (N,2,P,1)."""
-        own = self.config.evidence + PART_STATISTICS
-        dtype = self.evidence.weight.dtype
-        return torch.cat([self.part_judge(planes.to(dtype)), self.picture_judge(planes[:, own:].to(dtype))], 1).float()
+        own, dtype = self.config.evidence + PART_STATISTICS, self.evidence.weight.dtype
+        parts, whole = self.part_judge(planes.to(dtype)).float(), planes[:, own:]
+        if self.config.counted:
+            verdicts = verdict_statistics(parts, planes[:, own - 1 : own].float())
+            whole = torch.cat([whole, verdicts.expand(-1, -1, planes.shape[2], -1)], 1)
+        return torch.cat([parts, self.picture_judge(whole.to(dtype)).float()], 1)
 
     def find(self, planes: torch.Tensor) -> torch.Tensor:
         size = planes.shape[-2:]
+        if self.training and self.config.trained == "painter":  # no part is judged
+            nothing = planes.new_full((len(planes), 1, *size), -MAX_LOGIT, dtype=torch.float32)
+            return torch.cat([nothing, nothing.expand(-1, self.config.evidence, -1, -1)], dim=1)
         seen = torch.cat([planes.float(), flatness(planes.float())], dim=1)
         features = self.finder.features(seen)
         logits: torch.Tensor = self.finder.heads(features, seen, 1)
@@ -233,9 +250,9 @@ class HoleAutoencoder(MaskedAutoencoder):
         return torch.cat([logits, crop(enlarged, *size)], dim=1)
 
     def reconstruct(self, planes: torch.Tensor) -> torch.Tensor:
-        if self.training and self.config.trained != "all":
+        if self.training and self.config.trained in ("prints", "judge"):
             return self.passthrough(planes.float())
-        restored: torch.Tensor = self.painter(planes)
+        restored: torch.Tensor = self.painter(planes[:, : self.config.painter_channels])
         return restored
 
     def passthrough(self, planes: torch.Tensor) -> torch.Tensor:
@@ -296,6 +313,23 @@ def pool_evidence(logits: torch.Tensor, evidence: torch.Tensor, labels: torch.Te
         [part.sum(1) / size.sum(), evidence.float().mean((1, 2)), size.sum()[None].div(labels.numel()).log() / 8]
     )
     return torch.cat([own, whole[:, None].expand(-1, count)])[..., None]
+
+
+def verdict_statistics(odds: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    """What the verdicts on the parts say of their picture: many that are likely tell more than their mean.
+
+    Args:
+        odds: (N,1,P,1), log odds that a part is damage.
+        sizes: (N,1,P,1), of the parts, as `pool_evidence` gives them.
+
+    Returns:
+        (N,`VERDICT_STATISTICS`,1,1): how many parts are likely, and how many nearly certain, on a logarithmic scale;
+        the highest odds; and the share of the area that is likely.
+    """
+    likely, area = odds.sigmoid(), (8 * sizes).exp()
+    share = (likely * area).sum(2, keepdim=True) / area.sum(2, keepdim=True)
+    counts = [values.sum(2, keepdim=True).log1p() for values in (likely, (odds - 2).sigmoid())]
+    return torch.cat([*counts, odds.amax(2, keepdim=True) / 4, share], 1)
 
 
 @register("overlay-autoencoder", MaskedAutoencoderConfig)

@@ -245,7 +245,7 @@ class TrainingPair:
     corruption: Corruption[Any]
     head: Head[Any, Any]
     # Ratio of the side of the clean patch to that of the sample, for corruptions that may shrink patches
-    slack: int = 1
+    slack: float = 1
     # Range of the share of the short side that a clean patch covers before it is resized; None: patches are not resized
     coverage: tuple[float, float] | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -45,7 +46,7 @@ class RestorationObjective:
     def clean_patch(self, variant: int) -> int:
         """Side of the clean patch for a batch of `variant`, in pixels."""
         kind = self.variants[variant]
-        return self.patch * kind.head.scale * kind.slack
+        return math.ceil(self.patch * kind.head.scale * kind.slack)
 
     def initial(self) -> dict[str, torch.Tensor]:
         """Weights that were trained elsewhere, to start from, by name; what is not among them starts fresh."""

@@ -77,10 +77,11 @@ COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of th
 TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
-PRINT_SCALE = (0.75, 1.0)  # by which damaged prints are shrunk: what is thin would vanish
+RESCALED = (0.75, 1.0)  # by which training patches are shrunk after the damage: what is thin would vanish
 JUDGED = 0.5  # weight of the loss of what is said of parts
 # The training mask is dilated by 0 pixels with a probability of 0.5, by 1 with 0.3, by 2 with 0.2.
 DILATION_LIMITS = (0.5, 0.8)
+OBJECTS = 0.25  # share of training samples whose holes show an object
 
 
 @dataclass(frozen=True)
@@ -136,20 +137,28 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
 
     def preprocess(self, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         if context is None:
-            return torch.cat([planes, torch.zeros_like(planes[:, :1])], dim=1)
+            return F.pad(planes, (0, 0, 0, 0, 0, 4))
         rough, mask = context.split((3, 1), dim=1)
-        return torch.cat([torch.where(mask > 0, rough, planes), mask], dim=1)
+        filled = torch.where(mask > 0, rough, planes)
+        return torch.cat([filled, mask, planes - filled], dim=1)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """RGB with roughly filled holes, and the mask, which may be dilated as detected ones are: (h,w,4) float32."""
+        """What the reconstruction branch sees: (h,w,7) float32.
+
+        The mask may be dilated as detected ones are. A share of the holes shows another place of the picture: what
+        people paint over may be an object, and then nothing in it tells what is behind.
+        """
         assert damaged.mask is not None
         draw = rng.random()
         mask = dilate(damaged.mask, sum(draw > limit for limit in DILATION_LIMITS))
         if mask.all():
             mask = damaged.mask
         rough = _telea(to_uint8(damaged.image), mask)
-        filled = np.where(mask[..., None], to_float(rough), to_float(damaged.image))
-        return np.concatenate([filled, mask[..., None].astype(np.float32)], axis=-1)
+        seen = to_float(damaged.image)
+        filled = np.where(mask[..., None], to_float(rough), seen)
+        if rng.random() < OBJECTS:
+            seen = np.where(mask[..., None], np.roll(seen, tuple(rng.integers(mask.shape)), axis=(0, 1)), seen)
+        return np.concatenate([filled, mask[..., None].astype(np.float32), seen - filled], axis=-1)
 
     def network_input(self, sample: Sample) -> torch.Tensor:
         assert sample.hints is not None
@@ -160,7 +169,7 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         assert sample.hints is not None
         assert sample.mask is not None
         logits, verdicts, restored = prediction[:, :1], prediction[:, 1:-3], prediction[:, -3:]
-        filled = masked_mean(pixel_loss(restored, sample.clean), sample.hints[:, 3:])
+        filled = masked_mean(pixel_loss(restored, sample.clean), sample.hints[:, 3:4])
         return filled + mask_loss(logits, sample.mask) + verdict_loss(logits, verdicts, sample.mask)
 
 
@@ -348,12 +357,12 @@ class Inpaint:
         share = damage.reencoded
         kinds = Choice(
             (
-                Part(Reencoded(bars, share), rest),
-                Part(Reencoded(aged_print(SHORT_SIDES), share, scale=PRINT_SCALE), damage.prints),
-                Part(Reencoded(LookAlikes(), share), damage.undamaged),
+                Part(Reencoded(bars, share, RESCALED), rest),
+                Part(Reencoded(aged_print(SHORT_SIDES), share, RESCALED), damage.prints),
+                Part(Reencoded(LookAlikes(), share, RESCALED), damage.undamaged),
             )
         )
-        return [TrainingPair(kinds, InpaintHead(), slack=2 if share else 1)]
+        return [TrainingPair(kinds, InpaintHead(), slack=1 / RESCALED[0] if share else 1)]
 
     def cases(self, damage: OcclusionOptions) -> list[Case]:
         """PSNR inside the mask: with a detected mask, with the true mask, and detected after resizing and JPEG."""
@@ -364,7 +373,7 @@ class Inpaint:
         reencoded = TrainingPair(Reencoded(exact.corruption, 1.0), InpaintHead())
         cases.append(Case("re-encoded", reencoded, psnr, inside=True))
         if getattr(damage, "prints", 0):
-            prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=PRINT_SCALE), InpaintHead())
+            prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=RESCALED), InpaintHead())
             cases.append(Case("prints", prints, psnr, inside=True))
             cases.append(Case("prints, mask given", prints, psnr, inside=True, given=True))
         return cases
