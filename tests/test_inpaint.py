@@ -217,6 +217,8 @@ def test_training_damage_follows_its_flags(photo, tmp_path):
     for task in ("inpaint", "dewatermark"):
         assert not any(strays(sample) for sample in samples(task, reencoded=0.0))
         assert sum(strays(sample) for sample in samples(task, reencoded=1.0)) >= 10
+        sharp = samples(task, reencoded=1.0, rescaled=1.0)  # of patches that need no margin
+        assert all(sample["corrupted"].shape[-1] == 64 for sample in sharp) and any(map(strays, sharp))
     assert not any(sample["mask"].any() for sample in samples("inpaint", undamaged=1.0, prints=0.0))
     light = samples("inpaint", prints=0.0, undamaged=0.0, aged=0.0, reencoded=0.0)
     aged = samples("inpaint", prints=1.0, undamaged=0.0, aged=1.0, reencoded=0.0)

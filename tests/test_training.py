@@ -623,6 +623,17 @@ def test_an_exact_picture_does_not_decide_which_weights_are_best(folder, tmp_pat
     assert all(np.isfinite(score) for score in result.scores.values())
 
 
+@pytest.mark.parametrize(("keep", "step"), [("best", 4), ("last", 12)])
+def test_which_weights_are_kept(keep, step, folder, tmp_path, monkeypatch):
+    """The score falls from the first validation on."""
+    seen = iter(range(1000))
+    monkeypatch.setattr("restore.training.settings.LEAST_BETWEEN", 4)
+    monkeypatch.setattr("restore.tasks.base.Case.value", lambda *a: 40.0 - next(seen) / 10)
+    out = tmp_path / "out.safetensors"
+    train(objective(), request(folder, out, val=[folder], keep=keep), report=quietly, bar=True)
+    assert weights.read_header(out).provenance["best_step"] == step
+
+
 class OneOfTwo(Processes):
     """The second of two processes, as far as a test can tell without the first."""
 

@@ -181,6 +181,9 @@ class ReencodedTraining(Options):
     reencoded: float = option(
         0.5, "Share of patches resized and compressed after the damage, as pictures come.", min=0.0, max=1.0
     )
+    rescaled: float = option(
+        0.5, "Least factor by which these are resized; near 1, patches may be larger.", min=0.1, max=1.0
+    )
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ class Run:
         return Result(status, progress.step, progress.best_scores, self._compared(progress.best_scores))
 
     def best_weights(self) -> dict[str, torch.Tensor]:
-        """The averaged weights that scored best on validation, or the latest good ones before any was."""
+        """The averaged weights that scored best on validation, or were scored last; before any was, the latest good."""
         return self.best or self._good
 
     def seconds_a_step(self) -> float:
@@ -255,7 +255,7 @@ class Run:
         scores = self._scores(self.average)
         score = _mean(list(scores.values()))
         progress.history.append({"step": progress.step, "seconds": round(progress.seconds), **scores})
-        if score > progress.best_score:
+        if score > progress.best_score or self.settings.keep == "last":
             progress.best_score, progress.best_scores, progress.best_step = score, scores, progress.step
             self.best = self._copy()
         if not self.processes.first:

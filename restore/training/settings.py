@@ -48,6 +48,11 @@ class Settings(Options):
         "the others are damaged on the fly.",
         metavar="DIR",
     )
+    keep: str = option(
+        "best",
+        "Which weights to keep: those that scored best on validation, or the last, where its score jumps.",
+        choices=("best", "last"),
+    )
     paired: float = _shaping(0.15, "Share of patches from such pairs, where there are others too.", min=0.0, max=1.0)
     steps: int | None = _shaping(None, "Length of the run in optimiser steps.", min=1)
     minutes: float | None = option(

@@ -249,7 +249,8 @@ class Dewatermark(Task):
 
     def training_pairs(self, damage: WatermarkTraining) -> list[TrainingPair]:
         marks = replace(self.operator(damage), short_side=SHORT_SIDES, unmarked=damage.unmarked)
-        return [TrainingPair(Reencoded(marks, damage.reencoded), DewatermarkHead(), slack=2 if damage.reencoded else 1)]
+        reencoded = Reencoded(marks, damage.reencoded, (damage.rescaled, 1.0))
+        return [TrainingPair(reencoded, DewatermarkHead(), slack=1 / damage.rescaled if damage.reencoded else 1)]
 
     def cases(self, damage: WatermarkOptions) -> list[Case]:
         """PSNR inside the mask: with the true mask, with a detected mask, and detected after resizing and JPEG."""

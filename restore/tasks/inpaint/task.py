@@ -77,7 +77,7 @@ COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of th
 TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
-RESCALED = (0.75, 1.0)  # by which training patches are shrunk after the damage: what is thin would vanish
+PRINT_SCALE = 0.75  # by which damaged prints are shrunk, at least: what is thin would vanish
 JUDGED = 0.5  # weight of the loss of what is said of parts
 # The training mask is dilated by 0 pixels with a probability of 0.5, by 1 with 0.3, by 2 with 0.2.
 DILATION_LIMITS = (0.5, 0.8)
@@ -354,15 +354,16 @@ class Inpaint:
             return [TrainingPair(self.operator(damage), InpaintHead())]
         bars = OcclusionBars(bars=damage.bars, short_side=SHORT_SIDES)
         rest = max(0.0, 1 - damage.prints - damage.undamaged)
-        share = damage.reencoded
+        share, scale = damage.reencoded, (damage.rescaled, 1.0)
+        print_scale = (max(damage.rescaled, PRINT_SCALE), 1.0)
         kinds = Choice(
             (
-                Part(Reencoded(bars, share, RESCALED), rest),
-                Part(Reencoded(aged_print(SHORT_SIDES), share, RESCALED), damage.prints),
-                Part(Reencoded(LookAlikes(), share, RESCALED), damage.undamaged),
+                Part(Reencoded(bars, share, scale), rest),
+                Part(Reencoded(aged_print(SHORT_SIDES), share, print_scale), damage.prints),
+                Part(Reencoded(LookAlikes(), share, scale), damage.undamaged),
             )
         )
-        return [TrainingPair(kinds, InpaintHead(), slack=1 / RESCALED[0] if share else 1)]
+        return [TrainingPair(kinds, InpaintHead(), slack=1 / damage.rescaled if share else 1)]
 
     def cases(self, damage: OcclusionOptions) -> list[Case]:
         """PSNR inside the mask: with a detected mask, with the true mask, and detected after resizing and JPEG."""
@@ -373,7 +374,7 @@ class Inpaint:
         reencoded = TrainingPair(Reencoded(exact.corruption, 1.0), InpaintHead())
         cases.append(Case("re-encoded", reencoded, psnr, inside=True))
         if getattr(damage, "prints", 0):
-            prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=RESCALED), InpaintHead())
+            prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=(PRINT_SCALE, 1.0)), InpaintHead())
             cases.append(Case("prints", prints, psnr, inside=True))
             cases.append(Case("prints, mask given", prints, psnr, inside=True, given=True))
         return cases
