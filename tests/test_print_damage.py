@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from restore.corruptions.look_alikes import KINDS, LookAlikes, LookAlikesParams
 from restore.corruptions.print_damage import (
+    VISIBLE,
     Dust,
     Folds,
     PrintDamageParams,
@@ -27,8 +29,8 @@ operators = pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: 
 @operators
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_only_the_mask_changes(operator, channels, dtype, photo):
-    """Every damage leaves traces in most pictures, nothing outside of its mask, and the same bytes a second time."""
+def test_damage_is_in_the_mask(operator, channels, dtype, photo):
+    """Every damage leaves traces in most pictures, faint edges outside of its mask, and the same bytes again."""
     image = (to_float(photo[:160, :200, :channels]) * white(np.dtype(dtype))).astype(dtype)
     changed = []
     for seed in range(12):
@@ -36,10 +38,13 @@ def test_only_the_mask_changes(operator, channels, dtype, photo):
         damaged, again = operator.apply(image, params), operator.apply(image, params)
         assert damaged.image.tobytes() == again.image.tobytes()
         assert damaged.image.dtype == image.dtype and damaged.image.shape == image.shape
-        assert np.array_equal(damaged.image[~damaged.mask], image[~damaged.mask])
+        outside = np.abs(to_float(damaged.image) - to_float(image)).max(-1) * ~damaged.mask
+        assert outside.max() <= VISIBLE + 1 / 255
+        near = cv2.dilate(damaged.mask.astype(np.uint8), np.ones((17, 17)))
+        assert (outside[near == 0] == 0).mean() > 0.995
         assert operator.target(image, params) is image
         changed.append(float((damaged.image != image).any(-1).mean()))
-    assert 0 < np.median(changed) < 0.4
+    assert 0 < np.median(changed) < 0.45
     assert max(changed) < 0.7
 
 

@@ -14,7 +14,8 @@ from restore.corruptions.degradation import Choice, Part
 from restore.errors import UsageError
 from restore.pixels import luma, to_dtype, to_float
 
-VISIBLE = 0.15  # opacity from which on a pixel counts as damaged
+VISIBLE = 0.15  # opacity from which on a pixel counts as damaged: nobody marks the faint rim of a scratch
+FAINT = 0.01  # up to which the picture is left alone
 _SUBPIXELS = 4  # a pixel and axis, for pictures of up to
 _FINE_PIXELS = 1 << 21  # so many pixels; larger ones are drawn without
 _SHIFT = 4  # fractional bits of coordinates
@@ -124,10 +125,11 @@ class PrintDamage:
         raise NotImplementedError
 
     def apply(self, image: np.ndarray, params: PrintDamageParams) -> Corrupted:
-        """Blends the traces over (H,W,C); pixels outside of the mask stay bit-identical.
+        """Blends the traces over (H,W,C).
 
         Returns:
-            The picture in the same shape and dtype, and the mask (H,W).
+            The picture in the same shape and dtype, and the mask (H,W) of what can be seen. Outside of it soft edges
+            have an opacity of at most `VISIBLE`, and the rest stays bit-identical.
         """
         size, rng = image.shape[:2], np.random.Generator(np.random.SFC64(params.seed))
         opacity, colour = np.zeros(size, np.float32), np.zeros(image.shape, np.float32)
@@ -140,10 +142,10 @@ class PrintDamage:
             shade = np.array(tone, np.float32) / 255
             over = alpha > opacity
             opacity[over], colour[over] = alpha[over], luma(shade)[None] if image.shape[-1] == 1 else shade
-        mask = opacity > VISIBLE
-        amount, damaged = opacity[mask][:, None], image.copy()
-        damaged[mask] = to_dtype(to_float(image[mask]) * (1 - amount) + colour[mask] * amount, image.dtype)
-        return Corrupted(damaged, mask)
+        touched, damaged = opacity > FAINT, image.copy()
+        amount = opacity[touched][:, None]
+        damaged[touched] = to_dtype(to_float(image[touched]) * (1 - amount) + colour[touched] * amount, image.dtype)
+        return Corrupted(damaged, opacity > VISIBLE)
 
     def target(self, image: np.ndarray, params: PrintDamageParams) -> np.ndarray:
         """The picture itself."""
