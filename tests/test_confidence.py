@@ -83,7 +83,7 @@ def test_contrast_across():
 
 @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
 def test_removal_reduces_the_contrast_across_the_border(name):
-    """In a marked sample the contrast drops; in the clean one nothing is detected, or the contrast stays."""
+    """In a marked sample the contrast drops; in the clean one nothing is detected, or what is believed less."""
     _, network = weights.load(weights.find("dewatermark", None))
     head = DewatermarkHead()
     predict = WholePredictor(network.eval(), head)
@@ -94,4 +94,6 @@ def test_removal_reduces_the_contrast_across_the_border(name):
     assert marked is not None
     assert marked[1].log_odds > CONFIDENT_LOG_ODDS
     assert marked[1].erased > np.log(1.5)
-    assert clean is None or clean[1].erased < marked[1].erased - 0.2
+    if clean is not None:
+        assert clean[1].erased < marked[1].erased - 0.1
+        assert clean[1].log_odds < CONFIDENT_LOG_ODDS - 2

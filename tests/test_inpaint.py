@@ -315,6 +315,10 @@ def test_pictures_and_parts_are_judged(photo):
     unlikely = inpaint.detect_holes(picture, Found(logits, odds, inpaint.DOUBTFUL - 1), aggressive=True)
     assert not unlikely[0].any() and not unlikely[2]
     assert not inpaint.detect_holes(picture, Found(np.minimum(logits, 0.4), []), aggressive=True)[0].any()
+    logits[60:115] = 6.0  # nearly half of the picture
+    mask, _, note = inpaint.detect_holes(picture, Found(logits, [-3.0, 1.0, 5.0]), aggressive=False)
+    assert not mask.any() and "may be damage" in note
+    assert inpaint.detect_holes(picture, Found(logits, [-3.0, 1.0, 5.0]), aggressive=True)[0][70:110].all()
 
 
 def test_isolated_high_logits_are_ignored(photo):

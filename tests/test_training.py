@@ -306,6 +306,24 @@ def test_init_widens_the_first_convolution(folder, tmp_path):
         train(narrow, request(folder, tmp_path / "third.safetensors", init=str(second)), report=quietly, bar=True)
 
 
+def test_what_is_trained_is_asked_anew(folder, tmp_path):
+    """Weights of which the judge was trained last are trained as a whole, unless `--net trained` says otherwise."""
+    start, out = tmp_path / "start.safetensors", tmp_path / "out.safetensors"
+    header, network = weights.load(weights.find("inpaint"), "inpaint")
+    weights.save(start, replace(header, config={**header.config, "trained": "judge"}), network.state_dict())
+    words = ["train", "inpaint", str(folder), "--init", str(start), "-o", str(out), "--steps", "1", "--patch", "32"]
+    words += ["--batch-size", "4", "--device", "cpu", "--precision", "fp32", "--keep", "last", "-j", "0", "-q"]
+    assert run_cli(words) == 0
+    header, after = weights.load(out, "inpaint")
+    assert header.config["trained"] == "all"
+    changed = {
+        name.partition(".")[0]
+        for name, tensor in after.state_dict().items()
+        if not torch.equal(tensor, network.state_dict()[name])
+    }
+    assert {"finder", "painter"} <= changed
+
+
 def test_widened_refuses_what_differs_otherwise():
     wanted = {"stem": torch.zeros(8, 20, 3, 3), "bias": torch.zeros(8)}
     grown = widened({"stem": torch.ones(8, 12, 3, 3), "bias": torch.ones(8)}, wanted)

@@ -79,6 +79,7 @@ def _network(task: Task, init: str | None, flags: NetworkFlags) -> tuple[str, An
     if init:
         header = weights.read_header(weights.find(task.spec.name, init))
         arch, values = header.arch, weights.config_values(config_from_dict(header.arch, header.config))
+        values.pop("trained", None)  # what changes is asked anew for each run
     else:
         arch, values = task.arch, weights.config_values(task.config)
     if flags.arch and flags.arch != arch:
