@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -305,11 +306,13 @@ def test_pairs_without_masks_are_scored_blind_alone(
 
 
 def test_options_of_restoring_are_measured(
-    clean_folder: Path, barred: Path, tiny: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    clean_folder: Path, barred: Path, tiny: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--aggressive on the marked sample that is in doubt by itself; --grow where the mask is told; --saturation."""
-    samples = ROOT / "samples"
-    words = ("dewatermark", samples / "clean/rocket.png", "--corrupted", samples / "marked", "--no-baselines")
+    """--aggressive on a faint mark, which is in doubt by itself; --grow where the mask is told; --saturation."""
+    clean, marked = (cv2.imread(str(ROOT / "samples" / kind / "astronaut.png")) for kind in ("clean", "marked"))
+    cv2.imwrite(str(tmp_path / "astronaut.png"), cv2.addWeighted(clean, 0.4, marked, 0.6, 0))
+    original = ROOT / "samples" / "clean" / "astronaut.png"
+    words = ("dewatermark", original, "--corrupted", tmp_path, "--no-baselines")
     gains = []
     for more in ((), ("--aggressive",)):
         found = evaluated(capsys, *words, *more, "--device", "cpu")

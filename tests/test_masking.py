@@ -20,13 +20,12 @@ from restore.models.masking import (
     HoleAutoencoderConfig,
     part_labels,
     pool_evidence,
-    verdict_statistics,
 )
 
 SIZES = {"widths": (6, 8), "blocks": (1, 1), "finder_widths": (4, 6, 8), "finder_blocks": (1, 1, 1)}
 JUDGED = HoleAutoencoderConfig(**SIZES, evidence=5)
 PRINTS = replace(JUDGED, print_widths=(4, 6), print_blocks=(1, 1))
-WHOLE = replace(PRINTS, counted=True, painter_channels=7)
+WHOLE = replace(PRINTS, painter_channels=7)
 SHAPES = {  # planes in and out, by architecture and stage
     ("hole-autoencoder", ""): (7, 3),
     ("hole-autoencoder", FIND): (3, 1),
@@ -151,17 +150,6 @@ def test_what_is_not_trained_stays(trained, names):
     assert learnt == names
     with pytest.raises(UsageError, match="trained must be one of"):
         replace(PRINTS, trained="finder")
-
-
-def test_many_likely_parts_convince():
-    """Twenty parts that may be damage say more of a picture than one; what is unlikely does not count."""
-    sizes = torch.full((1, 1, 1, 1), 0.5)
-    one = verdict_statistics(torch.zeros(1, 1, 1, 1), sizes)[0, :, 0, 0]
-    many = verdict_statistics(torch.zeros(1, 1, 20, 1), sizes.expand(-1, -1, 20, -1))[0, :, 0, 0]
-    mixed = verdict_statistics(torch.tensor([0.0] + [-20.0] * 19).view(1, 1, 20, 1), sizes.expand(-1, -1, 20, -1))
-    assert one.tolist() == pytest.approx([np.log1p(0.5), np.log1p(1 / (1 + np.exp(2))), 0, 0.5], abs=1e-5)
-    assert many.tolist() == pytest.approx([np.log1p(10), np.log1p(20 / (1 + np.exp(2))), 0, 0.5], abs=1e-5)
-    assert mixed[0, :, 0, 0].tolist() == pytest.approx([*one[:3].tolist(), 0.5 / 20], abs=1e-5)
 
 
 def test_only_wide_painters_see_what_covers_a_hole():

@@ -47,7 +47,7 @@ class ForeignNetwork(Architecture):
         self.precisions = (torch.float32, *(dtype for dtype, known in halves.items() if known))
 
     def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
-        """RGB (N,3,H,W), with a mask behind it for those that paint (N,4,H,W) -> (N,3,H*scale,W*scale).
+        """RGB (N,3,H,W), with a mask behind it for those that paint (N,4 or more,H,W) -> (N,3,H*scale,W*scale).
 
         A network for gray pictures gets each colour as one.
 
@@ -58,7 +58,7 @@ class ForeignNetwork(Architecture):
             raise UsageError(f"{self.name} finds no damage; name what to paint with --mask")
         planes = planes.to(self.descriptor.dtype).contiguous()  # these networks do not expect channels_last
         if self.masked:
-            pairs = zip(planes[:, :3].split(1), (planes[:, 3:] > 0).to(planes).split(1), strict=True)
+            pairs = zip(planes[:, :3].split(1), (planes[:, 3:4] > 0).to(planes).split(1), strict=True)
             return torch.cat([self.descriptor(image, mask) for image, mask in pairs])
         planes = planes[:, :3].clamp(0, 1)
         if self.descriptor.input_channels == 1:

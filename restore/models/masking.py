@@ -26,7 +26,7 @@ FIND, JUDGE, TRAIN = "find", "judge", "train"
 # the first, one of which has the second.
 PART_LOW, PART_HIGH = -1.0, 0.5
 JUDGE_WIDTH = 48
-PART_STATISTICS, PICTURE_STATISTICS, VERDICT_STATISTICS = 3, 1, 4
+PART_STATISTICS, PICTURE_STATISTICS = 3, 1
 _JUDGE = ("evidence", "part_judge", "picture_judge")
 TRAINED: dict[str, tuple[str, ...]] = {  # modules of a `HoleAutoencoder`; (): all
     "all": (),
@@ -126,7 +126,6 @@ class HoleAutoencoderConfig(MaskedAutoencoderConfig):
         print_widths, print_blocks: of a second segmentation branch (`print_finder`), for what old prints suffer, which
             also gets the features of the first; (): none.
         evidence: channels that are pooled under each part to judge it; 0: parts are not judged.
-        counted: whether the picture is judged by the verdicts on its parts too.
         painter_channels: of the input of the reconstruction branch: 4, or 7 to see what covers a hole as well.
         trained: what training changes: "all", "prints" (the second segmentation branch and the judge), "judge" or
             "painter" (the reconstruction branch).
@@ -138,7 +137,6 @@ class HoleAutoencoderConfig(MaskedAutoencoderConfig):
     print_widths: tuple[int, ...] = ()
     print_blocks: tuple[int, ...] = ()
     evidence: int = 0
-    counted: bool = False
     painter_channels: int = 4
     trained: str = "all"
 
@@ -190,7 +188,7 @@ class HoleAutoencoder(MaskedAutoencoder):
             whole = 2 * config.evidence + PICTURE_STATISTICS
             self.evidence = nn.Conv2d(features, config.evidence, 1)
             self.part_judge = _judge(config.evidence + PART_STATISTICS + whole)
-            self.picture_judge = _judge(whole + VERDICT_STATISTICS * config.counted)
+            self.picture_judge = _judge(whole)
         if config.trained == "painter":
             self.RECONSTRUCTION_INTERVAL = 1
         for name, module in self.named_children():
@@ -219,12 +217,9 @@ class HoleAutoencoder(MaskedAutoencoder):
 
     def judge(self, planes: torch.Tensor) -> torch.Tensor:
         """Judges pooled evidence: (N,C,P,1) -> (N,2,P,1)."""
-        own, dtype = self.config.evidence + PART_STATISTICS, self.evidence.weight.dtype
-        parts, whole = self.part_judge(planes.to(dtype)).float(), planes[:, own:]
-        if self.config.counted:
-            verdicts = verdict_statistics(parts, planes[:, own - 1 : own].float())
-            whole = torch.cat([whole, verdicts.expand(-1, -1, planes.shape[2], -1)], 1)
-        return torch.cat([parts, self.picture_judge(whole.to(dtype)).float()], 1)
+        own = self.config.evidence + PART_STATISTICS
+        dtype = self.evidence.weight.dtype
+        return torch.cat([self.part_judge(planes.to(dtype)), self.picture_judge(planes[:, own:].to(dtype))], 1).float()
 
     def find(self, planes: torch.Tensor) -> torch.Tensor:
         size = planes.shape[-2:]
@@ -313,23 +308,6 @@ def pool_evidence(logits: torch.Tensor, evidence: torch.Tensor, labels: torch.Te
         [part.sum(1) / size.sum(), evidence.float().mean((1, 2)), size.sum()[None].div(labels.numel()).log() / 8]
     )
     return torch.cat([own, whole[:, None].expand(-1, count)])[..., None]
-
-
-def verdict_statistics(odds: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-    """What the verdicts on the parts say of their picture: many that are likely tell more than their mean.
-
-    Args:
-        odds: (N,1,P,1), log odds that a part is damage.
-        sizes: (N,1,P,1), of the parts, as `pool_evidence` gives them.
-
-    Returns:
-        (N,`VERDICT_STATISTICS`,1,1): how many parts are likely, and how many nearly certain, on a logarithmic scale;
-        the highest odds; and the share of the area that is likely.
-    """
-    likely, area = odds.sigmoid(), (8 * sizes).exp()
-    share = (likely * area).sum(2, keepdim=True) / area.sum(2, keepdim=True)
-    counts = [values.sum(2, keepdim=True).log1p() for values in (likely, (odds - 2).sigmoid())]
-    return torch.cat([*counts, odds.amax(2, keepdim=True) / 4, share], 1)
 
 
 @register("overlay-autoencoder", MaskedAutoencoderConfig)

@@ -31,7 +31,7 @@ FIT = 0.9  # share of the pictures that a patch has to fit into
 DEFAULT_MINUTES = 60.0
 FEW_STEPS = 1000  # of 16 patches: a first colorize was 0.3 dB over gray after 685
 # Settings of networks that may be larger than those of weights to start from.
-GROWING = ("in_channels", "evidence", "print_widths", "print_blocks", "counted", "painter_channels")
+GROWING = ("in_channels", "evidence", "print_widths", "print_blocks", "painter_channels")
 ANY_LENGTH = 1_000_000  # steps of a run that is only timed
 Item = TypeVar("Item")
 

@@ -68,7 +68,7 @@ MIN_MEAN_LOGIT = 1.5
 CONVINCING, DOUBTFUL = 2.5, 1.0
 # Log odds that a part is damage: those of at least the first are taken if one of them has at least the second.
 LIKELY, CERTAIN = -1.5, 1.25
-LIKELY_SOLID = 0.25  # instead of `LIKELY`, where these have a constant colour, which nothing has blurred
+LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, which nothing has blurred
 # Largest share of a picture that is restored unasked. Of 112 pictures of val/ with bars one has more; dark hair,
 # taken for damage, reached half of a picture.
 MAX_SHARE = 0.2
