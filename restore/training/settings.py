@@ -50,7 +50,7 @@ class Settings(Options):
     )
     keep: str = option(
         "best",
-        "Which weights to keep: those that scored best on validation, or the last, where its score jumps.",
+        "Which weights to write: those of the best validation score, or the last, where few pictures decide it.",
         choices=("best", "last"),
     )
     paired: float = _shaping(0.15, "Share of patches from such pairs, where there are others too.", min=0.0, max=1.0)

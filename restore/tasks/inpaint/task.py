@@ -69,8 +69,8 @@ CONVINCING, DOUBTFUL = 2.5, 1.0
 # Log odds that a part is damage: those of at least the first are taken if one of them has at least the second.
 LIKELY, CERTAIN = -1.5, 1.25
 LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, which nothing has blurred
-# Largest share of a picture that is restored unasked. Of 112 pictures of val/ with bars one has more; dark hair,
-# taken for damage, reached half of a picture.
+# Largest share of a picture that is restored unasked: one of 112 damaged pictures of the validation set has more, and a
+# false detection of that size would replace most of what the picture shows.
 MAX_SHARE = 0.2
 MIN_PIXELS = 4  # of a part
 # Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
@@ -146,10 +146,11 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         return torch.cat([filled, mask, planes - filled], dim=1)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """What the reconstruction branch sees: (h,w,7) float32.
+        """The last 7 channels of stage TRAIN: (h,w,7) float32, see `HoleAutoencoder`.
 
-        The mask may be dilated as detected ones are. A share of the holes shows another place of the picture: what
-        people paint over may be an object, and then nothing in it tells what is behind.
+        These are the roughly filled image, the mask, and what is seen in holes less the rough filling. The mask may be
+        dilated as detected ones are. A share of the holes shows another place of the picture: what people paint over
+        may be an object, and then nothing in it tells what is behind.
         """
         assert damaged.mask is not None
         draw = rng.random()
