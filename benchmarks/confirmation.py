@@ -2,9 +2,10 @@
 
     RESTORE_DATA=... OMP_NUM_THREADS=1 python benchmarks/confirmation.py
 
-The samples are detections in clean pictures of `train/` and `val/`, and in pictures with the marks that training draws,
-exact and re-encoded. Positive are those whose removal gains at least 0.3 dB inside the mask. Fits on `train/` by
-scikit-learn; prints the weights, and for some thresholds how many pictures would be changed and what that gains.
+The samples are detections in clean pictures of `train/` and `val/`, in pictures with opaque bars, which are left to
+`inpaint`, and in pictures with the marks that training draws, exact and re-encoded. Positive are marks whose removal
+gains at least 0.3 dB inside the mask. Fits on `train/` by scikit-learn; prints the weights, and for some thresholds how
+many pictures would be changed and what that gains.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from restore import weights
+from restore.corruptions.occlusion_bars import OcclusionBars
 from restore.corruptions.reencoded import Reencoded
 from restore.corruptions.watermark_overlay import WatermarkOverlay
 from restore.images import find_images, read_image
@@ -46,18 +48,18 @@ class Case:
     """The sample of one picture.
 
     Args:
-        part: "train" or "val", and the kind of marks.
+        part: "train" or "val", and the kind of marks, "bars" or "clean".
         evidence: of the detection; None if there is none.
-        gain: of PSNR inside the mask by the removal, in dB.
+        gain: of PSNR inside the mask by the removal, in dB; None: there is nothing to remove.
     """
 
     part: str
     evidence: Evidence | None
-    gain: float = 0.0
+    gain: float | None = None
 
 
 def cases(data: Path, network: Architecture) -> Iterator[Case]:
-    """The samples of all pictures without marks, and of some of them with marks."""
+    """The samples of all pictures without marks, and of some of them with marks or bars."""
     for part, folder in (("train", "bsds"), ("train", "imagenet-1"), ("val", "bsds"), ("val", "imagenet")):
         paths = [path for path in find_images(data / part / folder) if not path.name.startswith(MARKED_BEFORE)]
         for path in tqdm(paths, desc=f"{part}/{folder}, clean"):
@@ -73,6 +75,13 @@ def cases(data: Path, network: Architecture) -> Iterator[Case]:
         for number, path in enumerate(tqdm(paths, desc=f"{part}/{folder}, marked")):
             for kind, share in (("exact", 0.0), ("re-encoded", 1.0)):
                 yield from _marked(_rgb(path), f"{part}, {kind}", share, (number, int(share)), network)
+        paths = find_images(data / part / folder)[(first + 1) % step :: step]
+        for number, path in enumerate(tqdm(paths, desc=f"{part}/{folder}, bars")):
+            for share in (0.0, 1.0):
+                operator = Reencoded(OcclusionBars(), share)
+                params = operator.sample(_rgb(path).shape, np.random.default_rng((number, int(share))))
+                detected = _detect(operator.apply(_rgb(path), params).image, network)
+                yield Case(f"{part}, bars", detected and detected[1])
 
 
 def _marked(clean: np.ndarray, part: str, share: float, seed: tuple[int, int], network: Architecture) -> Iterator[Case]:
@@ -85,7 +94,7 @@ def _marked(clean: np.ndarray, part: str, share: float, seed: tuple[int, int], n
     image = to_dtype(to_float(damaged.image), np.uint8)
     detected = _detect(image, network)
     if detected is None:
-        yield Case(part, None)
+        yield Case(part, None, 0.0)
         return
     marks, evidence = detected
     assert marks.mask is not None
@@ -113,9 +122,9 @@ def _detect(image: np.ndarray, network: Architecture) -> tuple[Marks, Evidence] 
 def fit(found: list[Case]) -> tuple[np.ndarray, float]:
     """Fits the weights of the features and the intercept."""
     features = np.array([astuple(case.evidence) for case in found if case.evidence])
-    gains = np.array([case.gain for case in found])
-    clean = np.array(["clean" in case.part for case in found])
-    weights = np.where(clean, 1.0, np.clip(np.abs(gains), *GAIN_RANGE) / GAIN_UNIT)
+    gains = np.array([case.gain or 0.0 for case in found])
+    unmarked = np.array([case.gain is None for case in found])
+    weights = np.where(unmarked, 1.0, np.clip(np.abs(gains), *GAIN_RANGE) / GAIN_UNIT)
     scale = features.std(axis=0)  # the L2 penalty assumes features of one scale
     regression = LogisticRegression().fit(features / scale, gains > MIN_GAIN, weights)
     return regression.coef_[0] / scale, float(regression.intercept_[0])
@@ -130,8 +139,8 @@ def table(all_cases: list[Case], slopes: np.ndarray, intercept: float) -> str:
         for part in parts:
             here = [case for case in all_cases if case.part == part]
             taken = [c for c in here if c.evidence and intercept + slopes @ astuple(c.evidence) >= threshold]
-            gain = sum(case.gain for case in taken) / len(here)
-            cells.append(f"{len(taken)} of {len(here)}" + ("" if "clean" in part else f", {gain:+.2f} dB"))
+            gains = [case.gain for case in taken if case.gain is not None]
+            cells.append(f"{len(taken)} of {len(here)}" + (f", {sum(gains) / len(here):+.2f} dB" if gains else ""))
         lines.append(f"| {threshold:g} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -157,7 +157,7 @@ class Head(Generic[OptionsT, AnalysisT]):
     max_strength = 1.0  # beyond 1: what `stronger` gives
 
     def check(self, network: Architecture) -> None:
-        """Checks that a network can do what this head needs.
+        """Checks that a network can do what this head needs, before any picture is restored.
 
         Raises:
             UsageError: it cannot.

@@ -1,12 +1,14 @@
 """inpaint: opaque shapes over an image, and the head that detects them and inpaints the pixels below.
 
 The mask is detected in the whole image first. The network refines a filling of all holes by the fast marching method
-(Telea 2004). Pixels outside of the mask stay bit-identical.
+(Telea 2004). What it predicts in wide holes is a blur, which gets the texture of what is around them. Pixels outside of
+the mask stay bit-identical.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,14 +31,17 @@ from restore.models.masking import (
     JUDGE,
     PART_HIGH,
     PART_LOW,
+    HoleAutoencoder,
     HoleAutoencoderConfig,
     part_labels,
     pool_evidence,
 )
+from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float, to_uint8
 from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
-from restore.tasks.functional import sample_window, to_array
+from restore.tasks.functional import resize_area, sample_window, to_array
 from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
+from restore.tasks.inpaint.texture import synthesize_texture
 from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
     HIGHEST,
@@ -45,6 +50,7 @@ from restore.tasks.mask_detection import (
     UNCERTAIN,
     HysteresisThreshold,
     MaskHead,
+    components,
     detect_logits,
     dilate,
     highest_mean_logit,
@@ -79,6 +85,14 @@ GROWTH, EDGE_LOGIT = 6, -4.0
 COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of the damage
 TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
+WIDE = 20  # pixels to the nearest edge, from which on a hole is filled with texture,
+TEXTURE_EDGE = 4  # over so many pixels inwards from its edge
+TEXTURE_MARGIN = (
+    64,
+    256,
+)  # pixels around a hole that its texture is taken from: as wide as the hole, within this range
+MAX_TEXTURE_PIXELS = 1 << 22  # of a hole with its margin; larger ones keep what the network predicts
+MAX_PREDICTED = 512  # pixels a side of what the network predicts for a texture, which follows its low frequencies
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
 PRINT_SCALE = 0.75  # by which damaged prints are shrunk, at least: what is thin would vanish
 JUDGED = 0.5  # weight of the loss of what is said of parts
@@ -94,16 +108,23 @@ class Holes(Analysis):
     Args:
         rough: (3,h,w) uint8 on the computing device, the image with its holes filled, perhaps at a smaller size.
         mask_plane: (1,H,W) bool on the computing device, the mask.
+        textures: of wide holes: a window, and RGB and its share of the result (4,h,w) float32 on the computing device.
     """
 
     rough: torch.Tensor | None = field(default=None, repr=False)
     mask_plane: torch.Tensor | None = field(default=None, repr=False)
+    textures: tuple[tuple[Window, torch.Tensor], ...] = field(default=(), repr=False)
 
 
 class InpaintHead(MaskHead[MaskOptions, Holes]):
     """Detects the mask, unless it is given, and inpaints the pixels inside."""
 
     fills = True
+    _blurs = True
+
+    def check(self, network: Architecture) -> None:
+        """Notes whether what the network predicts in wide holes is a blur; those of other projects give texture."""
+        self._blurs = isinstance(network, HoleAutoencoder)
 
     def analyse(
         self, picture: Picture, options: MaskOptions, predict: Predictor, mask: np.ndarray | None = None
@@ -127,23 +148,69 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
             return Holes(np.zeros_like(mask), note="the whole picture looks damaged, left unchanged")
         rough = torch.from_numpy(rough_filling(picture.rgb, mask)).to(picture.device).permute(2, 0, 1)
         plane = torch.from_numpy(mask).to(picture.device)[None]
-        return Holes(mask, note, confidence, rough=rough, mask_plane=plane)
+        holes = Holes(mask, note, confidence, rough=rough, mask_plane=plane)
+        if not self._blurs:
+            return holes
+        return replace(holes, textures=tuple(self._textures(picture, mask, holes, predict)))
+
+    def _textures(
+        self, picture: Picture, mask: np.ndarray, holes: Holes, predict: Predictor
+    ) -> Iterator[tuple[Window, torch.Tensor]]:
+        """What `Holes.textures` holds, for each connected hole that is wide enough."""
+        depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
+        if depth.max() < WIDE:
+            return
+        labels, _, wide = components(mask, depth >= WIDE)
+        for number in np.flatnonzero(wide):
+            window = _with_margin(labels == number)
+            if window.height * window.width > MAX_TEXTURE_PIXELS:
+                continue
+            inside, hole = mask[window.slices], labels[window.slices] == number
+            predicted = self._prediction(picture, holes, window, predict)
+            filled = np.where(inside[..., None], predicted, to_float(picture.rgb[window.slices]))
+            texture = synthesize_texture(filled, hole, inside)
+            if texture is None:
+                continue
+            share = np.where(hole, ((depth[window.slices] - 1) / TEXTURE_EDGE).clip(0, 1), 0).astype(np.float32)
+            planes = np.concatenate([texture, share[..., None]], axis=-1).transpose(2, 0, 1)
+            yield window, torch.from_numpy(np.ascontiguousarray(planes)).to(picture.device)
+
+    def _prediction(self, picture: Picture, holes: Holes, window: Window, predict: Predictor) -> np.ndarray:
+        """What the network predicts in a window, up to `MAX_PREDICTED` pixels a side at once: (h,w,3) float32."""
+        context = self.context(holes, window)
+        assert context is not None
+        planes, size = self.preprocess(picture.planes(window), context[None]), (window.height, window.width)
+        if max(size) > MAX_PREDICTED:
+            height, width = (-(-side * MAX_PREDICTED // max(size)) for side in size)
+            planes = resize_area(planes, (height, width))
+            planes[:, 3] = (planes[:, 3] > 0).float()
+        predicted = F.interpolate(predict.whole(planes[0])[None], size, mode="bilinear")
+        return to_array(predicted[0].permute(1, 2, 0))
 
     def context(self, analysis: Holes, window: Window) -> torch.Tensor | None:
-        """The rough filling (3 channels) and the mask (1 channel) of a window."""
+        """Of a window: the rough filling (3 channels), the mask (1), texture and its share (4)."""
         if analysis.rough is None or analysis.mask_plane is None:
             return None
         rows, columns = window.slices
         height, width = analysis.mask_plane.shape[-2:]
         rough = sample_window(analysis.rough, (height, width), window) / 255
-        return torch.cat([rough, analysis.mask_plane[:, rows, columns].to(rough)])
+        texture = rough.new_zeros(4, window.height, window.width)
+        for place, planes in analysis.textures:
+            _paste(planes, place, texture, window)
+        return torch.cat([rough, analysis.mask_plane[:, rows, columns].to(rough), texture])
 
     def preprocess(self, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         if context is None:
             return F.pad(planes, (0, 0, 0, 0, 0, 4))
-        rough, mask = context.split((3, 1), dim=1)
+        rough, mask, _ = context.split((3, 1, 4), dim=1)
         filled = torch.where(mask > 0, rough, planes)
         return torch.cat([filled, mask, planes - filled], dim=1)
+
+    def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        if context is None:
+            return output
+        texture, share = context[:, 4:].split((3, 1), dim=1)
+        return output + (texture - output) * share
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The last 7 channels of stage TRAIN: (h,w,7) float32, see `HoleAutoencoder`.
@@ -175,6 +242,29 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         logits, verdicts, restored = prediction[:, :1], prediction[:, 1:-3], prediction[:, -3:]
         filled = masked_mean(pixel_loss(restored, sample.clean), sample.hints[:, 3:4])
         return filled + mask_loss(logits, sample.mask) + verdict_loss(logits, verdicts, sample.mask)
+
+
+def _with_margin(hole: np.ndarray) -> Window:
+    """The window of a hole (H,W) bool and what its texture is taken from."""
+    bounds = []
+    for axis in (0, 1):
+        places = np.flatnonzero(hole.any(axis=1 - axis))
+        bounds.append((int(places[0]), int(places[-1]) + 1))
+    margin = int(np.clip(max(end - start for start, end in bounds), *TEXTURE_MARGIN))
+    (top, bottom), (left, right) = (
+        (max(0, start - margin), min(side, end + margin)) for (start, end), side in zip(bounds, hole.shape, strict=True)
+    )
+    return Window(top, left, bottom - top, right - left)
+
+
+def _paste(planes: torch.Tensor, place: Window, target: torch.Tensor, window: Window) -> None:
+    """Writes what `planes` (C,h,w) at `place` have in `window` into `target`, which shows `window`."""
+    top, left = max(place.top, window.top), max(place.left, window.left)
+    bottom = min(place.top + place.height, window.top + window.height)
+    right = min(place.left + place.width, window.left + window.width)
+    if top < bottom and left < right:
+        source = planes[:, top - place.top : bottom - place.top, left - place.left : right - place.left]
+        target[:, top - window.top : bottom - window.top, left - window.left : right - window.left] = source
 
 
 def verdict_loss(logits: torch.Tensor, verdicts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
