@@ -106,7 +106,8 @@ def test_every_flag_is_documented(capsys):
         (["train", "denoise", "{picture}", "--arch", "nafnett"], "did you mean 'nafnet'"),
         (["train", "inpaint", "{picture}", "--arch", "nafnet"], "cannot take the place of hole-autoencoder"),
         (["train", "denoise", "{picture}", "--net", "widths=many"], "'many' does not fit"),
-        (["models", "-m", "nowhere.safetensors"], "not a readable safetensors file"),
+        (["models", "-m", "nowhere.safetensors"], "nowhere.safetensors: no such weights file; check the path"),
+        (["denoise", "*.tof", "-o", "out"], "*.tof: no files match this pattern; check the path"),
     ],
 )
 def test_wrong_calls_get_one_line(arguments, reason, picture, tiny, capsys, tmp_path, monkeypatch):
@@ -157,6 +158,8 @@ def test_two_paths_of_a_shells_glob_are_no_overwriting(picture, tiny, capsys, ph
     before = other.read_bytes()
     assert "name it with -o" in refused(capsys, "denoise", picture, other, "--overwrite", "-m", tiny("denoise"))
     assert other.read_bytes() == before
+    twice = refused(capsys, "denoise", picture, picture, "--overwrite", "-m", tiny("denoise"))
+    assert "inputs are never written over" in twice and "name it with -o" not in twice
     call("denoise", picture, "-o", other, "--overwrite", "-m", tiny("denoise"), "-q")
     assert read(other).shape == (96, 120, 3)
 

@@ -111,7 +111,7 @@ def test_what_is_wrong_with_a_call_is_said_without_torch(here, capsys):
         "assert not {'torch', 'albumentations'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", program, "denoise", "none.png"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "restore: none.png: no such file or folder\n")
+    assert (done.returncode, done.stderr) == (2, "restore: none.png: no such file or folder; check the path\n")
     for wrong, says in {
         ("in", "-o", "in"): "same folder",
         ("in", "-"): "stands for one picture",

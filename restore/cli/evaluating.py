@@ -229,7 +229,7 @@ def _compare(flags: CompareFlags) -> None:
     """Show pictures together, before and after: side by side, or on a page with sliders."""
     for path in (flags.before, flags.after):
         if not path.exists():
-            raise UsageError(f"{path}: no such file or folder")
+            raise UsageError(f"{path}: no such file or folder; check the path")
     folders = flags.before.is_dir() and flags.after.is_dir()
     if not folders and (flags.before.is_dir() or flags.after.is_dir()):
         raise UsageError(f"{flags.before} and {flags.after}: give two pictures, or two folders")
