@@ -175,7 +175,7 @@ def test_device_is_said_in_one_line(picture, tiny, capsys):
     assert re.search(r"^denoise on cpu, \d+ threads?, fp32$", capsys.readouterr().err, re.MULTILINE)
 
 
-def test_corrupt(picture, tmp_path, photo):
+def test_corrupt(picture, tmp_path, photo, capsys):
     """Noise of the level asked for; the seed decides; a picture alone gets what it gets in a folder."""
     clean = read(picture)
 
@@ -196,6 +196,8 @@ def test_corrupt(picture, tmp_path, photo):
     assert np.array_equal(read(tmp_path / "noisy" / "name.png"), first)
     call("corrupt", "super-resolve", picture, tmp_path / "small.png", "-q", "--scales", 3)
     assert np.array_equal(read(tmp_path / "small.png"), resize_bicubic(clean, (32, 40)))
+    call("corrupt", "inpaint", picture, tmp_path / "barred.png")
+    assert " % of it corrupted\n" in capsys.readouterr().err
 
 
 def test_train_flags(photo, tmp_path, capsys, monkeypatch):

@@ -99,6 +99,8 @@ def test_flags_of_names_and_formats(here, denoise, capsys):
     denoise("-i", "in/a.png", "-i", "in/sub/c d.webp", "-o", "order", "-j", 5)
     assert files_in("order") == files_in("two")  # neither order nor -j changes a byte
     os.chdir("in/sub")
+    assert app.run(["denoise", "-r.png"]) == 2
+    assert capsys.readouterr().err.endswith("(the file of that name is ./-r.png)\n")
     denoise("--", "-r.png", "../../dash.png")
     os.chdir("../..")
     assert Path("dash.png").exists()
