@@ -23,6 +23,7 @@ SUFFIX = ".safetensors"
 _OBJECTS = ("config", "scores", "provenance")  # fields of the header that are JSON
 _MOST_ENTRIES, _LARGEST_NUMBER = 16, 1 << 16  # of a setting of a network
 _LARGEST_STRIDE, _LARGEST_SCALE = 1024, 16
+_NO_FILE = "no such weights file; check the path"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def find(task: str, model: str | None = None) -> Path:
     if model and (model.endswith(SUFFIX) or os.sep in model or Path(model).is_file()):
         path = Path(model)
         if not path.is_file():
-            raise WeightsError(f"{model}: no such weights file")
+            raise WeightsError(f"{model}: {_NO_FILE}")
         return path
     path = default_folder() / f"{task}{'-' + model if model and model != 'default' else ''}{SUFFIX}"
     if path.is_file():
@@ -79,6 +80,8 @@ def read_header(path: Path) -> Header:
         WeightsError: it cannot be read, is no weights file of this package, or was written by a later version; the
             message names the file.
     """
+    if not path.exists():
+        raise WeightsError(f"{path}: {_NO_FILE}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -106,7 +106,8 @@ def test_every_flag_is_documented(capsys):
         (["train", "denoise", "{picture}", "--arch", "nafnett"], "did you mean 'nafnet'"),
         (["train", "inpaint", "{picture}", "--arch", "nafnet"], "cannot take the place of hole-autoencoder"),
         (["train", "denoise", "{picture}", "--net", "widths=many"], "'many' does not fit"),
-        (["models", "-m", "nowhere.safetensors"], "not a readable safetensors file"),
+        (["models", "-m", "nowhere.safetensors"], "nowhere.safetensors: no such weights file; check the path"),
+        (["denoise", "*.tof", "-o", "out"], "*.tof: no files match this pattern; check the path"),
     ],
 )
 def test_wrong_calls_get_one_line(arguments, reason, picture, tiny, capsys, tmp_path, monkeypatch):
@@ -157,6 +158,8 @@ def test_two_paths_of_a_shells_glob_are_no_overwriting(picture, tiny, capsys, ph
     before = other.read_bytes()
     assert "name it with -o" in refused(capsys, "denoise", picture, other, "--overwrite", "-m", tiny("denoise"))
     assert other.read_bytes() == before
+    twice = refused(capsys, "denoise", picture, picture, "--overwrite", "-m", tiny("denoise"))
+    assert "inputs are never written over" in twice and "name it with -o" not in twice
     call("denoise", picture, "-o", other, "--overwrite", "-m", tiny("denoise"), "-q")
     assert read(other).shape == (96, 120, 3)
 
@@ -172,7 +175,7 @@ def test_device_is_said_in_one_line(picture, tiny, capsys):
     assert re.search(r"^denoise on cpu, \d+ threads?, fp32$", capsys.readouterr().err, re.MULTILINE)
 
 
-def test_corrupt(picture, tmp_path, photo):
+def test_corrupt(picture, tmp_path, photo, capsys):
     """Noise of the level asked for; the seed decides; a picture alone gets what it gets in a folder."""
     clean = read(picture)
 
@@ -193,6 +196,8 @@ def test_corrupt(picture, tmp_path, photo):
     assert np.array_equal(read(tmp_path / "noisy" / "name.png"), first)
     call("corrupt", "super-resolve", picture, tmp_path / "small.png", "-q", "--scales", 3)
     assert np.array_equal(read(tmp_path / "small.png"), resize_bicubic(clean, (32, 40)))
+    call("corrupt", "inpaint", picture, tmp_path / "barred.png")
+    assert " % of it corrupted\n" in capsys.readouterr().err
 
 
 def test_train_flags(photo, tmp_path, capsys, monkeypatch):

@@ -206,6 +206,8 @@ def test_salvage_of_a_truncated_jpeg(progressive, photo, tiny, tmp_path, capsys)
     (tmp_path / "cut.jpg").write_bytes(cut)
     words = ["denoise", str(tmp_path / "cut.jpg"), "-m", str(tiny("denoise")), "--device", "cpu"]
     assert run(words) == 1
+    whole_line = "(the end of the picture is missing); get a whole copy, or --salvage what is there\n"
+    assert capsys.readouterr().err.endswith(whole_line)
     assert not (tmp_path / "cut.denoised.jpg").exists()
     assert run([*words, "--salvage"]) == 0
     assert "rows" in capsys.readouterr().err

@@ -99,6 +99,8 @@ def test_flags_of_names_and_formats(here, denoise, capsys):
     denoise("-i", "in/a.png", "-i", "in/sub/c d.webp", "-o", "order", "-j", 5)
     assert files_in("order") == files_in("two")  # neither order nor -j changes a byte
     os.chdir("in/sub")
+    assert app.run(["denoise", "-r.png"]) == 2
+    assert capsys.readouterr().err.endswith("(the file of that name is ./-r.png)\n")
     denoise("--", "-r.png", "../../dash.png")
     os.chdir("../..")
     assert Path("dash.png").exists()
@@ -111,7 +113,7 @@ def test_what_is_wrong_with_a_call_is_said_without_torch(here, capsys):
         "assert not {'torch', 'albumentations'} & set(sys.modules); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", program, "denoise", "none.png"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "restore: none.png: no such file or folder\n")
+    assert (done.returncode, done.stderr) == (2, "restore: none.png: no such file or folder; check the path\n")
     for wrong, says in {
         ("in", "-o", "in"): "same folder",
         ("in", "-"): "stands for one picture",

@@ -199,6 +199,8 @@ def test_compare_folders(clean_folder: Path, tmp_path: Path, capsys: pytest.Capt
         (["cat.png", "astronaut.png"], "one must be a multiple of the other"),
         (["cat.png", "cat.png", "-o", "out.txt"], "end it in .html"),
         (["cat.png", "cat.png", "-o", "cat.png", "--overwrite"], "is an input"),
+        (["cat.png", "cat.png", "-o", "cat.png"], "is an input"),
+        (["cat.png", "cat.png", "-o", "raw.nef"], "end it in .html, or in one of .png .jpg"),
     ],
 )
 def test_compare_refuses_in_one_line(

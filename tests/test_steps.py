@@ -181,6 +181,7 @@ def test_run_takes_and_saves_masks_and_hints(picture, tiny, tmp_path):
     [
         (["denoise+inpant"], "unknown task 'inpant'; did you mean 'inpaint'"),
         (["denoise+"], "unknown task ''"),
+        (["denoise,inpaint"], "denoise,inpaint: steps are joined by +, such as denoise+inpaint"),
         (["denoise+denoise"], "denoise appears twice"),
         (["super-resolve+inpaint"], "write inpaint before it"),
         (["denoise+inpaint", "--scale", "3"], "scale is an option of super-resolve"),
@@ -264,6 +265,8 @@ def test_auto_loads_what_is_asked_for():
         load("auto", enlarge=7)
     with pytest.raises(UsageError, match="unexpected keyword argument 'sigma'"):
         load("auto", sigma=3)
+    with pytest.raises(UsageError, match="sigma must be a number; got '20'"):
+        load("denoise", sigma="20")
 
 
 def test_noise_and_blocks_are_told_from_drawings(photo):

@@ -102,7 +102,9 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "restore"
-        return _fail(f"{error.format_message()} ({where} --help shows how)", error.exit_code)
+        dashed = next((name for name in arguments if name.startswith("-") and os.path.isfile(name)), None)
+        hint = f"{where} --help shows how" if dashed is None else f"the file of that name is ./{dashed}"
+        return _fail(f"{error.format_message()} ({hint})", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of stdout has ended

@@ -46,7 +46,7 @@ def benchmark(flags: BenchmarkFlags) -> None:
     task_spec(flags.task)
     width, height = picture_size("--size", flags.size)
     if flags.folder is not None and not flags.folder.is_dir():
-        raise UsageError(f"{flags.folder}: no such folder")
+        raise UsageError(f"{flags.folder}: no such folder; check the path")
 
     import cv2
 

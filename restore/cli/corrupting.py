@@ -98,7 +98,8 @@ def _body(spec: TaskSpec) -> Any:
             alpha = image.alpha if pixels.shape[:2] == image.pixels.shape[:2] else None
             return Restored(replace(image, pixels=pixels, alpha=alpha), damaged.hints if spec.hints else damaged.mask)
 
-        with Pipeline(PerPicture(corrupt), files.write_options(), files.workers) as pipeline:
-            run_jobs(request, pipeline, done="corrupted")
+        write_options = replace(files.write_options(), done="corrupted")
+        with Pipeline(PerPicture(corrupt), write_options, files.workers) as pipeline:
+            run_jobs(request, pipeline, done=write_options.done)
 
     return body

@@ -229,24 +229,24 @@ def _compare(flags: CompareFlags) -> None:
     """Show pictures together, before and after: side by side, or on a page with sliders."""
     for path in (flags.before, flags.after):
         if not path.exists():
-            raise UsageError(f"{path}: no such file or folder")
+            raise UsageError(f"{path}: no such file or folder; check the path")
     folders = flags.before.is_dir() and flags.after.is_dir()
     if not folders and (flags.before.is_dir() or flags.after.is_dir()):
         raise UsageError(f"{flags.before} and {flags.after}: give two pictures, or two folders")
     from restore.evaluation.compare import find_pairs, read_pair, side_by_side, slider_page
     from restore.evaluation.page import refuse_existing, write_text
-    from restore.images import SUFFIXES, write_image
+    from restore.images import WRITABLE, write_image
 
     beside = flags.after.with_name(f"{flags.after.stem}.compared.png")
     output = flags.output or (Path(f"{flags.after.absolute().name}.compared.html") if folders else beside)
     html = output.suffix.lower() in (".html", ".htm")
     if folders and not html:
         raise UsageError(f"{output}: two folders are compared on a page; end it in .html")
-    if not html and output.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{output}: end it in .html, or in one of {' '.join(sorted(SUFFIXES))}")
-    refuse_existing(output, flags.overwrite)
-    if output.exists() and any(path.exists() and output.samefile(path) for path in (flags.before, flags.after)):
+    if not html and output.suffix.lower() not in WRITABLE:
+        raise UsageError(f"{output}: end it in .html, or in one of {' '.join(WRITABLE)}")
+    if output.exists() and any(output.samefile(path) for path in (flags.before, flags.after)):
         raise UsageError(f"{output}: is an input, and inputs are never written over; give another name with -o")
+    refuse_existing(output, flags.overwrite)
     labels = flags.named(flags.before.absolute().name, flags.after.absolute().name)
     if not folders:
         first, second = read_pair(flags.before, flags.after)

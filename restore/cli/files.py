@@ -135,8 +135,9 @@ def inputs_and_output(files: FileFlags) -> tuple[list[str], str | None]:
     output = files.output
     if output is None and len(paths) == (1 if inputs else 2):
         output = paths.pop()
-        if files.overwrite and os.path.isfile(output):  # a shell may have expanded `*.png` to two paths
-            first = paths[0] if paths else inputs[0]
+        first = paths[0] if paths else inputs[0]
+        # A shell may have expanded `*.png` to two paths. That an input is named twice is said by the plan.
+        if files.overwrite and os.path.isfile(output) and output != first:
             raise UsageError(f"{output} exists (another input?); to replace it, name it with -o: {first} -o {output}")
     elif output is None and len(paths) > (0 if inputs else 1):
         raise UsageError("several inputs need -o FOLDER (or quote the glob)")

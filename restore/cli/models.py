@@ -16,7 +16,8 @@ more is a fifth less squared error, and at 40 the two can hardly be told apart. 
 scored on validation pictures of its own: they do not compare variants or tasks, for which there is `restore evaluate`
 on your own pictures. Luma only in super-resolve;
 inside the damage only in inpaint and dewatermark (given: told where it is; blind: left to find it; re-encoded: blind,
-after resizing and JPEG); "10 hints": told ten colours; sigma: white noise of that standard deviation, of 255.
+after resizing and JPEG; prints: scratches and dust of old prints); "10 hints": told ten colours; sigma: white noise of
+that standard deviation, of 255; jpeg-noise: white noise saved as JPEG; blocks: JPEG alone.
 """
 
 
@@ -53,7 +54,7 @@ def models(flags: ModelsFlags) -> None:
         return
     print(ABOUT)
     for path, header in headers:
-        scores = ", ".join(f"{printable(label)} {value:.2f} dB" for label, value in header.scores.items())
+        scores = "; ".join(f"{printable(label)} {value:.2f} dB" for label, value in header.scores.items())
         variant = header.variant or path.stem.removeprefix(header.task).lstrip("-") or "default"
         task, variant, arch = map(printable, (header.task, variant, header.arch))
         print(f"{task:14} {variant:10} {path.stat().st_size / 1e6:5.1f} MB  {arch}")

@@ -102,11 +102,11 @@ def find_entries(
     if masks and not corrupted:
         raise UsageError("--masks needs --corrupted, the pictures that the masks belong to")
     if not folder.exists():
-        raise UsageError(f"{folder}: no such file or folder")
+        raise UsageError(f"{folder}: no such file or folder; check the path")
     root, paths = (folder, find_images(folder)) if folder.is_dir() else (folder.parent, [folder])
     for other in (corrupted, masks):
         if other and not other.is_dir():
-            raise UsageError(f"{other}: no such folder")
+            raise UsageError(f"{other}: no such folder; check the path")
         if other and root.resolve() in other.resolve().parents:  # else the clean pictures would be their own partners
             paths = [path for path in paths if not _inside(path, other)]
     if not paths:

@@ -62,6 +62,7 @@ class WriteOptions:
     extension: str | None = None  # the format (`.png`) of what goes to stdout; None: the input's
     dry_run: bool = False  # write no picture; masks that are to be saved are written all the same
     salvage: bool = False  # take what can be decoded of a truncated JPEG
+    done: str = "restored"  # the verb of what is done to a picture, for people
 
     @property
     def may_copy(self) -> bool:
@@ -241,7 +242,7 @@ class Pipeline(Runner):
         output, kind, note = _target(job, restored.image, options)
         status: Status = "examined" if options.dry_run else "restored"
         share = None if restored.mask is None else float(restored.mask.mean())
-        data, nothing, message = b"", restored.nothing, describe_result(restored, status, share)
+        data, nothing, message = b"", restored.nothing, describe_result(restored, status, share, options.done)
         copied = not options.dry_run and kind == restored.image.format and options.may_copy
         if not options.dry_run and not (copied and nothing and pages == 1):
             data = encode_image(restored.image, kind, quality=options.quality, metadata=options.metadata)
@@ -461,18 +462,19 @@ def _refuse_changed(path: Path | None, before: tuple[int, ...] | None) -> None:
         raise ImageError("changed or vanished while it was being restored; run again with --skip-existing")
 
 
-def describe_result(restored: Restored, status: Status, share: float | None) -> str | None:
-    """What was done, for people. share: of the picture that is restored; None for tasks that change all of it."""
+def describe_result(restored: Restored, status: Status, share: float | None, done: str = "restored") -> str | None:
+    """What was `done`, for people. share: of the picture that is restored; None for tasks that change all of it."""
     if restored.nothing and restored.steps and status == "examined":
         return f"would be copied: {restored.note}"
     if restored.nothing:
-        return f"{restored.note or 'nothing found'}{', copied' if status == 'copied' else ''}"
+        note = restored.note or "nothing found"
+        return f"{note}{';' if ';' in note else ','} copied" if status == "copied" else note
     examined, note = status == "examined", restored.note
     if restored.steps:
         return f"would be restored: {note}" if examined else note
     if share is None and not examined:
         return note or None
-    part = f"{'all' if share is None else percent(share)} of it {'would be restored' if examined else 'restored'}"
+    part = f"{'all' if share is None else percent(share)} of it {'would be ' if examined else ''}{done}"
     return f"{part}; {note}" if note else part
 
 

@@ -246,7 +246,8 @@ def _expand(text: str) -> list[str]:
         return [text]
     found = sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) else []
     if not found:
-        raise UsageError(f"{printable(text)}: no such file or folder")
+        what = "no files match this pattern" if glob.has_magic(text) else "no such file or folder"
+        raise UsageError(f"{printable(text)}: {what}; check the path")
     return found
 
 

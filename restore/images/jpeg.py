@@ -26,6 +26,7 @@ from restore.images.pixels import array_of, check_claim, saved, split
 
 _SEGMENT_ROOM = 65533
 DEFAULT_QUALITY = 95
+END_MISSING = "the end of the picture is missing"
 MOST_SCANS = 100  # usual progressive files have about ten; each takes as long as a whole picture
 _PIXELS_A_BYTE = 512  # a bit for each block of 8 x 8, the least of a Huffman-coded scan
 _ARITHMETIC = 64  # how much less an arithmetic coder may take
@@ -74,9 +75,12 @@ def read_jpeg(data: bytes, check_size: SizeCheck, *, whole: bool = True) -> tupl
     header = re.search(rb"\xff([\xc0-\xcf])..\x08" + re.escape(struct.pack(">HH", height, width)), data[:start], re.S)
     arithmetic = header is not None and header[1] > b"\xc8"
     check_claim(width * height, len(data), _PIXELS_A_BYTE * (_ARITHMETIC if arithmetic else 1))
-    picture.load()
+    try:
+        picture.load()
+    except OSError as error:
+        raise ValueError(END_MISSING) if str(error).startswith("image file is truncated") else error from None
     if whole and scans == 1 and not arithmetic and end >= 0 and _tail_is_missing(data[:end], picture):
-        raise ValueError("the end of the picture is missing")
+        raise ValueError(END_MISSING)
     info = picture.info
     icc, exif, xmp, notes = info.get("icc_profile"), exif_block(info.get("exif")), info.get("xmp"), []
     pixels, alpha = split(picture, icc)

@@ -250,14 +250,14 @@ class Restorer(InputAdapter):
         """Raises UsageError for a mask, or hints, that do not belong to this task and a picture of `size`."""
         if not (self.head.hinted or self.head.masked):
             raise UsageError("this task takes no mask: it restores every pixel")
-        kind = "hints" if self.head.hinted else "a mask"
+        kind, do = ("hints", "do") if self.head.hinted else ("a mask", "does")
         if given.shape[2:] != ((4,) if self.head.hinted else ()):
             shape = (*size, 4) if self.head.hinted else size
             raise UsageError(f"{kind} for this picture has shape {shape} in this task; got {given.shape}")
         if given.shape[:2] != tuple(size):
             (height, width), (h, w) = size, given.shape[:2]
             raise UsageError(
-                f"{kind} of {w}x{h} does not fit a picture of {width}x{height}; scale one to the size of the other"
+                f"{kind} of {w}x{h} {do} not fit a picture of {width}x{height}; scale one to the size of the other"
             )
         if self.head.hinted and not (given[..., 3] > white(given.dtype) / 2).any():
             raise UsageError("the hints show no colour: dot those that you know on transparent or white")

@@ -117,7 +117,7 @@ def read_folder(
         RestoreError: None of the pictures can be read.
     """
     if not folder.exists():
-        raise UsageError(f"{folder}: no such file or folder")
+        raise UsageError(f"{folder}: no such file or folder; check the path")
     paths = [folder] if folder.is_file() else find_images(folder)
     if not paths:
         raise UsageError(f"{folder}: no pictures in this folder")

@@ -7,6 +7,7 @@ contract tests follow from the entry.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Real
 from typing import Any
 
 from restore.errors import UsageError, unknown_name
@@ -40,6 +41,8 @@ class Options:
             choices, least, most = (known.metadata.get(name) for name in ("choices", "min", "max"))
             if choices and value not in choices:
                 raise UsageError(f"{known.name} must be one of {', '.join(map(str, choices))}; got {value}")
+            if not (value is None or least is most is None or isinstance(value, Real)):
+                raise UsageError(f"{known.name} must be a number; got {value!r}")
             # Negated, since NaN compares as neither.
             if value is not None and not ((least is None or value >= least) and (most is None or value <= most)):
                 limits = f"starts at {least:g}" if most is None else f"goes from {least:g} to {most:g}"

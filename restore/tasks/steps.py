@@ -20,6 +20,8 @@ def parse_steps(names: str) -> tuple[TaskSpec, ...]:
     Raises:
         UsageError: a name is unknown or appears twice, or damage would be looked for after the picture was enlarged.
     """
+    if "," in names:
+        raise UsageError(f"{names}: steps are joined by {SEPARATOR}, such as denoise{SEPARATOR}inpaint")
     steps = tuple(task_spec(name) for name in names.split(SEPARATOR))
     check_steps(steps)
     return steps

@@ -144,7 +144,7 @@ function update(item) {
   if (item.error && item.stage === "failed") notes.push(worded(item.error));
   if (item.stage === "done") {
     const chain = decided.map((one) => `${one.task}: ${one.note}`).join("; ");
-    const rest = result.message.replace(chain, "").replace(/(, |^)copied$/, "").replace(/^; /, "");
+    const rest = result.message.replace(chain, "").replace(/([,;] |^)copied$/, "").replace(/^; /, "");
     if (rest) notes.push(worded(rest));
     if (result.result === "copied") notes.push(TEXTS.copied);
     if (item.asked !== asked()) notes.push(TEXTS.stale);

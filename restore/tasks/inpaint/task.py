@@ -372,7 +372,7 @@ def left_note(parts: int) -> str:
     one = parts == 1
     return (
         f"{parts} part{'' if one else 's'} may be damage and {'is' if one else 'are'} left unchanged;"
-        f" --aggressive restores {'it' if one else 'them'} too, with --dry-run --save-mask DIR it shows them"
+        f" --aggressive restores {'it' if one else 'them'} too, and with --dry-run --save-mask DIR only shows where"
     )
 
 
