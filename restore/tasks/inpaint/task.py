@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -39,7 +40,7 @@ from restore.models.masking import (
 from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float, to_uint8
 from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
-from restore.tasks.functional import resize_area, sample_window, to_array
+from restore.tasks.functional import array_to_planes, sample_window, to_array
 from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
 from restore.tasks.inpaint.texture import synthesize_texture
 from restore.tasks.losses import PixelLoss
@@ -92,7 +93,7 @@ TEXTURE_MARGIN = (
     256,
 )  # pixels around a hole that its texture is taken from: as wide as the hole, within this range
 MAX_TEXTURE_PIXELS = 1 << 22  # of a hole with its margin; larger ones keep what the network predicts
-MAX_PREDICTED = 512  # pixels a side of what the network predicts for a texture, which follows its low frequencies
+PREDICTED_DEPTH = 32  # pixels: a hole is shrunk to this depth for the prediction that its texture is guided by
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
 PRINT_SCALE = 0.75  # by which damaged prints are shrunk, at least: what is thin would vanish
 JUDGED = 0.5  # weight of the loss of what is said of parts
@@ -151,10 +152,10 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         holes = Holes(mask, note, confidence, rough=rough, mask_plane=plane)
         if not self._blurs:
             return holes
-        return replace(holes, textures=tuple(self._textures(picture, mask, holes, predict)))
+        return replace(holes, textures=tuple(self._textures(picture, mask, predict)))
 
     def _textures(
-        self, picture: Picture, mask: np.ndarray, holes: Holes, predict: Predictor
+        self, picture: Picture, mask: np.ndarray, predict: Predictor
     ) -> Iterator[tuple[Window, torch.Tensor]]:
         """What `Holes.textures` holds, for each connected hole that is wide enough."""
         depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
@@ -166,7 +167,7 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
             if window.height * window.width > MAX_TEXTURE_PIXELS:
                 continue
             inside, hole = mask[window.slices], labels[window.slices] == number
-            predicted = self._prediction(picture, holes, window, predict)
+            predicted = self._prediction(picture, window, inside, predict)
             filled = np.where(inside[..., None], predicted, to_float(picture.rgb[window.slices]))
             texture = synthesize_texture(filled, hole, inside)
             if texture is None:
@@ -175,17 +176,24 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
             planes = np.concatenate([texture, share[..., None]], axis=-1).transpose(2, 0, 1)
             yield window, torch.from_numpy(np.ascontiguousarray(planes)).to(picture.device)
 
-    def _prediction(self, picture: Picture, holes: Holes, window: Window, predict: Predictor) -> np.ndarray:
-        """What the network predicts in a window, up to `MAX_PREDICTED` pixels a side at once: (h,w,3) float32."""
-        context = self.context(holes, window)
-        assert context is not None
-        planes, size = self.preprocess(picture.planes(window), context[None]), (window.height, window.width)
-        if max(size) > MAX_PREDICTED:
-            height, width = (-(-side * MAX_PREDICTED // max(size)) for side in size)
-            planes = resize_area(planes, (height, width))
-            planes[:, 3] = (planes[:, 3] > 0).float()
-        predicted = F.interpolate(predict.whole(planes[0])[None], size, mode="bilinear")
-        return to_array(predicted[0].permute(1, 2, 0))
+    def _prediction(self, picture: Picture, window: Window, mask: np.ndarray, predict: Predictor) -> np.ndarray:
+        """What the network predicts in a window, shrunk so far that it sees across the holes: (h,w,3) float32.
+
+        mask: (h,w) bool.
+        """
+        depth = float(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3).max())
+        factor = max(1.0, depth / PREDICTED_DEPTH)
+        size = math.ceil(window.width / factor), math.ceil(window.height / factor)
+        seen, known = to_float(picture.rgb[window.slices]), (~mask).astype(np.float32)
+        shrink = partial(cv2.resize, dsize=size, interpolation=cv2.INTER_AREA)
+        undamaged = shrink(known)
+        hole = undamaged < 1
+        visible = shrink(seen * known[..., None]) / np.maximum(undamaged, 1e-3)[..., None]
+        rough = to_float(rough_filling(visible, hole))
+        layers = (rough, hole[..., None], np.zeros((*hole.shape, 4)))
+        context, planes = array_to_planes(np.concatenate(layers, -1, dtype=np.float32)), array_to_planes(shrink(seen))
+        predicted = predict.whole(self.preprocess(planes[None], context[None])[0])
+        return np.asarray(cv2.resize(to_array(predicted.permute(1, 2, 0)), (window.width, window.height)))
 
     def context(self, analysis: Holes, window: Window) -> torch.Tensor | None:
         """Of a window: the rough filling (3 channels), the mask (1), texture and its share (4)."""

@@ -20,13 +20,13 @@ PATCH = 7  # pixels, side of a patch
 REACH = PATCH // 2
 # Weights of the squared differences of low frequencies and of the strength of texture, beside the mean of those of the
 # pixels of a patch.
-LOW_FREQUENCIES, TEXTURE = 1.0, 2.0
+LOW_FREQUENCIES, TEXTURE = 4.0, 2.0
 SIGMA = 2.0  # pixels, of the low-pass filter
 SPREAD = 0.6  # standard deviation of the filter that carries the strength of texture into a hole, in depths of it
 DECAY, DEEPEST = 1.3, 12.0  # by which the confidence in a pixel falls with each pixel of depth, and how deep at most
 ROUNDS, LAST_ROUNDS = 8, 4  # of matching and averaging at each level, and at the finest
 FIRST_SEARCHES = 4  # at the coarsest level, from random matches
-MAX_PATCHES = 20_000  # that are matched at a level; where there are more, it keeps the matches of the coarser level
+MAX_PATCHES = 50_000  # that are matched at a level; where there are more, it keeps the matches of the coarser level
 MIN_SOURCES = 100  # patches to choose from, for a level to be used
 _EPSILON = 1e-6
 
