@@ -19,12 +19,13 @@ import torch
 
 from restore.errors import ImageError, RestoreError, UsageError
 from restore.images import read_image
+from restore.images.pixels import saved
 from restore.latent.codec import ARCH, BOUND, STRIDE, TRADES, Codec, CodecConfig
 from restore.latent.data import silent, to_pixels, to_planes
 from restore.latent.extras import need
 from restore.latent.model import load_network
 from restore.metrics import psnr
-from restore.pixels import to_dtype, to_float
+from restore.pixels import to_uint8
 from restore.tasks.losses import PixelLoss
 from restore.training.objective import Objective
 
@@ -266,7 +267,7 @@ def read_pictures(
         pixels = image.pixels
         if pixels.dtype != np.uint8:
             report(f"{path}: kept in 8 bits")
-            pixels = to_dtype(to_float(pixels), np.uint8)
+            pixels = to_uint8(pixels)
         if image.alpha is not None:
             report(f"{path}: transparency is not kept")
         yield path, pixels
@@ -303,10 +304,7 @@ def beside(paths: Sequence[Path], size: int, format: str) -> tuple[int, int, lis
 
 
 def _encoded(pixels: np.ndarray, format: str, quality: int) -> bytes:
-    target = BytesIO()
-    image = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    image.save(target, format, quality=quality, optimize=True, progressive=True)
-    return target.getvalue()
+    return saved(pixels, format, quality=quality, optimize=True, progressive=True)
 
 
 def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
