@@ -41,10 +41,10 @@ PEAK = 255.0**2
 
 
 class CodecObjective(Objective):
-    """Bits a pixel plus the weighted squared error, each patch at a level of its own.
+    """The rate-distortion loss, bits a pixel plus the weighted squared error; each patch has a random level.
 
-    In training noise stands for rounding where bits are counted, which has a gradient (Ballé et al. 2017), and the
-    rounded code is decoded as if rounding had the gradient 1 (Minnen and Singh 2020).
+    In training the rate is that of the code with uniform noise instead of rounding (Ballé et al. 2017), and the
+    distortion that of the rounded code, with a straight-through gradient (Minnen and Singh 2020).
     """
 
     name = TASK
@@ -55,7 +55,7 @@ class CodecObjective(Objective):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What bits and errors are traded for."""
+        """Lambda of each level."""
         return {"trades": list(TRADES[: self.config.levels])}
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -66,7 +66,7 @@ class CodecObjective(Objective):
     def loss(
         self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, pixel_loss: PixelLoss
     ) -> torch.Tensor:
-        """The mean of rate and weighted distortion; levels count alike."""
+        """The mean rate-distortion cost, each divided by the root of its lambda so that levels weigh alike."""
         clean, chance = batch["clean"], batch["chance"][:, :, 0, 0]
         level = chance[:, 0]
         code = network.encode(clean, level)

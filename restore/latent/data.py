@@ -20,7 +20,7 @@ from restore.pixels import luma, to_rgb, to_uint8
 
 TURN = math.radians(90)  # by which pictures are turned at most, where they are moved by 1
 CONTRAST = 0.3  # standard deviation, white at 1
-LEAST_CONTRAST = 0.01  # flat pictures are not divided by nothing
+LEAST_CONTRAST = 0.01  # lower bound of a divisor: flat pictures have none
 HELD_OUT = 20  # of so many pictures one is held out where there is no --val
 FIT = 0.9  # share of the pictures that are not enlarged
 
@@ -86,7 +86,7 @@ def moved(planes: torch.Tensor, amount: float, draw: torch.Generator) -> torch.T
     Args:
         planes: Pictures; what comes in from outside repeats their border.
         amount: From 0 to 1.
-        draw: The only source of chance.
+        draw: The source of random numbers.
     """
     count = len(planes)
     turn, zoom, across, down = (2 * torch.rand((4, count), generator=draw) - 1) * amount

@@ -1,4 +1,4 @@
-"""Long work: pictures whose result a client fetches later."""
+"""Asynchronous jobs: pictures whose result a client fetches later."""
 
 from __future__ import annotations
 
