@@ -242,10 +242,10 @@ def from_bytes(data: bytes, name: str) -> tuple[list[Packed], int, str]:
 
 def names_of(paths: Sequence[Path], root: Path) -> list[str]:
     """Names without suffixes, but with them where two pictures would be called alike."""
-    relative = [path.relative_to(root) for path in paths]
-    bare = [path.with_suffix("").as_posix() for path in relative]
-    times = Counter(bare)
-    return [path.as_posix() if times[name] > 1 else name for name, path in zip(bare, relative, strict=True)]
+    whole = [path.relative_to(root).as_posix() for path in paths]
+    bare = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+    times = Counter(bare + whole)  # `x.jpg.webp` beside `x.jpg` and `x.png`
+    return [long if times[short] > 1 else short for short, long in zip(bare, whole, strict=True)]
 
 
 def read_pictures(
