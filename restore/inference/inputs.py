@@ -116,6 +116,8 @@ class InputAdapter:
         if isinstance(given, torch.Tensor):
             one = given.ndim < 4
         masks = repeat(_given(given, of_hints)) if one else (_given(each, of_hints) for each in given)
+        if isinstance(image, torch.Tensor) and not len(image):
+            raise UsageError(f"a tensor of shape {tuple(image.shape)} holds no picture")
         stream = self._stream(image, masks, clip)
         if tensors:
             return torch.stack(list(stream))
