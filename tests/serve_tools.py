@@ -16,10 +16,12 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra [web] is not installed")
 uvicorn = pytest.importorskip("uvicorn", reason="the extra [web] is not installed")
 
-from restore.serve.app import create_app, make_service  # noqa: E402 (after the check that they can be)
+from restore.serve.app import create_app  # noqa: E402 (after the check that they can be)
 from restore.serve.guard import Access  # noqa: E402
 from restore.serve.limits import Limits  # noqa: E402
+from restore.serve.restorers import Restorers  # noqa: E402
 from restore.serve.server import listen  # noqa: E402
+from restore.serve.service import Service  # noqa: E402
 
 
 @dataclass
@@ -73,7 +75,7 @@ def serving(
     samples: Path | None = None,
 ) -> Iterator[Served]:
     """A server on the CPU at a free port."""
-    service = make_service("cpu", "fp32", tile, models=models, limits=limits, workers=workers)
+    service = Service(Restorers("cpu", "fp32", tile, models), limits or Limits(), workers)
     app = create_app(service, Access(token), samples=samples)
     listening = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"

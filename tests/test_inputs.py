@@ -175,6 +175,7 @@ def test_what_does_not_fit_is_refused_with_the_fix(denoise, inpaint, small):
     refused(lambda: denoise(small[None]), "list(array)")
     refused(lambda: denoise(torch.from_numpy(small)), "x.permute(2, 0, 1)")
     refused(lambda: denoise(torch.from_numpy(small[..., 0])), "x[None]")
+    refused(lambda: denoise(torch.zeros(0, 3, 8, 8)), "(0, 3, 8, 8)", "no picture")
     refused(lambda: denoise(3), "int is no picture", "a path")
     refused(lambda: denoise(small, mask), "takes no mask")
     refused(lambda: inpaint(small, hints=np.dstack([small, mask])), "no hints")

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from restore.cli.app import run
 from restore.errors import RestoreError
 from restore.images import Image, read_image, write_image
 from restore.latent.codec import BOUND, STRIDE, TRADES
-from restore.latent.compression import PREFIX, Coder, from_bytes, load_codec, to_bytes
+from restore.latent.compression import PREFIX, Coder, from_bytes, load_codec, names_of, to_bytes
 from restore.latent.data import to_planes
 from restore.metrics import psnr
 
@@ -100,6 +101,11 @@ def test_training_goes_by_the_seed_alone(clean_folder, tmp_path):
     files = [train(clean_folder, tmp_path / f"{name}.safetensors", 3) for name in "ab"]
     first, second = (load_codec(file, "cpu")[0] for file in files)
     assert first.digest(0) == second.digest(0)
+
+
+def test_no_two_pictures_get_one_name():
+    files = [Path(name) for name in ("a/x.jpg", "a/x.png", "a/x.jpg.webp", "a/y.jpg", "a/b/x.png")]
+    assert names_of(files, Path("a")) == ["x.jpg", "x.png", "x.jpg.webp", "y", "b/x"]
 
 
 def test_beside_jpeg_and_webp(pictures, codec, tmp_path, capsys):

@@ -427,6 +427,7 @@ def anomalies(folder: FolderFlags, flags: AnomaliesFlags, model: WeightsFlags, o
     from restore.latent.anomalies import heat, scores, to_csv
     from restore.latent.extras import need
     from restore.latent.model import load_latent
+    from restore.pixels import to_rgb
 
     latent = load_latent(model.model, model.device)
     pictures = latent.read(folder.folder, say)
@@ -442,10 +443,9 @@ def anomalies(folder: FolderFlags, flags: AnomaliesFlags, model: WeightsFlags, o
         write_bytes(flags.csv, to_csv(pictures, values).encode())
     worst = float(np.quantile(maps, 0.995))
     made = np.rint(latent.reconstruct(pictures.pixels[order]).clip(0, 1) * 255).astype(np.uint8)
-    rgb = lambda picture: picture.repeat(3, 2) if picture.shape[2] == 1 else picture  # noqa: E731
     rows = [
-        [rgb(pictures.pixels[number]) for number in order],
-        [rgb(picture) for picture in made],
+        [to_rgb(pictures.pixels[number]) for number in order],
+        [to_rgb(picture) for picture in made],
         [heat(pictures.pixels[number], maps[number], worst) for number in order],
     ]
     listed = "".join(f"<tr><td>{values[n]:.5f}</td><td>{html.escape(str(pictures.paths[n]))}</td></tr>" for n in order)

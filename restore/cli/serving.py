@@ -73,10 +73,12 @@ def serve(flags: ServeFlags) -> None:
         import cv2
 
         from restore.devices import describe, keep_freed_memory
-        from restore.serve.app import create_app, make_service
+        from restore.serve.app import create_app
         from restore.serve.guard import LOCAL_NAMES, Access
         from restore.serve.limits import Limits
+        from restore.serve.restorers import Restorers
         from restore.serve.server import run
+        from restore.serve.service import Service
 
         keep_freed_memory()
         cv2.setNumThreads(1)  # codecs have threads of their own, and the network the cores
@@ -90,9 +92,7 @@ def serve(flags: ServeFlags) -> None:
             job_seconds=12 * flags.timeout,
             keep_seconds=flags.keep,
         )
-        service = make_service(
-            flags.device, flags.precision, flags.tile, models=models, limits=limits, workers=flags.workers
-        )
+        service = Service(Restorers(flags.device, flags.precision, flags.tile, models), limits, flags.workers)
         access = Access(flags.token, LOCAL_NAMES if flags.host in LOCAL else None)
         host = f"[{flags.host}]" if ":" in flags.host else flags.host
         token = f"?token={quote(flags.token)}" if flags.token else ""

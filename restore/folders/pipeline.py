@@ -140,9 +140,6 @@ class Pipeline(Runner):
         self._disk, self._gate = DiskSpace(), CommitGate()
         self._stopped = False
 
-    def __enter__(self) -> Pipeline:
-        return self
-
     def run(self, jobs: Iterable[Job], *, fail_fast: bool = False) -> Iterator[Outcome]:
         """Yields the outcomes of `jobs`, in their order; what is being encoded is still written with `fail_fast`.
 

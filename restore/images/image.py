@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 
 from restore.errors import ImageError
-from restore.pixels import to_dtype, to_float
+from restore.pixels import to_uint8
 
 Array = np.ndarray
 SizeCheck = Callable[[int, int], None]  # (width, height); raises ImageError for too many pixels
@@ -116,7 +116,7 @@ class Image:
     def _repr_png_(self) -> bytes:
         """What a notebook shows: 8 bit, every n-th pixel where a side is over `NOTEBOOK_SIDE`."""
         step = -(-max(self.size) // NOTEBOOK_SIDE)
-        array = to_dtype(to_float(self.array[::step, ::step]), np.uint8)
+        array = to_uint8(self.array[::step, ::step])
         out = BytesIO()
         PIL.Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(out, "PNG", icc_profile=self.icc)
         return out.getvalue()

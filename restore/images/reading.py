@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
@@ -156,16 +157,20 @@ def image_size(path: Path) -> tuple[int, int]:
         ImageError: naming the file, where the header cannot be read, or claims more pixels than a file of this size
             can hold in any format.
     """
-    try:
-        with without_limit():  # it would warn of large ones; the caller who decodes has a limit of his own
-            picture = PIL.Image.open(path)
-        with picture:
-            width, height = picture.size
-    except Exception:  # Pillow knows no JPEG XL, and not all kinds of TIFF
-        width, height = _stated(path)
+    width, height = header_size(path) or _stated(path)
     if width * height > 1e6 and width * height > _PIXELS_A_BYTE * path.stat().st_size:
         raise ImageError(f"{printable(path)}: its header claims {width} x {height} pixels; get a whole copy")
     return height, width
+
+
+def header_size(source: Path | BytesIO) -> tuple[int, int] | None:
+    """(width, height) by the header of a file; None where Pillow cannot read it: JPEG XL, some kinds of TIFF."""
+    try:
+        # Pillow's limit would warn of large ones; the caller who decodes has a limit of his own.
+        with without_limit(), PIL.Image.open(source) as picture:
+            return picture.size
+    except Exception:
+        return None
 
 
 def _stated(path: Path) -> tuple[int, int]:

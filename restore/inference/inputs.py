@@ -18,7 +18,7 @@ from restore.images.masks import as_mask, hints_from
 from restore.images.pixels import picture_of, split
 from restore.images.profiles import true_profile
 from restore.inference.restored import Pending, Restored
-from restore.pixels import to_dtype, to_float, white
+from restore.pixels import to_uint8, white
 from restore.tasks.spec import TASKS
 
 # Noise of sigma 255 reaches 7 where white is 1; a picture in 0 to 255 without a pixel above this would be black.
@@ -116,6 +116,8 @@ class InputAdapter:
         if isinstance(given, torch.Tensor):
             one = given.ndim < 4
         masks = repeat(_given(given, of_hints)) if one else (_given(each, of_hints) for each in given)
+        if isinstance(image, torch.Tensor) and not len(image):
+            raise UsageError(f"a tensor of shape {tuple(image.shape)} holds no picture")
         stream = self._stream(image, masks, clip)
         if tensors:
             return torch.stack(list(stream))
@@ -297,7 +299,7 @@ def _adapt_pillow(picture: PIL.Image.Image) -> Adapted:
         elif restored.pixels.shape[2] == 1:
             result = PIL.Image.fromarray(restored.pixels[..., 0])
         else:  # colours of a deep gray picture, for which Pillow has no mode
-            result = picture_of(to_dtype(to_float(restored.pixels), np.uint8))
+            result = picture_of(to_uint8(restored.pixels))
         result.info = {name: picture.info[name] for name in _KEPT_INFO if name in picture.info}
         # A profile of CMYK is not true of what it was converted to, nor one of gray of colours.
         if profile := true_profile(icc, restored.pixels.shape[2]):

@@ -1,4 +1,4 @@
-"""A learnt picture codec: a rounded code whose bits are counted by a factorised prior (Ballé et al. 2017)."""
+"""Learned image compression: a rounded code, entropy-coded with a factorised prior (Ballé et al. 2017)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from restore.models.blocks import ResidualBlock, conv3x3, crop, pad_to_multiple
 from restore.models.registry import Architecture, register
 
 ARCH = "latent-codec"
-FOLD = 4  # pixels a side that the first convolution takes together
+FOLD = 4  # factor of the pixel unshuffle before the first convolution
 STRIDE = 4 * FOLD
 BOUND = 127  # rounded codes are from -BOUND to BOUND
-TOTAL = 1 << 20  # of the frequencies in a table, about
-MIXED = 3  # logistic distributions that a prior is mixed from
-PACE = 10.0  # parameters of the prior are kept divided by it: one learning rate, and they move quicker
-LEAST = 1e-7  # probability, below which its logarithm is not taken
-# Weight of the squared error (white is 255) beside bits a pixel, by level.
+TOTAL = 1 << 20  # approximate sum of the frequencies in a table
+MIXED = 3  # components of the prior, a mixture of logistic distributions
+PACE = 10.0  # parameters of the prior are stored divided by it, which multiplies their learning rate
+LEAST = 1e-7  # lower bound of a probability before its logarithm is taken
+# Lambda of the rate-distortion loss by level: weight of the squared error (white is 255) beside bits a pixel.
 TRADES = (0.0007, 0.0014, 0.0028, 0.0056, 0.0112)
 
 
@@ -34,7 +34,7 @@ class CodecConfig:
         channels: Of the hidden layers.
         code: Channels of the code, one place for every 16x16 pixels.
         blocks: Residual blocks at an eighth of the resolution, on each side.
-        levels: Trades between bits and error that it knows.
+        levels: Number of rate-distortion trade-offs.
     """
 
     channels: int = 96
@@ -44,9 +44,10 @@ class CodecConfig:
 
 
 class Normalise(nn.Module):
-    """Each channel divided, or multiplied, by a weighted sum of the sizes of all (Ballé et al. 2016).
+    """Generalised divisive normalisation, or its inverse (Ballé et al. 2016).
 
-    Without the squares and the root, which cost time and gain nothing (Johnston et al. 2019).
+    Each channel is divided, or multiplied, by a weighted sum of the absolute values of all channels: without the
+    squares and the root, which cost time and gain nothing (Johnston et al. 2019).
     Shape: (N,C,H,W) -> the same.
     """
 
@@ -92,7 +93,7 @@ class Codec(Architecture):
             conv3x3(inner, 3 * FOLD**2),
             nn.PixelShuffle(FOLD),
         )
-        # One network for all levels: a level stretches each channel of the code before it is rounded (Cui et al. 2021).
+        # One network for all levels: each has gains and inverse gains for the channels of the code (Cui et al. 2021).
         first = torch.tensor([0.5 * math.log(trade / TRADES[0]) for trade in TRADES[: config.levels]])
         self.stretch = nn.Parameter(first[:, None].repeat(1, code))
         self.shrink = nn.Parameter(-first[:, None].repeat(1, code))
@@ -121,7 +122,7 @@ class Codec(Architecture):
         return crop(decoded.float() + 0.5, height, width)
 
     def bits(self, code: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """(N,): bits of codes (N,code,h,w) by the prior; between whole numbers by its density with uniform noise."""
+        """(N,): bits of codes (N,code,h,w) under the prior convolved with uniform noise; they may be fractions."""
         mixed = (PACE * part[level][:, :, None, None] for part in (self.means, self.widths, self.shares))
         return -probability(code.float(), *mixed).clamp_min(LEAST).log2().sum((1, 2, 3))
 
@@ -144,7 +145,7 @@ class Codec(Architecture):
 
 
 def probability(values: torch.Tensor, means: torch.Tensor, widths: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """Of `values` plus or minus a half by a mixture of logistic distributions, whose parameters have one axis more."""
+    """Of the interval `values` - 0.5 to + 0.5 under a mixture of logistics, whose parameters have one axis more."""
     # The lower tail is precise where the upper one is 1 - 0: the sign is that of the lower half.
     apart = (values[..., None] - means).abs()
     inverse = (-widths).exp()

@@ -19,12 +19,13 @@ import torch
 
 from restore.errors import ImageError, RestoreError, UsageError
 from restore.images import read_image
+from restore.images.pixels import saved
 from restore.latent.codec import ARCH, BOUND, STRIDE, TRADES, Codec, CodecConfig
 from restore.latent.data import silent, to_pixels, to_planes
 from restore.latent.extras import need
 from restore.latent.model import load_network
 from restore.metrics import psnr
-from restore.pixels import to_dtype, to_float
+from restore.pixels import to_uint8
 from restore.tasks.losses import PixelLoss
 from restore.training.objective import Objective
 
@@ -40,10 +41,10 @@ PEAK = 255.0**2
 
 
 class CodecObjective(Objective):
-    """Bits a pixel plus the weighted squared error, each patch at a level of its own.
+    """The rate-distortion loss, bits a pixel plus the weighted squared error; each patch has a random level.
 
-    In training noise stands for rounding where bits are counted, which has a gradient (Ballé et al. 2017), and the
-    rounded code is decoded as if rounding had the gradient 1 (Minnen and Singh 2020).
+    In training the rate is that of the code with uniform noise instead of rounding (Ballé et al. 2017), and the
+    distortion that of the rounded code, with a straight-through gradient (Minnen and Singh 2020).
     """
 
     name = TASK
@@ -54,7 +55,7 @@ class CodecObjective(Objective):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What bits and errors are traded for."""
+        """Lambda of each level."""
         return {"trades": list(TRADES[: self.config.levels])}
 
     def example(self, clean: np.ndarray, variant: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -65,7 +66,7 @@ class CodecObjective(Objective):
     def loss(
         self, network: Any, batch: Mapping[str, torch.Tensor], variant: int, pixel_loss: PixelLoss
     ) -> torch.Tensor:
-        """The mean of rate and weighted distortion; levels count alike."""
+        """The mean rate-distortion cost, each divided by the root of its lambda so that levels weigh alike."""
         clean, chance = batch["clean"], batch["chance"][:, :, 0, 0]
         level = chance[:, 0]
         code = network.encode(clean, level)
@@ -241,10 +242,10 @@ def from_bytes(data: bytes, name: str) -> tuple[list[Packed], int, str]:
 
 def names_of(paths: Sequence[Path], root: Path) -> list[str]:
     """Names without suffixes, but with them where two pictures would be called alike."""
-    relative = [path.relative_to(root) for path in paths]
-    bare = [path.with_suffix("").as_posix() for path in relative]
-    times = Counter(bare)
-    return [path.as_posix() if times[name] > 1 else name for name, path in zip(bare, relative, strict=True)]
+    whole = [path.relative_to(root).as_posix() for path in paths]
+    bare = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+    times = Counter(bare + whole)  # `x.jpg.webp` beside `x.jpg` and `x.png`
+    return [long if times[short] > 1 else short for short, long in zip(bare, whole, strict=True)]
 
 
 def read_pictures(
@@ -266,7 +267,7 @@ def read_pictures(
         pixels = image.pixels
         if pixels.dtype != np.uint8:
             report(f"{path}: kept in 8 bits")
-            pixels = to_dtype(to_float(pixels), np.uint8)
+            pixels = to_uint8(pixels)
         if image.alpha is not None:
             report(f"{path}: transparency is not kept")
         yield path, pixels
@@ -303,10 +304,7 @@ def beside(paths: Sequence[Path], size: int, format: str) -> tuple[int, int, lis
 
 
 def _encoded(pixels: np.ndarray, format: str, quality: int) -> bytes:
-    target = BytesIO()
-    image = PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    image.save(target, format, quality=quality, optimize=True, progressive=True)
-    return target.getvalue()
+    return saved(pixels, format, quality=quality, optimize=True, progressive=True)
 
 
 def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:

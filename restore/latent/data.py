@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from restore.errors import ImageError, RestoreError, UsageError
 from restore.images import find_images, read_image
-from restore.pixels import luma, to_dtype, to_float
+from restore.pixels import luma, to_rgb, to_uint8
 
 TURN = math.radians(90)  # by which pictures are turned at most, where they are moved by 1
 CONTRAST = 0.3  # standard deviation, white at 1
-LEAST_CONTRAST = 0.01  # flat pictures are not divided by nothing
+LEAST_CONTRAST = 0.01  # lower bound of a divisor: flat pictures have none
 HELD_OUT = 20  # of so many pictures one is held out where there is no --val
 FIT = 0.9  # share of the pictures that are not enlarged
 
@@ -86,7 +86,7 @@ def moved(planes: torch.Tensor, amount: float, draw: torch.Generator) -> torch.T
     Args:
         planes: Pictures; what comes in from outside repeats their border.
         amount: From 0 to 1.
-        draw: The only source of chance.
+        draw: The source of random numbers.
     """
     count = len(planes)
     turn, zoom, across, down = (2 * torch.rand((4, count), generator=draw) - 1) * amount
@@ -152,15 +152,14 @@ def _square(path: Path, size: int) -> np.ndarray | ImageError:
     side = min(pixels.shape[:2])
     top, left = ((length - side) // 2 for length in pixels.shape[:2])
     square = pixels[top : top + side, left : left + side]
-    square = square if square.dtype == np.uint8 else to_dtype(to_float(square), np.uint8)
-    return resized(square, size) if side > size else square
+    return resized(to_uint8(square), size) if side > size else to_uint8(square)
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     if pixels.shape[2] == channels:
         return pixels
     if channels == 3:
-        return np.repeat(pixels, 3, axis=2)
+        return to_rgb(pixels)
     gray: np.ndarray = np.rint(luma(pixels)).astype(np.uint8)
     return gray[..., None]
 

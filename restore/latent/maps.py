@@ -1,4 +1,4 @@
-"""Codes in two or three dimensions: as a picture with thumbnails, as a page to turn, and over the epochs."""
+"""Codes in two or three dimensions: as a picture with thumbnails, as an interactive page, and over the epochs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from restore.latent.extras import need
 from restore.latent.views import figure_png, inline, plotting, png
 
 SHOWN = 120  # thumbnails on a map, at most
-SPRITES = 2000  # pictures on a page to turn, at most
+SPRITES = 2000  # pictures on an interactive page, at most
 SPRITE_SIDE = 28
 PERPLEXITY = 30.0
 
@@ -129,7 +129,7 @@ def map_gif(maps: Sequence[tuple[str, np.ndarray]], pictures: Pictures) -> bytes
 
 
 def map_page_body(points: np.ndarray, pictures: Pictures, seed: int = 0) -> tuple[str, str]:
-    """A map to turn with the mouse: HTML and script. Of many pictures it shows some, drawn at random.
+    """A map that the mouse turns: HTML and script. Of many pictures it shows some, drawn at random.
 
     Args:
         points: (N,2) or (N,3).

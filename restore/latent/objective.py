@@ -45,7 +45,7 @@ def _widths(options: ModelOptions) -> tuple[int, ...]:
 
 
 class LatentObjective(Objective):
-    """A batch is `clean`, planes (N,C,S,S), and `seed`, from which all of its chance comes."""
+    """A batch is `clean`, planes (N,C,S,S), and `seed`, of all random numbers of its loss."""
 
     name = TASK
 

@@ -45,8 +45,8 @@ def train_pair(
         bar: Whether to hide the progress bar; None: unless on a terminal.
 
     Raises:
-        UsageError: The call cannot be, or a folder is missing or has less than two pictures.
-        TrainingError: The loss is no number any more.
+        UsageError: The call is wrong, or a folder is missing or has less than two pictures.
+        TrainingError: The loss is no longer finite.
     """
     make_way(training)
     pair = [read_folder(folder, model.size, None, report, shrink=True) for folder in (first, second)]

@@ -106,8 +106,8 @@ def train_folder(
         bar: Whether to hide the progress bar; None: unless on a terminal.
 
     Raises:
-        UsageError: The call cannot be: outputs exist, the folder is missing or empty, options contradict each other.
-        TrainingError: The loss is no number any more; the last good weights are then still written.
+        UsageError: The call is wrong: outputs exist, the folder is missing or empty, options contradict each other.
+        TrainingError: The loss is no longer finite; the last good weights are then still written.
     """
     make_way(training)
     pictures = read_folder(folder, model.size, None, report, shrink=True)
@@ -207,7 +207,7 @@ def train(
 
 
 def first_weights(config: LatentConfig, pixels: np.ndarray) -> dict[str, torch.Tensor]:
-    """Where a run starts besides chance: the mean picture (N,S,S,C), which networks subtract and begin at."""
+    """Initial values that are not random, from pictures (N,S,S,C): their mean, subtracted and as the output's bias."""
     if config.kind == "swap":
         single, parts = replace(config, kind="undercomplete"), np.split(pixels, 2, axis=3)
         first, second = (first_weights(single, part) for part in parts)

@@ -24,14 +24,14 @@ from starlette.requests import ClientDisconnect
 
 from restore import __version__
 from restore.devices import describe as describe_device
-from restore.errors import RestoreError
+from restore.errors import RestoreError, unknown_name
 from restore.images import SUFFIXES
 from restore.serve.guard import Access, Guard, problem
 from restore.serve.jobs import ENDED, Job, Jobs, found_in
 from restore.serve.limits import Admission, Admitted, Limits, Refused
 from restore.serve.metrics import Metrics
-from restore.serve.options import EXTENSIONS, SPECS, CommonQuery, describe, find_spec, order, query_model, wrong_query
-from restore.serve.restorers import Restorers, Watch
+from restore.serve.options import EXTENSIONS, SPECS, CommonQuery, describe, order, query_model, wrong_query
+from restore.serve.restorers import Watch
 from restore.serve.service import Output, ResultT, Service, Upload, file_name
 from restore.tasks import TaskSpec
 from restore.tasks.steps import AUTO
@@ -55,6 +55,13 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     503: {"description": "The queue is full, or the server stops; Retry-After says when to try again."},
     504: {"description": "It took too long."},
 }
+
+
+def _binary(description: str) -> dict[str, str]:
+    """The OpenAPI schema of the bytes of a file."""
+    return {"type": "string", "format": "binary", "description": description}
+
+
 _BODY = {
     "requestBody": {
         "required": True,
@@ -64,21 +71,13 @@ _BODY = {
                     "type": "object",
                     "required": ["file"],
                     "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "The picture."},
-                        "mask": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "White is what to restore (inpaint, dewatermark).",
-                        },
-                        "hints": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "Known colours on transparent or white (colorize).",
-                        },
+                        "file": _binary("The picture."),
+                        "mask": _binary("White is what to restore (inpaint, dewatermark)."),
+                        "hints": _binary("Known colours on transparent or white (colorize)."),
                     },
                 }
             },
-            "image/*": {"schema": {"type": "string", "format": "binary", "description": "The picture as it is."}},
+            "image/*": {"schema": _binary("The picture as it is.")},
         },
     }
 }
@@ -110,8 +109,7 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
         sweeper = asyncio.create_task(server.sweep())
         yield
         sweeper.cancel()
-        server.jobs.stop()
-        service.stop()
+        server.stop()
         server.jobs.close()
 
     app = FastAPI(
@@ -432,10 +430,9 @@ def _order(spec: TaskSpec, query: CommonQuery, **wanted: bool) -> Any:
 
 
 def _spec(task: str) -> TaskSpec:
-    try:
-        return find_spec(task[:40])
-    except RestoreError as error:
-        raise Refused(404, str(error)) from error
+    if task not in SPECS:
+        raise Refused(404, str(unknown_name("task", task[:40], SPECS)))
+    return SPECS[task]
 
 
 def _wants_json(request: Request) -> bool:
@@ -477,16 +474,3 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return await _refused(request, Refused(error.status_code, str(error.detail)))
-
-
-def make_service(
-    device: str = "auto",
-    precision: str = "auto",
-    tile: int = 0,
-    *,
-    models: dict[str, str] | None = None,
-    limits: Limits | None = None,
-    workers: int | None = None,
-) -> Service:
-    """A service with its restorers; arguments as of `Restorers`, `Limits` and `Service`."""
-    return Service(Restorers(device, precision, tile, models), limits or Limits(), workers)

@@ -1,4 +1,4 @@
-"""What every request passes first: who asks, from where, and how much is sent."""
+"""ASGI middleware: token, host and origin of every request, and the size of its body."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware. Counts answers, too.
+    """ASGI middleware: refuses requests by `Access` and `Limits`, adds security headers, counts answers.
 
     Args:
         app: what it guards.

@@ -1,4 +1,4 @@
-"""Long work: pictures whose result a client fetches later."""
+"""Asynchronous jobs: pictures whose result a client fetches later."""
 
 from __future__ import annotations
 
@@ -115,7 +115,6 @@ class Jobs:
         self._folder = tempfile.TemporaryDirectory(prefix="restore-serve-", ignore_cleanup_errors=True)
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._lock = threading.Lock()
-        self._stopped = False
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -143,9 +142,10 @@ class Jobs:
         future.add_done_callback(ended)
 
     def drop(self, job: Job) -> None:
-        """Forgets a job that has not begun."""
+        """Forgets a job and its result."""
         with self._lock:
             self._jobs.pop(job.id, None)
+        job.discard()
 
     def get(self, id: str) -> Job:
         """The job called `id`. Raises Refused (404)."""
@@ -168,7 +168,7 @@ class Jobs:
         """Gives up a job, and forgets it if it had ended. Raises Refused (404)."""
         job = self.get(id)
         if job.ended is not None:
-            self._remove(job)
+            self.drop(job)
             return job
         job.watch.cancel()
         if job.future is not None:
@@ -193,11 +193,10 @@ class Jobs:
             if not old and total <= self._limits.keep_bytes and len(ended) <= 10_000:
                 continue
             total -= job.bytes + job.mask_bytes
-            self._remove(job)
+            self.drop(job)
 
     def stop(self) -> None:
         """All that have not ended are told that they never will."""
-        self._stopped = True
         with self._lock:
             jobs = list(self._jobs.values())
         for job in jobs:
@@ -230,11 +229,6 @@ class Jobs:
         job.ended = time.monotonic()
         job.watch.stage, job.watch.share = stage, 1.0
         job.future = None
-
-    def _remove(self, job: Job) -> None:
-        with self._lock:
-            self._jobs.pop(job.id, None)
-        job.discard()
 
 
 class _Pieces(RawIOBase):

@@ -1,4 +1,4 @@
-"""What a server takes on, and how it says no."""
+"""The limits of a server, admission control, and refusals."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Refused(Exception):
 
 
 class Admission:
-    """Counts what is in flight.
+    """Admission control: bounds the requests in flight, of each client and of all.
 
     Args:
         limits: the bounds.

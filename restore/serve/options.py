@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic import Field as Parameter
 
-from restore.errors import UsageError, unknown_name
+from restore.errors import UsageError
 from restore.images import FORMATS, SUFFIXES, WRITABLE
 from restore.images.failures import printable
 from restore.tasks.spec import TASKS, Options, TaskSpec
@@ -106,13 +106,6 @@ def query_model(spec: TaskSpec) -> type[CommonQuery]:
 def max_strength(spec: TaskSpec) -> float | None:
     """The largest strength that a task takes; None for auto, which takes none."""
     return spec.max_strength if spec.name in TASKS else None
-
-
-def find_spec(name: str) -> TaskSpec:
-    """What a client calls `name`. Raises UsageError for unknown names."""
-    if name not in SPECS:
-        raise unknown_name("task", name, SPECS)
-    return SPECS[name]
 
 
 def wrong_query(errors: Sequence[Any]) -> str:

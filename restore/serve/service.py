@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 from collections.abc import Callable
@@ -10,11 +9,11 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
-import PIL.Image
 
 from restore.errors import RestoreError, UsageError, WeightsError
 from restore.folders.compute_queue import ComputeQueue
@@ -25,9 +24,9 @@ from restore.folders.pipeline import Status, describe_result
 from restore.images import SUFFIXES, encode_image, read_image, writable_suffix
 from restore.images.failures import printable
 from restore.images.masks import as_mask, hints_from
-from restore.images.pixels import without_limit
+from restore.images.reading import header_size
 from restore.inference.restored import Restored, StepResult
-from restore.pixels import white
+from restore.pixels import to_uint8
 from restore.serve.limits import Limits, Refused
 from restore.serve.options import Order
 from restore.serve.restorers import Assigned, Dispatcher, Restorers, Watch
@@ -151,7 +150,7 @@ class Service:
         """Does `work` on a picture in the lane of its size, once there is memory for it."""
         if self.stopped:
             raise Refused(503, "the server stops; nothing was begun")
-        size = header_size(data)
+        size = header_size(BytesIO(data))
         if size is not None:
             self._check_size(size, scale)
         pixels = int(self.limits.max_megapixels * 1e6) if size is None else size[0] * size[1]
@@ -213,10 +212,7 @@ class Service:
 
     def _preview(self, data: bytes, _: _Lane) -> bytes:
         image = read_image(data, name="the picture", max_megapixels=self.limits.max_megapixels)
-        if image.pixels.dtype != np.uint8:
-            factor = 255.0 / white(image.pixels.dtype)
-            image = image.with_array(np.clip(image.array * factor + 0.5, 0, 255).astype(np.uint8))
-        return encode_image(image, "png", metadata=False)
+        return encode_image(image.with_array(to_uint8(image.array)), "png", metadata=False)
 
 
 def _given(upload: Upload, spec: TaskSpec, size: tuple[int, int]) -> np.ndarray | None:
@@ -227,21 +223,12 @@ def _given(upload: Upload, spec: TaskSpec, size: tuple[int, int]) -> np.ndarray 
             continue
         if not wanted:
             raise UsageError(f"{spec.name} takes no {part}; leave it out")
-        own = header_size(data)
+        own = header_size(BytesIO(data))
         if own is not None and own[0] * own[1] != size[0] * size[1]:  # before it is decoded
             raise UsageError(f"the {part}, {own[0]}x{own[1]}, does not fit a picture of {size[0]}x{size[1]}")
         image = read_image(data, name=f"the {part}", max_megapixels=1 + size[0] * size[1] / 1e6)
         found = as_mask(image.pixels, image.alpha) if part == "mask" else hints_from(image)
     return found
-
-
-def header_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) by the header of a picture's file; None where that says nothing."""
-    try:
-        with without_limit(), PIL.Image.open(io.BytesIO(data)) as picture:
-            return picture.size
-    except Exception:
-        return None
 
 
 def file_name(name: str) -> str:

@@ -1,1 +1,1 @@
-"""Helpers of every package that know nothing of images: files that are written whole."""
+"""Helpers that know nothing of images: atomic writing of files."""
