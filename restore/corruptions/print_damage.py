@@ -9,7 +9,7 @@ from itertools import groupby
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted
+from restore.corruptions.base import Corrupted, Corruption, log_uniform
 from restore.corruptions.degradation import Choice, Part
 from restore.errors import UsageError
 from restore.pixels import luma, to_dtype, to_float
@@ -78,7 +78,7 @@ class _Print:
 
     def pixels(self, low: float, high: float) -> float:
         """Log-uniform; `low` and `high` in pixels of a picture with a short side of `_FULL`."""
-        return float(low * (high / low) ** self.rng.random() * max(self.scale / _FULL, 0.6))
+        return log_uniform(low, high, self.rng) * max(self.scale / _FULL, 0.6)
 
     def count(self, low: float, high: float) -> int:
         """Log-uniform number in a picture, as many of them as a patch shows, at least 1."""
@@ -100,7 +100,7 @@ class _Print:
 
 
 @dataclass(frozen=True)
-class PrintDamage:
+class PrintDamage(Corruption[PrintDamageParams]):
     """Base of the operators: traces of one colour, blended over the picture.
 
     Args:
@@ -146,10 +146,6 @@ class PrintDamage:
         amount = opacity[touched][:, None]
         damaged[touched] = to_dtype(to_float(image[touched]) * (1 - amount) + colour[touched] * amount, image.dtype)
         return Corrupted(damaged, opacity > VISIBLE)
-
-    def target(self, image: np.ndarray, params: PrintDamageParams) -> np.ndarray:
-        """The picture itself."""
-        return image
 
 
 def _opacity(traces: list[Trace], size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
