@@ -16,11 +16,11 @@ from restore.pixels import luma, to_dtype, to_float
 
 VISIBLE = 0.15  # opacity from which on a pixel counts as damaged: nobody marks the faint rim of a scratch
 FAINT = 0.01  # up to which the picture is left alone
-_SUBPIXELS = 4  # a pixel and axis, for pictures of up to
-_FINE_PIXELS = 1 << 21  # so many pixels; larger ones are drawn without
+_SUBPIXELS = 4  # for each pixel and axis, in pictures of up to `_FINE_PIXELS`
+_FINE_PIXELS = 1 << 21  # larger pictures are drawn without subpixels
 _SHIFT = 4  # fractional bits of coordinates
 _UNEVEN = (0.6, 1.4)  # factors of the thickness along a line
-_FULL = 320  # pixels of the short side at which thicknesses are as they are said
+_FULL = 320  # pixels: short side of the picture that the thicknesses below refer to
 
 
 @dataclass(frozen=True)
