@@ -18,6 +18,7 @@ from restore.corruptions.demosaicing import DEMOSAICINGS, demosaic, mosaic
 from restore.corruptions.downsample import Downsample, DownsampleParams, resize_bicubic
 from restore.corruptions.film_grain import FilmGrain, FilmGrainParams
 from restore.corruptions.gaussian_noise import GaussianNoise, GaussianNoiseParams
+from restore.corruptions.grayscale import Grayscale
 from restore.corruptions.jpeg_compression import JpegCompression, JpegCompressionParams, JpegSave
 from restore.corruptions.photo_downsample import PhotoDownsample, PhotoDownsampleParams
 from restore.corruptions.resampled import Resampled, ResampledParams
@@ -161,6 +162,8 @@ def test_bicubic_coefficient():
         lambda: FilmGrain(strength=(0, 5)),
         lambda: FilmGrain(blur=(2, 1)),
         lambda: FilmGrain(coloured=-1),
+        lambda: Grayscale(hints=(-5, 10)),
+        lambda: Grayscale(hints=(9, 1)),
         lambda: JpegCompression(quality=(0, 50)),
         lambda: JpegCompression(twice=1.5),
         lambda: PoissonNoise((0, 10)),

@@ -201,7 +201,7 @@ def test_cells_make_up_their_colour(spacing):
     logits = torch.full((1, len(centres), 40, 50), -30.0).scatter_(1, cells, (shares + 1e-9).log())
     torch.testing.assert_close(mean_ab(logits, centres), ab, atol=1e-2, rtol=0)
     likeliest = centres[cells.gather(1, shares.argmax(1, keepdim=True))[:, 0]].permute(0, 3, 1, 2)
-    assert (mean_ab(logits, centres, 0.1) - likeliest).abs().median() < 1
+    assert (mean_ab(10 * logits, centres) - likeliest).abs().median() < 1
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))

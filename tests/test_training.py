@@ -360,6 +360,14 @@ def test_real_pairs(tmp_path):
     assert "pairs" in weights.read_header(out).scores
 
 
+@pytest.mark.parametrize("task", ["inpaint", "dewatermark", "super-resolve"])
+def test_tasks_that_cannot_learn_from_pairs_say_so(task, folder, tmp_path, capsys):
+    words = ["train", task, str(folder), "--corrupted", str(folder), "-o", str(tmp_path / "out.safetensors")]
+    assert run_cli(words) == 2
+    assert capsys.readouterr().err.startswith(f"restore: --corrupted: {task} cannot train on pairs")
+    assert not list(tmp_path.iterdir())
+
+
 def test_pairs_that_do_not_fit_are_named(tmp_path):
     clean, noisy = tmp_path / "clean", tmp_path / "noisy"
     (clean / "more").mkdir(parents=True)

@@ -59,6 +59,8 @@ def _body(spec: TaskSpec) -> Any:
         task = load_task(spec.name)
         arch, config = _network(task, settings.init, flags)
         objective = RestorationObjective(task, damage, config, flags.patch, arch)
+        if settings.corrupted and any(pair.head.masked or pair.head.scale > 1 for pair in objective.variants):
+            raise UsageError(f"--corrupted: {spec.name} cannot train on pairs of one size without masks; leave it out")
         try:
             result = train(objective, settings, report=mute if flags.quiet else say, bar=True if flags.quiet else None)
         except RestoreError as error:

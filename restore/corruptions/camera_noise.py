@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from restore.colour import from_linear, to_linear
-from restore.corruptions.base import Corrupted, check_range
+from restore.corruptions.base import Corrupted, check_range, pick
 from restore.corruptions.demosaicing import DEMOSAICINGS, demosaic, mosaic
 from restore.pixels import luma, to_dtype, to_float
 
@@ -66,7 +66,7 @@ class CameraNoise:
             shot=float(np.exp(log_shot)),
             read=float(np.exp(0.5 * log_read)),
             red=(int(rng.integers(2)), int(rng.integers(2))),
-            demosaicing=DEMOSAICINGS[int(rng.integers(len(DEMOSAICINGS)))],
+            demosaicing=pick(DEMOSAICINGS, rng),
             smoothing=float(rng.uniform(0.5, 2.5)) if rng.random() < SMOOTHED else 0.0,
             sharpening=float(rng.uniform(0.2, 1.0)) if rng.random() < SHARPENED else 0.0,
             seed=int(rng.integers(2**63)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share, log_uniform
 from restore.pixels import luma, to_dtype, to_float
 
 
@@ -46,11 +46,10 @@ class FilmGrain(Corruption[FilmGrainParams]):
         check_share(coloured=self.coloured)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> FilmGrainParams:
-        low, high = self.strength
         coloured = rng.random() < self.coloured
         red, green, blue = rng.uniform(0.7, 1.3, 3).tolist() if coloured else (1.0, 1.0, 1.0)
         return FilmGrainParams(
-            strength=float(low * (high / low) ** rng.random()),
+            strength=log_uniform(*self.strength, rng),
             blur=self.blur[0] if rng.random() < 0.25 else float(rng.uniform(*self.blur)),
             colour=float(rng.uniform(0.0, 1.0)) if coloured else 0.0,
             channels=(red, green, blue),

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.pixels import luma, to_dtype, to_float, white
 
-SIDES = (1, 9)  # of a dot, in pixels of a picture whose
-SHORT = 192  # short side has so many
+SIDES = (1, 9)  # range of the side of a dot in pixels, for a picture with a short side of `SHORT`
+SHORT = 192  # pixels
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class GrayscaleParams:
-    """Where a person says what the colours were: a picture has one luma, so nothing else is to choose."""
+    """The dots of colour that are kept as hints; the luma itself has no parameters."""
 
     dots: tuple[Dot, ...] = ()
 
@@ -38,10 +38,17 @@ class Grayscale(Corruption[GrayscaleParams]):
         hints: (lowest, highest) number of dots of the true colours that are kept (Zhang et al. 2017); small numbers are
             more likely.
         none: share of pictures without any, from 0 to 1.
+
+    Raises:
+        UsageError: a range or probability is out of bounds.
     """
 
     hints: tuple[int, int] = (0, 0)
     none: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range(0, 10_000, hints=self.hints)
+        check_share(none=self.none)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> GrayscaleParams:
         """Draws the places of dots, anywhere in a picture of `shape`."""

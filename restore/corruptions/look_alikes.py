@@ -74,7 +74,7 @@ def _page(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Drawing, bo
     """A sheet of one colour, and whether the ink on it is dark."""
     dark = rng.random() < 0.8
     paper = rng.uniform(0.8, 1, 3) if rng.random() < 0.4 else rng.choice((1.0, 1.0, 0.97, 0.93))
-    return np.full(shape, np.float32(0), np.float32) + np.float32(paper if dark else 1 - paper), bool(dark)
+    return np.full(shape, paper if dark else 1 - paper, np.float32), bool(dark)
 
 
 def _document(image: np.ndarray, rng: np.random.Generator) -> Drawing:
@@ -100,7 +100,6 @@ def _document(image: np.ndarray, rng: np.random.Generator) -> Drawing:
 
 def _chart(image: np.ndarray, rng: np.random.Generator) -> Drawing:
     page, dark = _page(image.shape, rng)
-    page = np.ascontiguousarray(page)
     height, width = image.shape[:2]
     for lines, across in ((rng.integers(3, 9), True), (rng.integers(0, 9), False)):
         for place in np.linspace(0.05, 0.95, int(lines)):

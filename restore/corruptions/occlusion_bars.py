@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption
+from restore.corruptions.base import Corrupted, Corruption, pick
 from restore.corruptions.drawing.shapes import BLACK, WHITE, Colour, Line, Point, Rectangle, Shape, Text, coverage
 from restore.corruptions.drawing.text import random_text
 from restore.errors import UsageError
@@ -92,7 +92,7 @@ def _bars(scene: _Scene) -> list[Shape]:
     rng, bars = scene.rng, list[Shape]()
     kinds = ((0,), (1,), (2,), (0, 1), (0, 1, 2))[int(rng.choice(5, p=(0.25, 0.2, 0.2, 0.15, 0.2)))]
     for _ in range(int(rng.integers(1, 9))):
-        kind, thickness = kinds[int(rng.integers(len(kinds)))], scene.size(0.0, 0.04)
+        kind, thickness = pick(kinds, rng), scene.size(0.0, 0.04)
         x, y = scene.point()
         if kind == 0:
             left, right = _span(scene.width, rng)

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 from PIL.Image import Resampling
 
-from restore.corruptions.base import Corrupted, check_share
+from restore.corruptions.base import Corrupted, check_share, pick
 from restore.corruptions.downsample import SCALES, Downsample, DownsampleParams, cut_to_multiple
 from restore.corruptions.gaussian_noise import GaussianNoise, GaussianNoiseParams
 from restore.corruptions.jpeg_compression import JpegCompression, JpegCompressionParams
@@ -83,7 +83,7 @@ class PhotoDownsample:
         return PhotoDownsampleParams(
             scale,
             softness=float(rng.uniform(0.2, 0.7)) if soft else 0.0,
-            kernel=KERNEL_NAMES[int(rng.integers(len(KERNEL_NAMES)))],
+            kernel=pick(KERNEL_NAMES, rng),
             noise=noise.sample(small, rng) if noisy else None,
             jpeg=JpegCompression((40, 98), twice=0.1).sample(small, rng) if saved else None,
         )

@@ -9,18 +9,18 @@ from itertools import groupby
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted
+from restore.corruptions.base import Corrupted, Corruption, log_uniform
 from restore.corruptions.degradation import Choice, Part
 from restore.errors import UsageError
 from restore.pixels import luma, to_dtype, to_float
 
 VISIBLE = 0.15  # opacity from which on a pixel counts as damaged: nobody marks the faint rim of a scratch
 FAINT = 0.01  # up to which the picture is left alone
-_SUBPIXELS = 4  # a pixel and axis, for pictures of up to
-_FINE_PIXELS = 1 << 21  # so many pixels; larger ones are drawn without
+_SUBPIXELS = 4  # for each pixel and axis, in pictures of up to `_FINE_PIXELS`
+_FINE_PIXELS = 1 << 21  # larger pictures are drawn without subpixels
 _SHIFT = 4  # fractional bits of coordinates
 _UNEVEN = (0.6, 1.4)  # factors of the thickness along a line
-_FULL = 320  # pixels of the short side at which thicknesses are as they are said
+_FULL = 320  # pixels: short side of the picture that the thicknesses below refer to
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class _Print:
 
     def pixels(self, low: float, high: float) -> float:
         """Log-uniform; `low` and `high` in pixels of a picture with a short side of `_FULL`."""
-        return float(low * (high / low) ** self.rng.random() * max(self.scale / _FULL, 0.6))
+        return log_uniform(low, high, self.rng) * max(self.scale / _FULL, 0.6)
 
     def count(self, low: float, high: float) -> int:
         """Log-uniform number in a picture, as many of them as a patch shows, at least 1."""
@@ -100,7 +100,7 @@ class _Print:
 
 
 @dataclass(frozen=True)
-class PrintDamage:
+class PrintDamage(Corruption[PrintDamageParams]):
     """Base of the operators: traces of one colour, blended over the picture.
 
     Args:
@@ -146,10 +146,6 @@ class PrintDamage:
         amount = opacity[touched][:, None]
         damaged[touched] = to_dtype(to_float(image[touched]) * (1 - amount) + colour[touched] * amount, image.dtype)
         return Corrupted(damaged, opacity > VISIBLE)
-
-    def target(self, image: np.ndarray, params: PrintDamageParams) -> np.ndarray:
-        """The picture itself."""
-        return image
 
 
 def _opacity(traces: list[Trace], size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share, pick
 from restore.corruptions.downsample import resize_bicubic
 from restore.corruptions.jpeg_compression import through_jpeg
 from restore.pixels import to_dtype, to_float
@@ -76,7 +76,7 @@ class Reencoded(Corruption[ReencodedParams]):
         return ReencodedParams(
             inner,
             size=(max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))) if kind != 1 else None,
-            interpolation=INTERPOLATIONS[int(rng.integers(3))],
+            interpolation=pick(INTERPOLATIONS, rng),
             quality=int(rng.integers(*QUALITY, endpoint=True)) if kind != 0 else None,
             subsampled=bool(rng.random() < 0.7),
         )

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption
+from restore.corruptions.base import Corrupted, Corruption, log_uniform, pick
 from restore.pixels import to_dtype, to_float
 
 FACTOR = (0.5, 1.7)  # by which the sides were multiplied after the damage, drawn on a logarithmic scale
@@ -36,11 +36,10 @@ class Resampled(Corruption[ResampledParams]):
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> ResampledParams:
         """Draws a size and the damage of a picture (H,W,C) of it."""
-        low, high = FACTOR
-        factor = low * (high / low) ** rng.random()
+        factor = log_uniform(*FACTOR, rng)
         height, width = (max(1, round(side / factor)) for side in shape[:2])
         inner = self.inner.sample((height, width, *shape[2:]), rng)
-        return ResampledParams(inner, (height, width), tuple(INTERPOLATIONS)[int(rng.integers(len(INTERPOLATIONS)))])
+        return ResampledParams(inner, (height, width), pick(tuple(INTERPOLATIONS), rng))
 
     def apply(self, image: np.ndarray, params: ResampledParams) -> Corrupted:
         """(H,W,C) -> the same shape and dtype, within [0, 1]."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, check_range
+from restore.corruptions.base import Corrupted, Corruption, check_range, log_uniform
 from restore.pixels import to_dtype, to_float
 
 
@@ -34,8 +34,7 @@ class PoissonNoise(Corruption[PoissonNoiseParams]):
         check_range(0, 1e6, above=True, photons=self.photons)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> PoissonNoiseParams:
-        low, high = self.photons
-        return PoissonNoiseParams(float(low * (high / low) ** rng.random()), int(rng.integers(2**63)))
+        return PoissonNoiseParams(log_uniform(*self.photons, rng), int(rng.integers(2**63)))
 
     def apply(self, image: np.ndarray, params: PoissonNoiseParams) -> Corrupted:
         """(H,W,C) -> the same shape and dtype, within [0, 1]."""

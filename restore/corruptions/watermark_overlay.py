@@ -8,7 +8,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
+from restore.corruptions.base import Corrupted, Corruption, check_range, check_share, log_uniform, pick
 from restore.corruptions.drawing.logos import Logos
 from restore.corruptions.drawing.marks import (
     Ink,
@@ -16,13 +16,10 @@ from restore.corruptions.drawing.marks import (
     Mark,
     draw_accent,
     draw_mark,
-    log_uniform,
-    pick,
     rotate,
     rotated_size,
     sample_ink,
     sample_mark,
-    with_channels,
 )
 from restore.errors import ImageError, UsageError
 from restore.pixels import luma, to_dtype, to_float
@@ -199,7 +196,7 @@ def _render(layer: Layer, shape: tuple[int, int], logos: Logos | None) -> tuple[
     """
     planes = (_tile if layer.arrangement == "tiled" else _place)(_stamp(layer, logos), layer, shape)
     if layer.edge > 0:
-        planes = with_channels(cv2.GaussianBlur(planes, (0, 0), layer.edge))
+        planes = np.atleast_3d(cv2.GaussianBlur(planes, (0, 0), layer.edge))  # OpenCV drops the axis of one channel
     rows = planes.reshape(-1, planes.shape[2])
     index = np.flatnonzero(rows[:, -1] > 0)
     values = to_float(rows[index])

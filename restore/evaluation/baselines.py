@@ -32,8 +32,8 @@ TV_WEIGHT = 0.75
 
 RADIUS = 3  # pixels, of OpenCV's inpainting
 
-# Of the variance in a window, how much alike pixels differ by, and the least of that; and what
-# a neighbour weighs however much it differs.
+# Of Levin et al. 2004: neighbours r and s have the affinity exp(-(r - s)^2 / v) + FLOOR, where v is `SHARE` of the
+# variance in the window of r, and at least `LEAST`.
 SHARE, LEAST, FLOOR = 0.6, 2e-6, 1e-6
 
 

@@ -48,11 +48,11 @@ def find_pairs(before: Path, after: Path) -> tuple[list[tuple[Path, Path]], list
         {path.relative_to(folder).with_suffix("").as_posix(): path for path in find_images(folder)}
         for folder in (before, after)
     ]
-    common = sorted(sides[0].keys() & sides[1].keys())
+    common = sides[0].keys() & sides[1].keys()
     if not common:
         raise UsageError(f"{before} and {after} have no picture of one name")
     alone = [path for side in sides for name, path in sorted(side.items()) if name not in common]
-    return [(sides[0][name], sides[1][name]) for name in common], alone
+    return [(sides[0][name], sides[1][name]) for name in sorted(common)], alone
 
 
 def side_by_side(first: Image, second: Image, labels: tuple[str, str]) -> Image:

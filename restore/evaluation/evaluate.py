@@ -71,13 +71,14 @@ class Model:
         self.path, self.device, self.dtype, self.tile, self.tta = path, device, dtype, tile, tta
         self.options = task.spec.options() if options is None else options
         self.header, self.network = weights.load(path, task.spec.name)
+        self._symmetries = "two" if task.head(self.options).upright else "eight"
         self._restorers: dict[str, Restorer] = {}
 
     @property
     def about(self) -> str:
         """File, architecture, size and options in one line."""
         millions = sum(p.numel() for p in self.network.parameters()) / 1e6
-        extra = ", averaged over eight symmetries" if self.tta else ""
+        extra = f", averaged over {self._symmetries} symmetries" if self.tta else ""
         for name, value in self.options.chosen.items():
             extra += f", {name}" if value is True else f", {name} {value}"
         return f"{self.path.name}, {self.header.arch}, {millions:.2f} M parameters{extra}"

@@ -12,7 +12,7 @@ from restore import __version__
 from restore.evaluation.evaluate import Row
 from restore.evaluation.page import page, picture, slider
 from restore.evaluation.protocols import eight_bit
-from restore.evaluation.results import Results, columns, lines, mean, notes, show
+from restore.evaluation.results import Results, cells, columns, mean, notes, show
 from restore.evaluation.trials import Entry, Method, Trial, trials
 from restore.images import Image
 from restore.tasks.base import Task
@@ -46,15 +46,14 @@ def report(results: Results, entries: Sequence[Entry], task: Task, damage: Optio
 
 
 def _table(results: Results) -> str:
-    shown = columns(results)
     kinds = {method.name: method.kind for method in results.methods}
-    head = "".join(f"<th>{escape(title)}</th>" for title in ("case", "method", *(title for _, title, _ in shown)))
+    titles, *body = cells(results)
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     rows, last = [], None
-    for line in lines(results):
-        cells = [line.case, line.method, *(show(line.scores.get(key, math.nan), form) for key, _, form in shown)]
-        css = f"{kinds[line.method]}{' first' if line.case != last else ''}"
-        rows.append(f'<tr class="{css}">{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>')
-        last = line.case
+    for row in body:
+        css = f"{kinds[row[1]]}{' first' if row[0] != last else ''}"
+        rows.append(f'<tr class="{css}">{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>')
+        last = row[0]
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 

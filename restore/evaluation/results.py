@@ -99,18 +99,24 @@ def show(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
 
+def cells(results: Results) -> list[list[str]]:
+    """The table as text: the titles, then a row for each case and method."""
+    shown = columns(results)
+    rows = [["case", "method", *(title for _, title, _ in shown)]]
+    for line in lines(results):
+        rows.append([line.case, line.method, *(show(line.scores.get(key, math.nan), form) for key, _, form in shown)])
+    return rows
+
+
 def table(results: Results) -> str:
     """Formats the table for a terminal, with notes below."""
     if not results.rows:
         return "no picture could be scored"
-    shown = columns(results)
-    cells = [["case", "method", *(title for _, title, _ in shown)]]
-    for line in lines(results):
-        cells.append([line.case, line.method, *(show(line.scores.get(key, math.nan), form) for key, _, form in shown)])
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    rows = cells(results)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = []
-    for number, row in enumerate(cells):
-        if number and row[0] != cells[number - 1][0]:
+    for number, row in enumerate(rows):
+        if number and row[0] != rows[number - 1][0]:
             text.append("")
         left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
         right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]

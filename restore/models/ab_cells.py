@@ -14,13 +14,10 @@ SPACINGS = range(8, 31)
 SAMPLES = 52  # levels a channel at which sRGB is sampled to find its cells
 
 
-def mean_ab(logits: torch.Tensor, centres: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """The annealed mean (Zhang et al. 2016) of logits (N,K,h,w) of cells at `centres` (K,2): (N,2,h,w), in CIELAB.
-
-    temperature: 1 gives the mean; towards 0 it approaches the mode.
-    """
+def mean_ab(logits: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """The mean of the distribution with logits (N,K,h,w) over cells at `centres` (K,2): (N,2,h,w), in CIELAB."""
     with torch.autocast(logits.device.type, enabled=False):  # which would round colours to a hundredth
-        return expected_ab((logits.float() / temperature).softmax(1), centres)
+        return expected_ab(logits.float().softmax(1), centres)
 
 
 def expected_ab(shares: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:

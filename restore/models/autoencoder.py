@@ -63,16 +63,13 @@ class ConvAutoencoder(Architecture):
         self.scales = config.scales
         self.radius = _radius(config)
         self.stem = conv3x3(config.in_channels * config.fold**2, config.widths[0])
-        self.encoder = nn.ModuleList(
-            residual_blocks(width, count) for width, count in zip(config.widths[:-1], config.blocks[:-1], strict=True)
-        )
+        finer = list(zip(config.widths[:-1], config.blocks[:-1], strict=True))  # all levels but the bottleneck
+        self.encoder = nn.ModuleList(residual_blocks(width, count) for width, count in finer)
         pairs = list(zip(config.widths[:-1], config.widths[1:], strict=True))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.bottleneck = residual_blocks(config.widths[-1], config.blocks[-1])
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
-        self.decoder = nn.ModuleList(
-            residual_blocks(width, count) for width, count in zip(config.widths[:-1], config.blocks[:-1], strict=True)
-        )
+        self.decoder = nn.ModuleList(residual_blocks(width, count) for width, count in finer)
         self.heads = ResidualHeads(config.widths[0], config.out_channels, config.fold, config.scales, config.residual)
 
     def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Published encoders that were trained to name things, without their batch normalisation, for gray pictures.
+"""Published encoders, pretrained on ImageNet classification, without their batch normalisation, for gray pictures.
 
 Every normalisation is folded into the convolution before it: what remains computes the same on any batch, and fits half
 precision.
@@ -132,8 +132,8 @@ class Encoder(nn.Module):
         self.stem = StridedConv(1, backbone.stem, 3, 2, backbone.late)
         nn.init.kaiming_normal_(self.stem.weight, nonlinearity="relu")
         self.stages = nn.ModuleList()
-        self.given: list[int] = []  # after which stages features are given, and
-        self.channels: list[int] = []  # how many channels those have
+        self.given: list[int] = []  # numbers of the stages whose features `forward` returns
+        self.channels: list[int] = []  # of each of these features
         width, side = backbone.stem, 2
         for expansion, channels, count, stride, kernel in backbone.stages[:stages]:
             if stride == 2 and side > 2:
@@ -157,7 +157,7 @@ class Encoder(nn.Module):
         found = []
         for number, stage in enumerate(self.stages):
             features = stage(features)
-            if number + 1 == self.frozen:  # what they see in any picture, edges and textures, they have learnt
+            if number + 1 == self.frozen:  # the first stages detect edges and textures: pretraining has learnt these
                 features = features.detach()
             if number in self.given:
                 found.append(features)

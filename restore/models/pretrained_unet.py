@@ -1,7 +1,7 @@
-"""A U-shaped autoencoder whose encoder was trained to name things, for tasks that have to know what is seen.
+"""A U-Net whose encoder was pretrained on ImageNet classification, for tasks that depend on the objects in a picture.
 
-The decoder is light, with skips, and gives a distribution over colours at a quarter of the resolution. Colours that a
-person gave (Zhang et al. 2017) spread by attention to those that lie near or on alike features.
+The light decoder with skips predicts a distribution over colours at a quarter of the resolution. Colour hints of a
+person (Zhang et al. 2017) spread by attention to places that are near or have similar features.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ class PretrainedUNetConfig:
 
 
 class HintAttention(nn.Module):
-    """Colours of hints, spread to where features are alike and that is near.
+    """Spreads the colours of hints to cells that are near or have similar features.
 
-    Each cell attends to the cells with hints, and to none of them as far as none is like it; each head weighs distance
-    and likeness in its own way. Shape: (N,C,h,w), (N,3,h,w) as a*b* and coverage -> (N,3*heads,h,w): a*b* by the share
-    attended, and that share.
+    Every cell attends to the cells with hints, or with a learnt logit to none. The logits of a head fall with the
+    squared distance, by a learnt factor.
+
+    Shape: (N,C,h,w), (N,3,h,w) as a*b* and coverage -> (N,3*heads,h,w): a*b* by the share attended, and that share.
     """
 
     CHANNELS = 16  # a head

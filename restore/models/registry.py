@@ -39,7 +39,7 @@ class Architecture(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define values_a_pixel")
 
 
-# Name -> (module, config class, network class); imported when asked for.
+# Name -> (config class, network class), filled by `register` when the modules of _BUILT_IN are imported.
 ARCHITECTURES: dict[str, tuple[type[Any], Callable[[Any], Architecture]]] = {}
 _BUILT_IN = (
     "restore.models.autoencoder",

@@ -1,9 +1,9 @@
-"""colorize: the loss of colour, and the head that gives plausible ones back.
+"""colorize: the loss of colour, and the head that predicts plausible colours.
 
-A network that was trained to name things sees the whole picture at a bounded size, and colours that a person gave
-(Zhang et al. 2017), and gives a distribution over CIELAB a*b* (Zhang et al. 2016), from which the colour that errs
-least is chosen. At full size the colours follow the edges of the luma by a fast guided filter (He and Sun 2015), and
-the luma is the input's own.
+A network with an encoder pretrained on ImageNet gets the whole picture at a bounded size and the colour hints of a
+person (Zhang et al. 2017), and predicts a distribution over CIELAB a*b* (Zhang et al. 2016), from which the colour of
+least expected cost is chosen. At full size the colours follow the edges of the luma by a fast guided filter (He and
+Sun 2015), and the luma is the input's own.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ SMOOTH = 3e-4
 LEVELS = 3.0  # of 255: how far the channels of gray pictures that went through JPEG, WebP or a scanner may be apart
 RARE = 0.001  # share of the pixels that may be further apart than that
 
-# The loss. Coloured pixels are rare, and count for more (class rebalancing, Zhang et al. 2016): by 1 + chroma over the
-# first, at most so many times a gray one; restored pictures undo it. Patches of gray pictures teach nothing.
+# Class rebalancing of the loss (Zhang et al. 2016), since coloured pixels are rare: a pixel has the weight
+# 1 + chroma / REBALANCING_CHROMA, at most MAX_REBALANCING, and decoding divides by it again.
 REBALANCING_CHROMA, MAX_REBALANCING = 12.0, 6.0
-GRAY = 2.5  # mean chroma of these, at most
+GRAY = 2.5  # mean chroma of a patch, up to which it counts as gray and has no weight
 GIVEN = 10  # hints, where they are scored
 REGRESSED = 2.0  # weight of the distance of the mean beside the cross-entropy
 
@@ -62,13 +62,13 @@ LIGHTNESS = 60.0  # at which colours are compared; CIEDE2000 of equally light on
 # how far above the least expected cost a colour still takes part. Without the first, gray is what errs least.
 MISSED, SPREAD = 13.0, 1.0
 
-# Of sepia prints: how far, as the root of the mean square, a*b* may be from its mean at that lightness, in so many
-# ranges of it; that as a share of the mean; and the hue of the mean, in degrees.
+# Sepia prints: the RMS deviation of a*b* from its mean in each of BINS ranges of L* is below TINTED and below
+# TINT_SHARE of the mean chroma, and the mean hue lies within WARM, in degrees.
 TINTED, BINS = 3.0, 16
 TINT_SHARE = 0.25
 WARM = (30.0, 110.0)
 
-# Of palettes: the share of cells that are not in it, how far each round goes, and how many there are.
+# Palette matching: additive smoothing of the histograms, step of each round, and number of rounds.
 PALETTE_FLOOR, PALETTE_STEP, PALETTE_ROUNDS = 0.01, 0.7, 3
 
 
@@ -358,17 +358,16 @@ class Colorize(Task):
     config = PretrainedUNetConfig()
     patch = 160
 
-    def head(self, options: Options) -> ColorizeHead:
-        if isinstance(options, ColorizeOptions) and options.reference is not None:
+    def head(self, options: ColorizeOptions) -> ColorizeHead:
+        if options.reference is not None:
             palette_of(options.reference, len(ab_centres(self.config.spacing)))  # refused before any work
         return ColorizeHead()
 
     def operator(self, damage: GrayOptions) -> Grayscale:
         return Grayscale((damage.hints, damage.hints))
 
-    def training_pairs(self, damage: Options) -> list[TrainingPair]:
+    def training_pairs(self, damage: ColorizeTraining) -> list[TrainingPair]:
         """Most of a scene in each patch, as the whole of it is seen in use."""
-        assert isinstance(damage, ColorizeTraining)
         operator = Grayscale(damage.hints, damage.without)
         return [TrainingPair(operator, ColorizeHead(damage.encoder), coverage=(0.7, 1.0))]
 

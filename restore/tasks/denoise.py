@@ -138,7 +138,7 @@ def level_planes(sigma: float | None) -> torch.Tensor:
 
 
 def input_planes(network: Any) -> int:
-    """How many planes a network takes."""
+    """How many planes a network takes; RGB alone if its config does not say, as of other projects' networks."""
     return int(getattr(getattr(getattr(network, "module", network), "config", None), "in_channels", 3))
 
 

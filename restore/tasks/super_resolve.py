@@ -19,6 +19,7 @@ from restore.corruptions.photo_downsample import PhotoDownsample
 from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
+from restore.models.blocks import enlarge
 from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Task, TrainingPair
 from restore.tasks.functional import flat_centres
 from restore.tasks.spec import TASKS, DownsampleOptions, ScaleOptions
@@ -45,9 +46,7 @@ class SuperResolveHead(Head[ScaleOptions, Analysis]):
 
     def identity(self, planes: torch.Tensor) -> torch.Tensor:
         """Bicubic interpolation, a = -0.5."""
-        height, width = planes.shape[-2:]
-        size = (height * self.scale, width * self.scale)
-        return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
+        return enlarge(planes, self.scale)
 
 
 class SuperResolve(Task):

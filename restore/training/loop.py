@@ -1,4 +1,4 @@
-"""The training loop: an objective, pictures, settings, and out come weights."""
+"""The training loop: trains the network of an objective on pictures, validates it, and keeps checkpoints."""
 
 from __future__ import annotations
 

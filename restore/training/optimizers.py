@@ -11,9 +11,9 @@ from torch import nn
 BETAS = (0.9, 0.99)
 WEIGHT_DECAY = 1e-4
 MOMENTUM = 0.95
-SMALLEST = 32  # rows and columns of a matrix from which on Muon turns it; thinner ones are first and last layers
-# By which a turned update is as long as AdamW's usually are (Liu et al. 2025), so that one learning rate fits both.
-ALIKE = 0.2
+SMALLEST = 32  # rows and columns that a matrix needs at least for Muon; thinner ones are first and last layers
+# Scales an orthogonal update to the usual RMS of AdamW's (Liu et al. 2025), so that one learning rate fits both.
+UPDATE_RMS = 0.2
 EPSILON = 1e-8
 # A quintic whose iteration takes singular values from near 0 to near 1 (0.7 to 1.2) in few steps (Jordan et al. 2024).
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -30,7 +30,7 @@ def optimizer(
         network: What learns.
         lr: The first learning rate.
         fused: AdamW by one kernel, as GPUs have it.
-        half: Muon turns its matrices in bfloat16.
+        half: Muon orthogonalises in bfloat16.
         encoder_lr: Share of the learning rate for the part `encoder` of the network; its group's `share`.
     """
     parameters: list[dict[str, Any]] = [{"params": [], "share": 1.0}, {"params": [], "share": encoder_lr}]
@@ -45,8 +45,9 @@ def optimizer(
 class Muon(torch.optim.Optimizer):
     """Momentum, of which each matrix is replaced by the nearest orthogonal one (Jordan et al. 2024).
 
-    So all directions of a layer learn alike. A convolution (out,in,h,w) is the matrix (out,in*h*w), turned in bfloat16
-    if `half`, which is precise enough and quicker. Biases and thin matrices get AdamW (Loshchilov and Hutter 2019).
+    So all directions of a layer learn equally fast. A convolution (out,in,h,w) is the matrix (out,in*h*w). With `half`
+    it is orthogonalised in bfloat16, which is precise enough and quicker. Biases and thin matrices get AdamW
+    (Loshchilov and Hutter 2019).
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float, *, half: bool) -> None:
@@ -67,12 +68,12 @@ class Muon(torch.optim.Optimizer):
             for parameter in known:
                 large = min(_matrix(parameter).shape) >= SMALLEST
                 (matrices.setdefault(parameter.shape, []) if large else thin).append(parameter)
-            for alike in matrices.values():  # of one shape: turned together, which is quicker
-                self._turn(alike, group["lr"])
+            for batch in matrices.values():  # of one shape: orthogonalised together, which is quicker
+                self._muon(batch, group["lr"])
             if thin:
                 self._adam(thin, group["lr"])
 
-    def _turn(self, parameters: list[torch.Tensor], lr: float) -> None:
+    def _muon(self, parameters: list[torch.Tensor], lr: float) -> None:
         gradients = _gradients(parameters)
         for parameter in parameters:
             if not self.state[parameter]:
@@ -80,9 +81,9 @@ class Muon(torch.optim.Optimizer):
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         updates = [_matrix(update) for update in torch._foreach_lerp(gradients, momenta, MOMENTUM)]  # Nesterov's
-        turned = orthogonal(torch.stack(updates), torch.bfloat16 if self.half else torch.float32)
-        length = ALIKE * max(turned.shape[-2:]) ** 0.5
-        torch._foreach_add_(parameters, list(turned.view(-1, *parameters[0].shape).unbind()), alpha=-lr * length)
+        steps = orthogonal(torch.stack(updates), torch.bfloat16 if self.half else torch.float32)
+        scale = UPDATE_RMS * max(steps.shape[-2:]) ** 0.5
+        torch._foreach_add_(parameters, list(steps.view(-1, *parameters[0].shape).unbind()), alpha=-lr * scale)
 
     def _adam(self, parameters: list[torch.Tensor], lr: float) -> None:
         gradients = _gradients(parameters)
@@ -109,13 +110,13 @@ def orthogonal(matrices: torch.Tensor, dtype: torch.dtype = torch.float32) -> to
     Shape: (N,r,c) -> (N,r,c), float32.
     """
     wide = matrices.shape[-2] <= matrices.shape[-1]
-    turned = (matrices if wide else matrices.mT).to(dtype)
-    turned = turned / (turned.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    iterate = (matrices if wide else matrices.mT).to(dtype)
+    iterate = iterate / (iterate.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = QUINTIC
     for _ in range(ITERATIONS):
-        gram = turned @ turned.mT
-        turned = a * turned + (b * gram + c * gram @ gram) @ turned
-    return (turned if wide else turned.mT).float()
+        gram = iterate @ iterate.mT
+        iterate = a * iterate + (b * gram + c * gram @ gram) @ iterate
+    return (iterate if wide else iterate.mT).float()
 
 
 def load_moments(optimizer: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, torch.Tensor]]) -> None:

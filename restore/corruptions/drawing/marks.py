@@ -5,13 +5,12 @@ Coverage is the share of a pixel that a mark fills: uint8, 255 for all of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import cv2
 import numpy as np
 
+from restore.corruptions.base import log_uniform, pick
 from restore.corruptions.drawing.logos import Logos
 from restore.corruptions.drawing.text import draw_text, random_text
 
@@ -23,7 +22,6 @@ LETTER_SIZE = (0.03, 0.25)  # range, relative to the short side
 MIN_SIZE = 6  # pixels: smaller letters are not legible
 
 Colour = tuple[float, float, float]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,16 +65,6 @@ class Ink:
     colour: Colour
     accent: str = ""
     second: Colour = (0.0, 0.0, 0.0)
-
-
-def pick(options: Sequence[T], rng: np.random.Generator) -> T:
-    """One of `options`, each equally likely; much faster than `rng.choice` for short sequences."""
-    return options[int(rng.integers(len(options)))]
-
-
-def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
-    """A sample from the log-uniform distribution between `low` and `high`."""
-    return float(low * (high / low) ** rng.random())
 
 
 def sample_mark(short_side: int, tiled: bool, logos: Logos | None, rng: np.random.Generator) -> Mark:
@@ -240,9 +228,5 @@ def rotate(stamp: np.ndarray, angle: float, middle: tuple[float, float], shape: 
     height, width = stamp.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
     matrix[:, 2] += middle[1] - width / 2, middle[0] - height / 2
-    return with_channels(cv2.warpAffine(np.ascontiguousarray(stamp), matrix, shape[::-1], flags=cv2.INTER_LINEAR))
-
-
-def with_channels(planes: np.ndarray) -> np.ndarray:
-    """Restores the channel axis that OpenCV drops for one channel: (h,w) or (h,w,K) -> (h,w,K)."""
-    return planes if planes.ndim == 3 else planes[..., None]
+    turned = cv2.warpAffine(np.ascontiguousarray(stamp), matrix, shape[::-1], flags=cv2.INTER_LINEAR)
+    return np.atleast_3d(turned)  # OpenCV drops the axis of a single channel

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from restore.corruptions.base import pick
 from restore.errors import UsageError
 
 
@@ -142,10 +143,6 @@ def draw_text(text: str, font: str, size: int, weight: int = 400) -> np.ndarray:
     return np.ascontiguousarray(page[top : top + height, left : left + width])
 
 
-def _pick(rng: np.random.Generator, choices: tuple[str, ...] | str) -> str:
-    return choices[int(rng.integers(len(choices)))]
-
-
 def _between(rng: np.random.Generator, low: int, high: int) -> int:
     return int(rng.integers(low, high + 1))
 
@@ -153,14 +150,14 @@ def _between(rng: np.random.Generator, low: int, high: int) -> int:
 def _word(rng: np.random.Generator) -> str:
     """A pronounceable made-up word; one in four is a word common in watermarks."""
     if rng.random() < 0.25:
-        return _pick(rng, _COMMON)
-    syllables = (_pick(rng, _CONSONANTS) + _pick(rng, _VOWELS) for _ in range(_between(rng, 1, 4)))
-    return "".join(syllables) + (_pick(rng, _CONSONANTS) if rng.random() < 0.5 else "")
+        return pick(_COMMON, rng)
+    syllables = (pick(_CONSONANTS, rng) + pick(_VOWELS, rng) for _ in range(_between(rng, 1, 4)))
+    return "".join(syllables) + (pick(_CONSONANTS, rng) if rng.random() < 0.5 else "")
 
 
 def _words(rng: np.random.Generator) -> str:
     if rng.random() < 0.1:
-        return _pick(rng, _RIGHTS)
+        return pick(_RIGHTS, rng)
     return " ".join(_word(rng) for _ in range(_between(rng, 1, 3)))
 
 
@@ -179,16 +176,16 @@ def _date(rng: np.random.Generator) -> str:
 
 def _digits(rng: np.random.Generator) -> str:
     number = str(_between(rng, 0, 10 ** _between(rng, 1, 10)))
-    return _pick(rng, ("", "No. ", "#", "ID ", "IMG_", "DSC")) + number
+    return pick(("", "No. ", "#", "ID ", "IMG_", "DSC"), rng) + number
 
 
 def _owner(rng: np.random.Generator) -> str:
     year = f"{_between(rng, 1990, 2030)} " if rng.random() < 0.6 else ""
-    return _pick(rng, ("© ", "©", "(c) ", "Copyright ", "Photo: ")) + year + _words(rng).title()
+    return pick(("© ", "©", "(c) ", "Copyright ", "Photo: "), rng) + year + _words(rng).title()
 
 
 def _letters(rng: np.random.Generator, alphabet: str) -> str:
-    words = ("".join(_pick(rng, alphabet) for _ in range(_between(rng, 2, 9))) for _ in range(_between(rng, 1, 2)))
+    words = ("".join(pick(alphabet, rng) for _ in range(_between(rng, 2, 9))) for _ in range(_between(rng, 1, 2)))
     return " ".join(words)
 
 
@@ -208,13 +205,13 @@ def _phrase(rng: np.random.Generator) -> tuple[tuple[str, ...], str]:
     if kind < 0.66:
         return FONTS, _digits(rng)
     if kind < 0.76:
-        return FONTS, _pick(rng, _SIGNS) + _word(rng) + _word(rng) + _pick(rng, _ENDINGS)
+        return FONTS, pick(_SIGNS, rng) + _word(rng) + _word(rng) + pick(_ENDINGS, rng)
     if kind < 0.84:
         return _CYRILLIC, _cased(rng, _letters(rng, _RUSSIAN))
     if kind < 0.89:
         return _UNIVERSAL, _cased(rng, _letters(rng, _GREEK))
     if kind < 0.92:
-        return _UNIVERSAL, "".join(_pick(rng, _HIRAGANA + _KATAKANA) for _ in range(_between(rng, 2, 7)))
+        return _UNIVERSAL, "".join(pick(_HIRAGANA + _KATAKANA, rng) for _ in range(_between(rng, 2, 7)))
     low, high = _HAN if kind < 0.97 else _HANGUL
     return _UNIVERSAL, "".join(chr(_between(rng, low, high)) for _ in range(_between(rng, 2, 6)))
 
@@ -229,4 +226,4 @@ def random_text(rng: np.random.Generator) -> tuple[str, str]:
     if rng.random() < 1 / 12:
         more, second = _phrase(rng)
         fonts, text = tuple(name for name in fonts if name in more), f"{text}\n{second}"
-    return _pick(rng, fonts), text
+    return pick(fonts, rng), text

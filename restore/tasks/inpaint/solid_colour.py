@@ -124,7 +124,7 @@ def _strokes(distance: Array, mask: Array, core: Array) -> Array:
 
 def _solid_shapes(image: Array, mask: Array) -> Array:
     """The components of the exact colours under `mask` that it covers in part, with their soft edges."""
-    shapes = _masked_components(_has_colour(image, _exact_colours(image, mask)), mask)
+    shapes = _masked_components(np.isin(_codes(image), _exact_colours(image, mask)), mask)
     with_edge = _add_soft_edge(image, shapes)
     if with_edge is shapes and shapes.sum() > MIN_EXPLAINED_SHARE * mask.sum():
         return shapes  # hard edges: the rest of the mask is not damaged
@@ -182,14 +182,6 @@ def _exact_colours(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     codes, counts = np.unique(_codes(image[mask]), return_counts=True)
     frequent: Array = codes[counts >= max(MIN_COLOUR_PIXELS, MIN_COLOUR_SHARE * mask.sum())]
     return frequent
-
-
-def _has_colour(image: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    packed = _codes(image)
-    same = np.zeros(packed.shape, bool)
-    for code in codes:
-        same |= packed == code
-    return same
 
 
 def _masked_components(same: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
@@ -39,7 +38,7 @@ from restore.models.masking import (
 )
 from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float, to_uint8
-from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, TrainingPair, Window
+from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, Task, TrainingPair, Window
 from restore.tasks.functional import array_to_planes, sample_window, to_array
 from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
 from restore.tasks.inpaint.texture import synthesize_texture
@@ -62,7 +61,7 @@ from restore.tasks.mask_detection import (
 )
 from restore.tasks.spec import TASKS, MaskOptions, OcclusionOptions, OcclusionTraining
 
-# Of weights that do not judge what they find:
+# Thresholds of weights without a judge (`evidence` is 0).
 # For shapes of constant colour, which completes the mask.
 EXACT_THRESHOLD = HysteresisThreshold(low=-1.0, high=6.0)
 # After resizing or compression: a missed pixel stays visible, an additional one is filled well.
@@ -70,8 +69,8 @@ REENCODED_THRESHOLD = HysteresisThreshold(low=-4.0, high=4.5)
 # Highest mean logit of a component, below which a re-encoded image counts as clean unless `aggressive`: real damage has
 # high logits everywhere, similar objects of the scene only in spots.
 MIN_MEAN_LOGIT = 1.5
-# Of weights that do.
-# Log odds that a picture is damaged: from the first on its parts are restored, from the second on they are spoken of.
+# Thresholds of weights with a judge.
+# Log odds that a picture is damaged: from the first on its parts are restored, from the second on they are reported.
 CONVINCING, DOUBTFUL = 2.5, 1.0
 # Log odds that a part is damage: those of at least the first are taken if one of them has at least the second.
 LIKELY, CERTAIN = -1.5, 1.25
@@ -448,7 +447,7 @@ def _aged(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return grain.apply(faded, grain.sample(faded.shape, rng)).image
 
 
-class Inpaint:
+class Inpaint(Task):
     """Bars, strokes, rectangles and text, paired with a head that detects and inpaints them."""
 
     spec = TASKS["inpaint"]
@@ -500,9 +499,6 @@ class Inpaint:
     def prepare(self, clean: np.ndarray, damage: OcclusionTraining, rng: np.random.Generator) -> np.ndarray:
         """Makes a share of the patches look like old photographs, which are no damage by themselves."""
         return clean if damage.bars == "lecture" or rng.random() >= damage.aged else _aged(clean, rng)
-
-    def config_for(self, config: Any, damage: OcclusionTraining) -> Any:
-        return replace(config, scales=(1,))
 
 
 TASK = Inpaint()
