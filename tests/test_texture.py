@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
@@ -77,6 +76,4 @@ def test_nothing_is_taken_from_other_damage(photo):
     result = synthesize_texture(filled, hole, hole | damaged)
     assert result is not None
     assert (result[hole][:, 0] - result[hole][:, 1]).max() < 0.5
-    assert (
-        synthesize_texture(filled, hole, ~cv2.erode((~hole).astype(np.uint8), np.ones((151, 151))).astype(bool)) is None
-    )
+    assert synthesize_texture(filled, hole, np.ones_like(hole)) is None
