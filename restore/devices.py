@@ -30,7 +30,7 @@ def pick_device(name: str = "auto") -> torch.device:
             return torch.device("cuda:0")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdecimal()):
         raise UsageError(f"unknown device '{name}'; use auto, cpu, mps, cuda or cuda:N")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: this machine has no Metal GPU; use --device auto or cpu")

@@ -86,7 +86,9 @@ def read_header(path: Path) -> Header:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({_first_line(error)})") from error
+        raise WeightsError(
+            f"{path}: not a readable safetensors file ({_first_line(error)}); get a whole copy"
+        ) from error
     found = metadata.get("restore.format")
     if found is None:
         raise WeightsError(

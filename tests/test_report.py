@@ -14,6 +14,7 @@ import pytest
 from evaluation_tools import check_page, denoise_results, write_pictures
 
 from restore.cli.app import run
+from restore.evaluation.compare import find_pairs
 from restore.evaluation.evaluate import evaluate
 from restore.evaluation.results import Results
 from restore.evaluation.trials import Method, find_entries
@@ -189,6 +190,24 @@ def test_compare_folders(clean_folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert run(["compare", str(clean_folder), str(after), "-o", str(page_file), "--limit", "1", "--overwrite"]) == 0
     check_page(page_file.read_text(encoding="utf-8"), sliders=1)
     assert run(["compare", str(clean_folder), str(after / "cat.tif")]) == 2
+
+
+def test_pictures_of_one_stem_are_paired_by_their_whole_name(tmp_path: Path) -> None:
+    """Of a.png and a.jpg in one folder none is dropped: each is paired with its like, or named as alone."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder, names in ((before, ("a.png", "a.jpg", "b.png")), (after, ("a.png", "a.webp", "b.tif"))):
+        for name in names:
+            write_image(Image(np.zeros((4, 4, 3), np.uint8)), folder / name)
+    pairs, alone = find_pairs(before, after)
+    assert [(first.name, second.name) for first, second in pairs] == [
+        ("a.jpg", "a.webp"),
+        ("a.png", "a.png"),
+        ("b.png", "b.tif"),
+    ]
+    write_image(Image(np.zeros((4, 4, 3), np.uint8)), before / "a.bmp")
+    pairs, alone = find_pairs(before, after)
+    assert [first.name for first, _ in pairs] == ["a.png", "b.png"]
+    assert [path.name for path in alone] == ["a.bmp", "a.jpg", "a.webp"]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,11 @@ class EvaluateFlags:
     device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
     precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
     tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
-    tta: bool = option(False, "Average over the eight symmetries: a little better, eight times slower.", flags=("-x",))
+    tta: bool = option(
+        False,
+        "Average over the eight symmetries (colorize: two): a little better, as many times slower.",
+        flags=("-x",),
+    )
     quiet: bool = option(False, "Print results and failures only.", flags=("-q",))
 
 

@@ -41,7 +41,10 @@ class DeviceFlags:
     )
     compile: bool = option(False, "Compile the network first (slow start, for many pictures of one size).")
     tta: bool = option(
-        False, "Average over the eight symmetries: a little better, eight times slower.", flags=("-x",), panel="Effect"
+        False,
+        "Average over the eight symmetries (colorize: two): a little better, as many times slower.",
+        flags=("-x",),
+        panel="Effect",
     )
 
     @property

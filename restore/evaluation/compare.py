@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from html import escape
@@ -39,20 +40,24 @@ def read_pair(before: Path, after: Path) -> tuple[Image, Image]:
 
 
 def find_pairs(before: Path, after: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """The pictures of two folders that have one relative path and stem, and those that have no counterpart.
+    """The pictures of two folders that have one relative path, with or without the suffix, and the others.
 
     Raises:
         UsageError: there is no pair at all.
     """
-    sides = [
-        {path.relative_to(folder).with_suffix("").as_posix(): path for path in find_images(folder)}
-        for folder in (before, after)
+    sides = [{path.relative_to(folder): path for path in find_images(folder)} for folder in (before, after)]
+    pairs = {name: (sides[0].pop(name), sides[1].pop(name)) for name in sides[0].keys() & sides[1].keys()}
+    stems = [Counter(name.with_suffix("") for name in side) for side in sides]
+    by_stem = [
+        {name.with_suffix(""): name for name in side if count[name.with_suffix("")] == 1}
+        for side, count in zip(sides, stems, strict=True)
     ]
-    common = sides[0].keys() & sides[1].keys()
-    if not common:
+    for stem in by_stem[0].keys() & by_stem[1].keys():
+        name = by_stem[0][stem]
+        pairs[name] = sides[0].pop(name), sides[1].pop(by_stem[1][stem])
+    if not pairs:
         raise UsageError(f"{before} and {after} have no picture of one name")
-    alone = [path for side in sides for name, path in sorted(side.items()) if name not in common]
-    return [(sides[0][name], sides[1][name]) for name in sorted(common)], alone
+    return [pairs[name] for name in sorted(pairs)], [side[name] for side in sides for name in sorted(side)]
 
 
 def side_by_side(first: Image, second: Image, labels: tuple[str, str]) -> Image:

@@ -271,7 +271,7 @@ class _Server:
         """The address of a client, and how much it says it sends."""
         length = request.headers.get("content-length", "")
         host = request.client.host if request.client else "unknown"
-        return host, int(length) if length.isdigit() else self.limits.max_bytes
+        return host, int(length) if length.isdecimal() else self.limits.max_bytes
 
     async def read(self, request: Request, name: str) -> Upload:
         """The body: a form with `file` and perhaps `mask` or `hints`, or the picture itself, called `name`.

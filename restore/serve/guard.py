@@ -102,7 +102,7 @@ class Guard:
         if foreign or headers.get("sec-fetch-site") == "cross-site":
             raise Refused(403, "pages of other servers may not ask here")
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._limits.max_bytes:
+        if length.isdecimal() and int(length) > self._limits.max_bytes:
             raise Refused(413, _too_much(self._limits.max_bytes))
         token = self._access.token
         if token is not None and scope["path"] not in OPEN and not _knows(token, scope, headers):
