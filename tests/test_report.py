@@ -196,6 +196,7 @@ def test_pictures_of_one_stem_are_paired_by_their_whole_name(tmp_path: Path) -> 
     """Of a.png and a.jpg in one folder none is dropped: each is paired with its like, or named as alone."""
     before, after = tmp_path / "before", tmp_path / "after"
     for folder, names in ((before, ("a.png", "a.jpg", "b.png")), (after, ("a.png", "a.webp", "b.tif"))):
+        folder.mkdir()
         for name in names:
             write_image(Image(np.zeros((4, 4, 3), np.uint8)), folder / name)
     pairs, alone = find_pairs(before, after)
