@@ -177,7 +177,7 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
             yield window, torch.from_numpy(np.ascontiguousarray(planes)).to(picture.device)
 
     def _prediction(self, picture: Picture, window: Window, mask: np.ndarray, predict: Predictor) -> np.ndarray:
-        """What the network predicts in a window, shrunk so far that it sees across the holes: (h,w,3) float32.
+        """What the network predicts in a window that is shrunk until it sees across the holes: (h,w,3) float32.
 
         mask: (h,w) bool.
         """
@@ -189,10 +189,9 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         undamaged = shrink(known)
         hole = undamaged < 1
         visible = shrink(seen * known[..., None]) / np.maximum(undamaged, 1e-3)[..., None]
-        rough = to_float(rough_filling(visible, hole))
-        layers = (rough, hole[..., None], np.zeros((*hole.shape, 4)))
-        context, planes = array_to_planes(np.concatenate(layers, -1, dtype=np.float32)), array_to_planes(shrink(seen))
-        predicted = predict.whole(self.preprocess(planes[None], context[None])[0])
+        filled = np.where(hole[..., None], to_float(rough_filling(visible, hole)), visible)
+        covered = np.zeros_like(filled)  # as if nothing were: an object that is painted out would shine through
+        predicted = predict.whole(array_to_planes(np.concatenate([filled, hole[..., None], covered], axis=-1)))
         return np.asarray(cv2.resize(to_array(predicted.permute(1, 2, 0)), (window.width, window.height)))
 
     def context(self, analysis: Holes, window: Window) -> torch.Tensor | None:
