@@ -217,6 +217,8 @@ def _check(page: tifffile.TiffPage, data: Buffer, check_size: SizeCheck) -> np.d
     if cut := stated.keys() - {entry.tag for entry in entries}:
         raise ValueError(f"the value of tag {min(cut)} is missing")
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if not all(isinstance(number, int) for segment in segments for number in segment):
+        raise ValueError("the places of its strips or tiles are no whole numbers")
     if len(segments) < math.prod(page.chunked) or any(count == 0 for _, count in segments):
         raise ValueError("some of its strips or tiles are missing")
     missing = max(offset + count for offset, count in segments) - len(data)

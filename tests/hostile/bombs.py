@@ -208,6 +208,17 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tiff of 1000000 channels": lambda: tiff(
         {256: (4, [9]), 257: (4, [9]), 258: (3, [8]), 262: (3, [1]), 273: (4, [8]), 277: (4, [1 << 20]), 279: (4, [9])}
     ),
+    "tiff with offsets of fractions and sizes of text": lambda: tiff(
+        {
+            256: (4, [9]),
+            257: (4, [9]),
+            258: (3, [8]),
+            262: (3, [1]),
+            273: (11, [0x41000000]),
+            277: (3, [1]),
+            279: (2, [57]),
+        }
+    ),
     "webp of 16000": lambda: webp_of_size(16_000),
     "avif of 60000": lambda: avif_of_size(60_000),
     "avif of 20000": lambda: avif_of_size(20_000),
