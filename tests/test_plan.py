@@ -119,7 +119,7 @@ def test_links_in_a_circle_end_and_lead_to_no_output(here):
     ("inputs", "output", "says"),
     [
         (["missing.png"], None, "no such file"),
-        (["*.gif"], None, "no such file"),
+        (["*.gif"], None, "no files match this pattern"),
         (["empty"], None, "no pictures here; -r"),
         (["in/a.png"], "in/a.png", "is an input"),
         (["in/a.png"], "link.png", "is the input in/a.png under another name"),

@@ -87,12 +87,12 @@ TELEA_RADIUS = 3  # pixels
 MAX_FILLING_PIXELS = 1 << 24  # larger images are shrunk for the rough filling
 WIDE = 20  # pixels to the nearest edge, from which on a hole is filled with texture,
 TEXTURE_EDGE = 4  # over so many pixels inwards from its edge
-TEXTURE_MARGIN = (
-    64,
-    256,
-)  # pixels around a hole that its texture is taken from: as wide as the hole, within this range
+# Pixels around a hole that its texture is taken from: as many as the hole has, within this range.
+TEXTURE_MARGIN = (64, 256)
 MAX_TEXTURE_PIXELS = 1 << 22  # of a hole with its margin; larger ones keep what the network predicts
-PREDICTED_DEPTH = 32  # pixels: a hole is shrunk to this depth for the prediction that its texture is guided by
+MAX_PREDICTED = (
+    160  # pixels a side of what the network predicts for a texture, which follows the low frequencies of that
+)
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
 PRINT_SCALE = 0.75  # by which damaged prints are shrunk, at least: what is thin would vanish
 JUDGED = 0.5  # weight of the loss of what is said of parts
@@ -177,12 +177,11 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
             yield window, torch.from_numpy(np.ascontiguousarray(planes)).to(picture.device)
 
     def _prediction(self, picture: Picture, window: Window, mask: np.ndarray, predict: Predictor) -> np.ndarray:
-        """What the network predicts in a window that is shrunk until it sees across the holes: (h,w,3) float32.
+        """What the network predicts in a window that is shrunk so that it sees across the holes: (h,w,3) float32.
 
         mask: (h,w) bool.
         """
-        depth = float(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3).max())
-        factor = max(1.0, depth / PREDICTED_DEPTH)
+        factor = max(1.0, max(window.height, window.width) / MAX_PREDICTED)
         size = math.ceil(window.width / factor), math.ceil(window.height / factor)
         seen, known = to_float(picture.rgb[window.slices]), (~mask).astype(np.float32)
         shrink = partial(cv2.resize, dsize=size, interpolation=cv2.INTER_AREA)
@@ -430,6 +429,10 @@ def rough_filling(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _telea(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if mask.all():  # possible after shrinking
         return image
+    for axis in (0, 1):
+        if mask.shape[axis] == 1:  # OpenCV 5.0 reads beyond a single row or column: other results each time
+            wide = _telea(np.repeat(image, 3, axis), np.repeat(mask, 3, axis))
+            return wide.take([1], axis)
     return np.asarray(cv2.inpaint(image, mask.astype(np.uint8), TELEA_RADIUS, cv2.INPAINT_TELEA)).reshape(image.shape)
 
 
