@@ -38,7 +38,8 @@ from restore.tasks.mask_detection import dilate
 MIN_GAIN = 0.3  # dB, of a positive sample
 MIN_PIXELS = 50  # of a mark
 GAIN_RANGE, GAIN_UNIT = (0.2, 6.0), 3.0  # dB: marked samples are weighted by their absolute gain, clipped and scaled
-THRESHOLDS = (0.0, 1.0, 2.0, 2.5, 3.0, 3.2, 3.5)
+BARS = 0.1  # weight of a sample with bars; at 1 many marks are left as well
+THRESHOLDS = (0.0, 1.0, 1.25, 1.55, 2.0, 2.5, 3.0)
 # Checked by eye: these have watermarks, so that detections in them are correct.
 MARKED_BEFORE = ("n02099601", "n02129604", "n02487347", "n02808440", "n07720875")
 
@@ -123,8 +124,8 @@ def fit(found: list[Case]) -> tuple[np.ndarray, float]:
     """Fits the weights of the features and the intercept."""
     features = np.array([astuple(case.evidence) for case in found if case.evidence])
     gains = np.array([case.gain or 0.0 for case in found])
-    unmarked = np.array([case.gain is None for case in found])
-    weights = np.where(unmarked, 1.0, np.clip(np.abs(gains), *GAIN_RANGE) / GAIN_UNIT)
+    unmarked = np.array([{"clean": 1.0, "bars": BARS}.get(case.part.split(", ")[1], 0.0) for case in found])
+    weights = np.where(unmarked > 0, unmarked, np.clip(np.abs(gains), *GAIN_RANGE) / GAIN_UNIT)
     scale = features.std(axis=0)  # the L2 penalty assumes features of one scale
     regression = LogisticRegression().fit(features / scale, gains > MIN_GAIN, weights)
     return regression.coef_[0] / scale, float(regression.intercept_[0])

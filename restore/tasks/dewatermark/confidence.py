@@ -19,11 +19,11 @@ MIN_CERTAIN_SHARE = 1e-3  # added to the share of certain pixels before its loga
 MAX_CORRELATION = 0.995  # to which the correlation is clipped before Fisher's transformation
 DISTANCE, SIGMA = 4, 0.8  # pixels: distance of the pixels compared across a border, and smoothing before
 # Of the logistic regression, a weight for each feature of `Evidence`. Positive log odds: removal likely pays off.
-WEIGHTS = (0.93, 0.60, 0.84, 1.71, 0.84)
-INTERCEPT = -7.95
-# Log odds from which on a mark is removed: 2 of 878 clean images reach them. With `--aggressive`, for
+WEIGHTS = (0.98, 0.18, 1.55, 1.98, 1.37)
+INTERCEPT = -10.65
+# Log odds from which on a mark is removed: 5 of 878 clean images reach them. With `--aggressive`, for
 # images that are known to have a mark, the second.
-CONFIDENT_LOG_ODDS, AGGRESSIVE_LOG_ODDS = 2.5, 0.0
+CONFIDENT_LOG_ODDS, AGGRESSIVE_LOG_ODDS = 1.55, 0.0
 
 
 @dataclass(frozen=True)
