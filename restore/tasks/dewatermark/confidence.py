@@ -23,7 +23,7 @@ WEIGHTS = (0.98, 0.18, 1.55, 1.98, 1.37)
 INTERCEPT = -10.65
 # Log odds from which on a mark is removed: 5 of 878 clean images reach them. With `--aggressive`, for
 # images that are known to have a mark, the second.
-CONFIDENT_LOG_ODDS, AGGRESSIVE_LOG_ODDS = 1.55, 0.0
+CONFIDENT_LOG_ODDS, AGGRESSIVE_LOG_ODDS = 1.6, 0.0
 
 
 @dataclass(frozen=True)
