@@ -21,6 +21,8 @@ from restore.images import Image
 from restore.inference import automatic
 from restore.inference.automatic import measure_noise
 from restore.inference.loading import load
+from restore.inference.restored import Restored
+from restore.tasks.spec import task_spec
 from restore.tasks.steps import AutoOptions, StepOptions, options_by_task, parse_steps
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -247,6 +249,20 @@ def test_auto_does_what_each_picture_needs(mixed, tmp_path, capsys):
     mask = read(tmp_path / "masks" / "covered.png") > 0
     changed = (read(tmp_path / "out" / "covered.png") != read(mixed / "covered.png")).any(axis=-1)
     assert mask.any() and not changed[~mask].any()
+
+
+@pytest.mark.parametrize(("kind", "opaque"), [("covered", True), ("marked", False)])
+def test_auto_leaves_opaque_bars_to_inpaint(kind, opaque):
+    """What `dewatermark` found is given up where `inpaint` is sure of it too, and kept where that sees nothing."""
+    pipeline = load("auto", device="cpu", precision="fp32")
+    before = Image(read(SAMPLES / kind / "astronaut.png"))
+    mask = (before.pixels != read(SAMPLES / "clean" / "astronaut.png")).any(axis=-1)
+    taken_off = Restored(Image(255 - before.pixels), mask)
+    accepted = pipeline.accept(task_spec("dewatermark"), before, taken_off)
+    if opaque:
+        assert accepted.nothing and accepted.image is before and "opaque" in accepted.note
+    else:
+        assert accepted is taken_off
 
 
 def test_auto_colours_and_enlarges_only_when_asked(mixed, tmp_path):
