@@ -309,9 +309,9 @@ def test_options_of_restoring_are_measured(
     clean_folder: Path, barred: Path, tiny: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """--aggressive on a faint mark, which is in doubt by itself; --grow where the mask is told; --saturation."""
-    clean, marked = (cv2.imread(str(ROOT / "samples" / kind / "coffee.png")) for kind in ("clean", "marked"))
-    cv2.imwrite(str(tmp_path / "coffee.png"), cv2.addWeighted(clean, 0.55, marked, 0.45, 0))
-    original = ROOT / "samples" / "clean" / "coffee.png"
+    clean, marked = (cv2.imread(str(ROOT / "samples" / kind / "rocket.png")) for kind in ("clean", "marked"))
+    cv2.imwrite(str(tmp_path / "rocket.png"), cv2.addWeighted(clean, 0.6, marked, 0.4, 0))
+    original = ROOT / "samples" / "clean" / "rocket.png"
     words = ("dewatermark", original, "--corrupted", tmp_path, "--no-baselines")
     gains = []
     for more in ((), ("--aggressive",)):

@@ -20,9 +20,9 @@ WORTHWHILE = 3  # times as many pixels as that, from which on the middle is deno
 # three kinds. `LEAST_STEP`, which JPEG of quality 60 has, is reached by no clean one and 59 of 60 of lower quality.
 LEAST_NOISE = 3.5
 LEAST_STEP = 10.0
-# Share of a mark that `inpaint` is sure of too, from which on it is taken for opaque and left to that: so are 31 of 47
-# bars of the training and validation sets that `dewatermark` was sure of, and 8 of 130 marks.
-LEAST_OPAQUE = 0.5
+# What covers a picture is opaque, and left to `inpaint`, if that is so sure of it, and finds at least this share of the
+# mark: so are 21 of 47 bars of the training and validation sets that `dewatermark` was sure of, and 1 of 130 marks.
+LEAST_CONFIDENCE, LEAST_COVERED = 0.99, 0.5
 STEPS = range(3, 60)
 # Horizontal plus vertical frequency, of the coefficients that are looked at; how many are needed; and how well they are
 # multiples of a step, as the mean cosine of their phase.
@@ -59,8 +59,9 @@ class AutoPipeline(Pipeline):
     def _unless_opaque(self, before: Image, after: Restored, mask: np.ndarray) -> Restored:
         for spec, step in zip(self.specs, self.steps, strict=True):
             if spec.name == "inpaint":
-                covered = step.examine(before).mask
-                if covered is not None and np.mean(covered[mask]) >= LEAST_OPAQUE:
+                found = step.examine(before)
+                covered = 0.0 if found.mask is None else float(np.mean(found.mask[mask]))
+                if covered >= LEAST_COVERED and (found.confidence or 0.0) >= LEAST_CONFIDENCE:
                     note = "what covers the picture is opaque, left to inpaint"
                     return Restored(before, np.zeros_like(mask), nothing=True, note=note, change=0.0)
         return after
