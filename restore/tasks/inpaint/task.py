@@ -90,9 +90,7 @@ TEXTURE_EDGE = 4  # over so many pixels inwards from its edge
 # Pixels around a hole that its texture is taken from: as many as the hole has, within this range.
 TEXTURE_MARGIN = (64, 256)
 MAX_TEXTURE_PIXELS = 1 << 22  # of a hole with its margin; larger ones keep what the network predicts
-MAX_PREDICTED = (
-    160  # pixels a side of what the network predicts for a texture, which follows the low frequencies of that
-)
+MAX_PREDICTED = 160  # pixels a side of the prediction whose low frequencies a texture follows
 SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand for: sizes of shapes follow from it
 PRINT_SCALE = 0.75  # by which damaged prints are shrunk, at least: what is thin would vanish
 JUDGED = 0.5  # weight of the loss of what is said of parts
@@ -158,7 +156,7 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
     ) -> Iterator[tuple[Window, torch.Tensor]]:
         """What `Holes.textures` holds, for each connected hole that is wide enough."""
         inside = mask.astype(np.uint8)
-        if not cv2.erode(inside, np.ones((WIDE, WIDE), np.uint8)).any():  # soon said; most masks are of thin damage
+        if not cv2.erode(inside, np.ones((WIDE, WIDE), np.uint8)).any():  # quick: most masks are of thin damage
             return
         depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
         labels, _, wide = components(mask, depth >= WIDE)
@@ -186,7 +184,7 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         seen, known = to_float(picture.rgb[window.slices]), (~mask).astype(np.float32)
         shrink = partial(cv2.resize, dsize=size, interpolation=cv2.INTER_AREA)
         undamaged = shrink(known)
-        hole = undamaged < 1
+        hole = undamaged < 1 - 1e-3
         visible = shrink(seen * known[..., None]) / np.maximum(undamaged, 1e-3)[..., None]
         filled = np.where(hole[..., None], to_float(rough_filling(visible, hole)), visible)
         covered = np.zeros_like(filled)  # as if nothing were: an object that is painted out would shine through
