@@ -78,10 +78,11 @@ def cases(data: Path, network: Architecture) -> Iterator[Case]:
                 yield from _marked(_rgb(path), f"{part}, {kind}", share, (number, int(share)), network)
         paths = find_images(data / part / folder)[(first + 1) % step :: step]
         for number, path in enumerate(tqdm(paths, desc=f"{part}/{folder}, bars")):
+            clean = _rgb(path)
             for share in (0.0, 1.0):
                 operator = Reencoded(OcclusionBars(), share)
-                params = operator.sample(_rgb(path).shape, np.random.default_rng((number, int(share))))
-                detected = _detect(operator.apply(_rgb(path), params).image, network)
+                params = operator.sample(clean.shape, np.random.default_rng((number, int(share))))
+                detected = _detect(operator.apply(clean, params).image, network)
                 yield Case(f"{part}, bars", detected and detected[1])
 
 
@@ -123,12 +124,16 @@ def _detect(image: np.ndarray, network: Architecture) -> tuple[Marks, Evidence] 
 def fit(found: list[Case]) -> tuple[np.ndarray, float]:
     """Fits the weights of the features and the intercept."""
     features = np.array([astuple(case.evidence) for case in found if case.evidence])
-    gains = np.array([case.gain or 0.0 for case in found])
-    unmarked = np.array([{"clean": 1.0, "bars": BARS}.get(case.part.split(", ")[1], 0.0) for case in found])
-    weights = np.where(unmarked > 0, unmarked, np.clip(np.abs(gains), *GAIN_RANGE) / GAIN_UNIT)
+    gained = [case.gain is not None and case.gain > MIN_GAIN for case in found]
     scale = features.std(axis=0)  # the L2 penalty assumes features of one scale
-    regression = LogisticRegression().fit(features / scale, gains > MIN_GAIN, weights)
+    regression = LogisticRegression().fit(features / scale, gained, [_weight(case) for case in found])
     return regression.coef_[0] / scale, float(regression.intercept_[0])
+
+
+def _weight(case: Case) -> float:
+    if case.gain is None:
+        return BARS if case.part.endswith("bars") else 1.0
+    return float(np.clip(abs(case.gain), *GAIN_RANGE)) / GAIN_UNIT
 
 
 def table(all_cases: list[Case], slopes: np.ndarray, intercept: float) -> str:

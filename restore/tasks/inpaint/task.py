@@ -155,10 +155,10 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         self, picture: Picture, mask: np.ndarray, predict: Predictor
     ) -> Iterator[tuple[Window, torch.Tensor]]:
         """What `Holes.textures` holds, for each connected hole that is wide enough."""
-        inside = mask.astype(np.uint8)
-        if not cv2.erode(inside, np.ones((WIDE, WIDE), np.uint8)).any():  # quick: most masks are of thin damage
+        holes = mask.astype(np.uint8)
+        if not cv2.erode(holes, np.ones((WIDE, WIDE), np.uint8)).any():  # quick: most masks are of thin damage
             return
-        depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
+        depth = cv2.distanceTransform(holes, cv2.DIST_L2, 3)
         labels, _, wide = components(mask, depth >= WIDE)
         for number in np.flatnonzero(wide):
             window = _with_margin(labels == number)
@@ -250,14 +250,10 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
 
 def _with_margin(hole: np.ndarray) -> Window:
     """The window of a hole (H,W) bool and what its texture is taken from."""
-    bounds = []
-    for axis in (0, 1):
-        places = np.flatnonzero(hole.any(axis=1 - axis))
-        bounds.append((int(places[0]), int(places[-1]) + 1))
-    margin = int(np.clip(max(end - start for start, end in bounds), *TEXTURE_MARGIN))
-    (top, bottom), (left, right) = (
-        (max(0, start - margin), min(side, end + margin)) for (start, end), side in zip(bounds, hole.shape, strict=True)
-    )
+    left, top, width, height = cv2.boundingRect(hole.astype(np.uint8))
+    margin = int(np.clip(max(width, height), *TEXTURE_MARGIN))
+    bottom, right = min(hole.shape[0], top + height + margin), min(hole.shape[1], left + width + margin)
+    top, left = max(0, top - margin), max(0, left - margin)
     return Window(top, left, bottom - top, right - left)
 
 
