@@ -12,13 +12,13 @@ from restore.cli import app
 from restore.images import read_image
 from restore.metrics import psnr
 from restore.tasks.dewatermark import task as dewatermark
-from restore.tasks.inpaint import task as inpaint
+from restore.tasks.inpaint import detection
 
 
 @pytest.mark.parametrize(
     ("task", "folder", "doubting", "flag"),
     [
-        ("inpaint", "covered", (inpaint, "CONVINCING"), "--aggressive"),
+        ("inpaint", "covered", (detection, "CONVINCING"), "--aggressive"),
         ("dewatermark", "marked", (dewatermark, "CONFIDENT_LOG_ODDS"), "--eager"),  # its earlier name
     ],
 )

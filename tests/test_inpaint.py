@@ -16,9 +16,10 @@ from restore.pixels import to_dtype, to_float, white
 from restore.tasks import TASKS
 from restore.tasks.base import Picture, Sample, Window, load_task
 from restore.tasks.functional import sample_window
-from restore.tasks.inpaint import task as inpaint
+from restore.tasks.inpaint import detection, filling
+from restore.tasks.inpaint.filling import rough_filling
 from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
-from restore.tasks.inpaint.task import InpaintHead, rough_filling
+from restore.tasks.inpaint.task import InpaintHead
 from restore.tasks.losses import l1
 from restore.tasks.mask_detection import (
     LEVELS,
@@ -104,7 +105,7 @@ def test_rough_filling_ignores_hidden_pixels(photo, monkeypatch):
     rough = rough_filling(hidden, mask)
     assert np.array_equal(rough[~mask], image[~mask])
     assert masked_psnr(rough, image, mask) > masked_psnr(hidden, image, mask) + 8
-    monkeypatch.setattr(inpaint, "MAX_FILLING_PIXELS", 1 << 20)
+    monkeypatch.setattr(filling, "MAX_FILLING_PIXELS", 1 << 20)
     large = cv2.resize(photo, (3000, 2400))
     mask = np.zeros(large.shape[:2], bool)
     mask[1000:1040] = True
@@ -313,24 +314,24 @@ def test_pictures_and_parts_are_judged(photo):
     logits[10:20, 20:80], logits[40:52, 20:80], logits[80:90], logits[100:104, 5:9] = 2.0, 3.0, 6.0, 6.0
     logits[115, 100] = 7.0  # a single pixel
     picture, odds = Picture.of(compressed(photo[:120, :160])), [-3.0, 1.0, 5.0, 1.5, 9.0]
-    mask, _, note = inpaint.detect_holes(picture, Found(logits, odds), aggressive=False)
+    mask, _, note = detection.detect_holes(picture, Found(logits, odds), aggressive=False)
     assert mask[80:90].all() and mask[40:52, 20:80].all() and mask[100:104, 5:9].all()
     assert not mask[:35].any() and not mask[115].any() and not note
-    doubtful = Found(logits, odds, (inpaint.CONVINCING + inpaint.DOUBTFUL) / 2)
-    mask, _, note = inpaint.detect_holes(picture, doubtful, aggressive=False)
+    doubtful = Found(logits, odds, (detection.CONVINCING + detection.DOUBTFUL) / 2)
+    mask, _, note = detection.detect_holes(picture, doubtful, aggressive=False)
     assert not mask.any()
     assert note.startswith("3 parts may be damage and are left unchanged; --aggressive restores them too")
-    assert inpaint.detect_holes(picture, doubtful, aggressive=True)[0][80:90].all()
+    assert detection.detect_holes(picture, doubtful, aggressive=True)[0][80:90].all()
     uncertain = Found(logits, [-3.0, 1.0, 0.5, -1.0, 9.0])  # of the parts that are large enough
-    mask, _, note = inpaint.detect_holes(picture, uncertain, aggressive=False)
+    mask, _, note = detection.detect_holes(picture, uncertain, aggressive=False)
     assert not mask.any() and note.startswith("3 parts")
-    unlikely = inpaint.detect_holes(picture, Found(logits, odds, inpaint.DOUBTFUL - 1), aggressive=True)
+    unlikely = detection.detect_holes(picture, Found(logits, odds, detection.DOUBTFUL - 1), aggressive=True)
     assert not unlikely[0].any() and not unlikely[2]
-    assert not inpaint.detect_holes(picture, Found(np.minimum(logits, 0.4), []), aggressive=True)[0].any()
+    assert not detection.detect_holes(picture, Found(np.minimum(logits, 0.4), []), aggressive=True)[0].any()
     logits[60:115] = 6.0  # nearly half of the picture
-    mask, _, note = inpaint.detect_holes(picture, Found(logits, [-3.0, 1.0, 5.0]), aggressive=False)
+    mask, _, note = detection.detect_holes(picture, Found(logits, [-3.0, 1.0, 5.0]), aggressive=False)
     assert not mask.any() and "may be damage" in note
-    assert inpaint.detect_holes(picture, Found(logits, [-3.0, 1.0, 5.0]), aggressive=True)[0][70:110].all()
+    assert detection.detect_holes(picture, Found(logits, [-3.0, 1.0, 5.0]), aggressive=True)[0][70:110].all()
 
 
 def test_isolated_high_logits_are_ignored(photo):
@@ -339,10 +340,10 @@ def test_isolated_high_logits_are_ignored(photo):
     levels[20:40, 20:80] = -2 * LEVELS
     levels[25:29, 30:34] = 7 * LEVELS
     image = compressed(photo[:120, :160])
-    assert inpaint._detect_mask(Picture.of(image), levels, aggressive=False)[0] is None
-    assert inpaint._detect_mask(Picture.of(image), levels, aggressive=True)[0].any()
+    assert detection.detect_unjudged(Picture.of(image), levels, aggressive=False)[0] is None
+    assert detection.detect_unjudged(Picture.of(image), levels, aggressive=True)[0].any()
     levels[80:90] = 6 * LEVELS
-    found, _ = inpaint._detect_mask(Picture.of(image), levels, aggressive=False)
+    found, _ = detection.detect_unjudged(Picture.of(image), levels, aggressive=False)
     assert found[80:90].all()
     assert found[20:40, 20:80].all()
     assert not found[:15].any()
@@ -356,10 +357,10 @@ def test_verdicts_are_learnt():
     right, wrong = torch.zeros(2, 2, 20, 20), torch.zeros(2, 2, 20, 20)
     right[0, 0, :10], right[0, 0, 10:], right[0, 1] = 8.0, -8.0, 8.0
     wrong[0, 0, :10], wrong[0, 0, 10:], wrong[0, 1] = -8.0, 8.0, -8.0
-    assert inpaint.verdict_loss(logits, right, mask) < 0.01
-    assert inpaint.verdict_loss(logits, wrong, mask) > 4
-    assert inpaint.verdict_loss(logits, right[:, :0], mask) == 0
-    assert inpaint.verdict_loss(torch.full_like(logits, -5.0), wrong, mask) == 0
+    assert detection.verdict_loss(logits, right, mask) < 0.01
+    assert detection.verdict_loss(logits, wrong, mask) > 4
+    assert detection.verdict_loss(logits, right[:, :0], mask) == 0
+    assert detection.verdict_loss(torch.full_like(logits, -5.0), wrong, mask) == 0
 
 
 def compressed(image: np.ndarray) -> np.ndarray:

@@ -50,6 +50,15 @@ def test_narrow_holes_keep_the_prediction(inpainter, photo, monkeypatch):
     assert np.array_equal(inpainter(photo, mask=mask), restored)
 
 
+def test_looking_for_holes_makes_no_texture(inpainter, photo, monkeypatch):
+    mask = np.zeros(photo.shape[:2], bool)
+    mask[100:180, 50:400] = True
+    monkeypatch.setattr("restore.tasks.inpaint.task.synthesize_texture", None)
+    assert np.array_equal(inpainter.find(photo, mask=mask).mask, mask)
+    with pytest.raises(TypeError):
+        inpainter(photo, mask=mask)
+
+
 @pytest.mark.parametrize("most", [texture.MAX_PATCHES, 500])
 @pytest.mark.parametrize("corner", [0, 40])
 def test_a_pattern_is_continued(most, corner, monkeypatch):

@@ -179,8 +179,10 @@ class Restorer(InputAdapter):
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Analyses a picture as `restore` does, without restoring it."""
         with self._lock:
-            analysis = self._analysed(image.pixels, self._transfer.upload(image.pixels), mask)
-        return Restored(image, analysis.mask, analysis.nothing, analysis.note, confidence=analysis.confidence)
+            analysis = self._analysed(self._picture(image.pixels, self._transfer.upload(image.pixels)), mask)
+        return Restored(
+            image, analysis.mask, analysis.nothing, analysis.note, None, analysis.confidence, analysis.measured
+        )
 
     def _attempt(self, image: Image, mask: np.ndarray | None) -> _Work | Exception:
         try:
@@ -210,7 +212,9 @@ class Restorer(InputAdapter):
             analysis, change = work.analysis, root_mean_square_change(image.pixels, work.out)
             note = analysis.note or ("" if change is None else self._describe_change(change))
             restored = replace(image, pixels=work.out, alpha=alpha)
-            return Restored(restored, analysis.mask, analysis.nothing, note, change, analysis.confidence)
+            return Restored(
+                restored, analysis.mask, analysis.nothing, note, change, analysis.confidence, analysis.measured
+            )
 
         return Begun(finish)
 
@@ -221,7 +225,11 @@ class Restorer(InputAdapter):
         if not _is_finite(image):
             raise UsageError("the image holds NaN or infinite values; np.nan_to_num(x) replaces them")
         source = self._transfer.upload(image)
-        analysis = self._analysed(image, source, mask)
+        picture = self._picture(image, source)
+        analysis = self._analysed(picture, mask)
+        if not self._leaves(analysis):
+            with torch.inference_mode():
+                analysis = self.head.complete(picture, analysis, self)
         work = _Work(
             source,
             self._transfer.allocate(out),
@@ -236,10 +244,16 @@ class Restorer(InputAdapter):
             work.mask = torch.from_numpy(analysis.mask).to(source.device)
         return work
 
-    def _analysed(self, image: np.ndarray, source: torch.Tensor, mask: np.ndarray | None) -> Analysis:
+    def _picture(self, image: np.ndarray, source: torch.Tensor) -> Picture:
+        return Picture(image, source, self._planner.device)
+
+    def _leaves(self, analysis: Analysis) -> bool:
+        """Whether a picture is left as it is."""
+        return analysis.nothing or (self.strength == 0 and self.head.scale == 1)
+
+    def _analysed(self, picture: Picture, mask: np.ndarray | None) -> Analysis:
         if mask is not None:
-            self._check_given(mask, image.shape[:2])
-        picture = Picture(image, source, self._planner.device)
+            self._check_given(mask, picture.size)
         with torch.inference_mode():
             analysis: Analysis = self.head.analyse(picture, self.options, self, mask)
         if mask is not None and mask.dtype == bool and (share := float(mask.mean())) > QUESTIONED:
@@ -265,10 +279,10 @@ class Restorer(InputAdapter):
             raise UsageError("the mask marks nothing: white, or what is painted on transparency, is what to restore")
 
     def _compute(self, works: Sequence[_Work], tiles: Sequence[Tile] | None = None) -> None:
-        scale, items = self.head.scale, []
+        items = []
         with torch.inference_mode():
             for work in works:
-                unchanged = work.analysis.nothing or (self.strength == 0 and scale == 1)
+                unchanged = self._leaves(work.analysis)
                 if unchanged or work.mask is not None:
                     work.result.copy_(work.source)
                 if not unchanged:

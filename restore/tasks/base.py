@@ -101,6 +101,7 @@ class Analysis:
     # How likely what was detected is damage, 0 to 1, also where it is left unchanged for being uncertain; None where
     # nothing was detected
     confidence: float | None = None
+    measured: dict[str, float] = field(default_factory=dict)  # what else is known of it, by name
 
     @property
     def nothing(self) -> bool:
@@ -142,8 +143,8 @@ AnalysisT = TypeVar("AnalysisT", bound=Analysis)
 class Head(Generic[OptionsT, AnalysisT]):
     """Fits an autoencoder to one damage.
 
-    `analyse` is called once for the whole picture. `context`, `preprocess` and `postprocess` work on tiles in torch, on
-    the device of the picture; tiles of one shape are processed as one batch.
+    `analyse`, and `complete` where it is restored, are called once for the whole picture. `context`, `preprocess` and
+    `postprocess` work on tiles in torch, on the device of the picture; tiles of one shape are processed as one batch.
     """
 
     scale = 1  # upscaling factor of the restored picture
@@ -184,6 +185,10 @@ class Head(Generic[OptionsT, AnalysisT]):
                 (H,W,4) RGB and alpha in any dtype, known colours where alpha is opaque.
         """
         raise NotImplementedError
+
+    def complete(self, picture: Picture, analysis: AnalysisT, predict: Predictor) -> AnalysisT:
+        """Adds to the analysis of a picture that is restored what only this needs, and not what was found in it."""
+        return analysis
 
     def static_analysis(self) -> AnalysisT | None:
         """The analysis where it depends on no picture; None where the picture has to be seen."""
@@ -357,7 +362,7 @@ def restore_whole(
     predict = WholePredictor(network, head)
     picture = Picture.of(image, predict.device)
     with torch.inference_mode():
-        analysis = head.analyse(picture, options, predict, mask)
+        analysis = head.complete(picture, head.analyse(picture, options, predict, mask), predict)
         planes, context = picture.planes(), head.context(analysis, picture.window)
         context = None if context is None else context[None]
         output = torch.empty(0, device=predict.device)

@@ -1,0 +1,181 @@
+"""Detection of holes: which pixels the network takes for damage, and which connected parts of them are.
+
+Weights with a judge give log odds that each part is damage, and that the picture has any; without one, the logits of
+the pixels decide.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from restore.models.masking import FIND, JUDGE, PART_HIGH, PART_LOW, part_labels, pool_evidence
+from restore.pixels import to_uint8
+from restore.tasks.base import Picture, Predictor
+from restore.tasks.functional import to_array
+from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
+from restore.tasks.mask_detection import (
+    HIGHEST,
+    LEVELS,
+    LOWEST,
+    UNCERTAIN,
+    HysteresisThreshold,
+    detect_logits,
+    dilate,
+    highest_mean_logit,
+    mask_from_logits,
+    probability,
+)
+
+# Thresholds of weights without a judge (`evidence` is 0).
+# For shapes of constant colour, which completes the mask.
+EXACT_THRESHOLD = HysteresisThreshold(low=-1.0, high=6.0)
+# After resizing or compression: a missed pixel stays visible, an additional one is filled well.
+REENCODED_THRESHOLD = HysteresisThreshold(low=-4.0, high=4.5)
+# Highest mean logit of a component, below which a re-encoded image counts as clean unless `aggressive`: real damage has
+# high logits everywhere, similar objects of the scene only in spots.
+MIN_MEAN_LOGIT = 1.5
+# Thresholds of weights with a judge.
+# Log odds that a picture is damaged: from the first on its parts are restored, from the second on they are reported.
+CONVINCING, DOUBTFUL = 2.5, 1.0
+# Log odds that a part is damage: those of at least the first are taken if one of them has at least the second.
+LIKELY, CERTAIN = -1.5, 1.25
+LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, which nothing has blurred
+# Largest share of a picture that is restored unasked: one of 112 damaged pictures of the validation set has more, and a
+# false detection of that size would replace most of what the picture shows.
+MAX_SHARE = 0.2
+MIN_PIXELS = 4  # of a part
+# Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
+# by so many pixels of at least this logit.
+GROWTH, EDGE_LOGIT = 6, -4.0
+COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of the damage
+JUDGED = 0.5  # weight of the loss of what is said of parts
+
+
+def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tuple[np.ndarray, float | None, str]:
+    """Finds damage.
+
+    Args:
+        picture: the picture.
+        predict: the network.
+        aggressive: take doubtful parts too.
+
+    Returns:
+        The mask (H,W) bool; how likely the most convincing part is damage, 0 to 1, None if there are none; and what a
+        person is told of the parts that were left.
+    """
+    levels, evidence = detect_logits(picture, predict, FIND)
+    if evidence is None:
+        found, confidence = detect_unjudged(picture, levels, aggressive)
+        if found is None:
+            return np.zeros(picture.size, bool), confidence, UNCERTAIN
+        return found, confidence, ""
+    labels = part_labels(levels, PART_LOW * LEVELS, PART_HIGH * LEVELS)
+    sizes = np.bincount(labels.ravel())[1:]
+    if not len(sizes):
+        return labels > 0, None, ""
+    part, whole = _judged(levels, evidence, labels, predict)
+    likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
+    convincing = (whole >= CONVINCING) & (part[likely].max(initial=LIKELY) >= CERTAIN)
+    taken = likely & (whole >= DOUBTFUL if aggressive else convincing)
+    left = int(np.count_nonzero(likely & ~taken & (whole >= DOUBTFUL)))
+    confidence, nothing = probability(float(whole.max())), np.zeros(picture.size, bool)
+    if not taken.any():
+        return nothing, confidence, left_note(left)
+    mask = _completed(to_uint8(picture.rgb), levels, labels, taken, part)
+    if mask.mean() > MAX_SHARE and not aggressive:
+        return nothing, confidence, left_note(left + int(np.count_nonzero(taken)))
+    return mask, confidence, left_note(left)
+
+
+def _completed(
+    pixels: np.ndarray, levels: np.ndarray, labels: np.ndarray, taken: np.ndarray, part: np.ndarray
+) -> np.ndarray:
+    """The mask (H,W) bool of the parts that are `taken` (P,), completed: by their colour, or by soft edges.
+
+    Args:
+        pixels: (H,W,3) uint8.
+        levels: quantised logits.
+        labels: of the parts, 0 for the background.
+        part: (P,) log odds of each.
+    """
+    for chosen in (taken & (part >= LIKELY_SOLID), taken):
+        mask = np.append(False, chosen)[labels]
+        if chosen.any() and has_solid_colour(pixels, mask):
+            return complete_shapes(pixels, mask, excluded=levels == LOWEST)
+    return soft_edged(pixels, mask, levels)
+
+
+def detect_unjudged(picture: Picture, levels: np.ndarray, aggressive: bool) -> tuple[np.ndarray | None, float | None]:
+    """The mask (H,W) that follows from quantised logits, None if it may be an object of the scene; its confidence."""
+    mask = mask_from_logits(levels, EXACT_THRESHOLD)
+    if not mask.any():
+        return mask, None
+    pixels = to_uint8(picture.rgb)
+    if not has_solid_colour(pixels, mask):
+        mask = mask_from_logits(levels, REENCODED_THRESHOLD)
+        logit = highest_mean_logit(levels, mask)
+        if logit < MIN_MEAN_LOGIT and not aggressive:
+            return None, probability(logit)
+        return extend_strokes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS), probability(logit)
+    confidence = probability(highest_mean_logit(levels, mask))
+    return complete_shapes(pixels, mask, excluded=levels == LOWEST), confidence
+
+
+def left_note(parts: int) -> str:
+    """What a person is told of `parts` that are in doubt."""
+    if not parts:
+        return ""
+    one = parts == 1
+    return (
+        f"{parts} part{'' if one else 's'} may be damage and {'is' if one else 'are'} left unchanged;"
+        f" --aggressive restores {'it' if one else 'them'} too, and with --dry-run --save-mask DIR only shows where"
+    )
+
+
+def _judged(levels: np.ndarray, evidence: np.ndarray, labels: np.ndarray, predict: Predictor) -> np.ndarray:
+    """Log odds (2,P): that each part is damage, and that the picture has any."""
+    logits, values = torch.from_numpy(levels) / LEVELS, torch.from_numpy(evidence) / HIGHEST
+    odds = predict.whole(pool_evidence(logits, values, torch.from_numpy(labels)), JUDGE)
+    return to_array(odds[:, :, 0])
+
+
+def soft_edged(pixels: np.ndarray, mask: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Completes a mask (H,W) bool by soft edges, and by the colours under it; `levels` are the quantised logits.
+
+    Args:
+        pixels: (H,W,3) uint8.
+    """
+    grown = dilate(mask, GROWTH) & (levels >= EDGE_LOGIT * LEVELS) | mask
+    return extend_strokes(pixels, grown, certain=mask & (levels >= COLOUR_LOGIT * LEVELS))
+
+
+def verdict_loss(logits: torch.Tensor, verdicts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of what the network says of each part that it found, and of each picture with parts.
+
+    What is true of a part is the share of it that is damaged. Every part of a picture counts the same, and pictures
+    with many parts count more, by the root of their number.
+
+    Args:
+        logits: (N,1,H,W) of the mask, which make the parts.
+        verdicts: (N,2,H,W), log odds for each pixel of a part; (N,0,H,W): parts are not judged.
+        mask: (N,1,H,W), 0 or 1.
+    """
+    losses, weights = [logits.sum() * 0], 1.0
+    for number, levels in enumerate(logits[:, 0].detach().float().cpu().numpy() if verdicts.shape[1] else ()):
+        labels = torch.from_numpy(part_labels(levels)).to(mask.device).long()
+        inside = labels > 0
+        if not inside.any():
+            continue
+        parts, true, said = labels[inside] - 1, mask[number, 0][inside], verdicts[number][:, inside].float()
+        size = torch.bincount(parts)
+        truth = torch.bincount(parts, true) / size
+        own = torch.zeros(len(size), device=said.device).index_add(0, parts, said[0]) / size
+        weight = math.sqrt(len(size))
+        losses.append(F.binary_cross_entropy_with_logits(own, truth.to(own)) * weight)
+        losses.append(F.binary_cross_entropy_with_logits(said[1].mean(), mask[number].amax()) * weight)
+        weights += weight
+    return torch.stack(losses).sum() * (JUDGED / weights)
