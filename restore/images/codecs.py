@@ -15,7 +15,15 @@ from PIL import AvifImagePlugin, BmpImagePlugin, Jpeg2KImagePlugin, PpmImagePlug
 from restore.errors import ImageError, install_hint
 from restore.images.image import Array, Image, SizeCheck
 from restore.images.metadata import exif_block, stored_orientation, without_orientation
-from restore.images.pixels import check_claim, divide, saved, split, spread, squeezed, without_limit
+from restore.images.pixels import (
+    check_decoded_size,
+    encode_picture,
+    scale_to_full_range,
+    split_alpha,
+    split_picture,
+    squeeze_gray,
+    without_pil_limit,
+)
 from restore.images.profiles import true_profile
 
 _LOSSY_QUALITY = 90  # where the input was lossy and its quality is not known
@@ -36,7 +44,7 @@ def _image(
     """A picture with what Pillow knows of it; `array` is its pixels where others decoded them."""
     info = picture.info
     return Image(
-        *(split(picture, info.get("icc_profile")) if array is None else divide(array)),
+        *(split_picture(picture, info.get("icc_profile")) if array is None else split_alpha(array)),
         kind,
         exif=exif_block(info.get("exif")),
         icc=info.get("icc_profile") or None,
@@ -51,13 +59,13 @@ def read_bmp(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     """A BMP file; of metadata it has its resolution only."""
     picture = BmpImagePlugin.BmpImageFile(BytesIO(data))
     _check(picture, check_size)
-    check_claim(picture.width * picture.height, len(data), 256)  # of run lengths; a bit a pixel is 8
+    check_decoded_size(picture.width * picture.height, len(data), 256)  # of run lengths; a bit a pixel is 8
     return _image(picture, "bmp", lossless=True), 1
 
 
 def read_webp(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     """A still WebP file (RFC 9649) and the orientation that is still to be applied."""
-    with without_limit():
+    with without_pil_limit():
         picture = WebPImagePlugin.WebPImageFile(BytesIO(data))
     _check(picture, check_size)
     coded = re.search(rb"VP8[ L]", data)  # the chunk of pixels; the one of an extended header is VP8X
@@ -85,7 +93,7 @@ def read_avif(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
         array = imagecodecs.avif_decode(data)
         if array.dtype != np.uint16 or array.shape[1::-1] != picture.size:
             raise ValueError("its pixels cannot be decoded")
-        array = spread(array, 12 if flags & 0x20 else 10)
+        array = scale_to_full_range(array, 12 if flags & 0x20 else 10)
     image = _image(picture, "avif", array, note=note)
     return image, stored_orientation(image.exif)
 
@@ -145,7 +153,7 @@ def read_jp2(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     bits = (depth & 0x7F) + 1
     if depth & 0x80 or bits > 16 or components > 4:
         raise ImageError(f"has {components} channels of {bits} bits, which are not supported; {_CONVERT}")
-    array = spread(imagecodecs.jpeg2k_decode(data), bits) if bits > 8 else None
+    array = scale_to_full_range(imagecodecs.jpeg2k_decode(data), bits) if bits > 8 else None
     note = _UNREAD if any(name in data[:size] for name in (b"uuid", b"xml ")) else ""
     image = _image(picture, "jp2", array, lossless=True, note=note)
     if image.size != picture.size:
@@ -161,7 +169,7 @@ def read_jxl(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
         raise ImageError("holds several frames or more than four channels; extract the picture you want first")
     if array.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"pixels of type {array.dtype} are not supported in JPEG XL; {_CONVERT}")
-    return Image(*divide(array), "jxl", lossless=False, notes=(_UNREAD,)), 1
+    return Image(*split_alpha(array), "jxl", lossless=False, notes=(_UNREAD,)), 1
 
 
 def _jxl_size(data: bytes) -> tuple[int, int]:
@@ -194,11 +202,11 @@ def read_qoi(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
         raise ValueError("its end is missing")
     width, height, channels = struct.unpack_from(">IIB", data, 4)
     check_size(width, height)
-    check_claim(width * height, len(data), 62)  # the longest run
+    check_decoded_size(width * height, len(data), 62)  # the longest run
     array = imagecodecs.qoi_decode(data)
     if array.shape != (height, width, channels):
         raise ValueError("its pixels do not fit its header")
-    return Image(*divide(array), "qoi"), 1
+    return Image(*split_alpha(array), "qoi"), 1
 
 
 _PNM_HEADER = re.compile(rb"P([56])((?:\s|#[^\n]*\n)+\d{1,9}){3}\s")
@@ -210,8 +218,8 @@ def read_pnm(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     if not found:
         picture = PpmImagePlugin.PpmImageFile(BytesIO(data))
         check_size(*picture.size)
-        check_claim(picture.width * picture.height, len(data), 8)
-        return Image(*split(picture, None), "pnm"), 1
+        check_decoded_size(picture.width * picture.height, len(data), 8)
+        return Image(*split_picture(picture, None), "pnm"), 1
     text = re.sub(rb"#[^\n]*\n", b" ", found[0][2:])
     width, height, most = (int(number) for number in text.split())
     check_size(width, height)
@@ -232,7 +240,7 @@ def read_pnm(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
 
 def encode_bmp(image: Image, _: int | None) -> bytes:
     """A BMP of uint8 without alpha."""
-    return saved(image.pixels, "BMP", dpi=image.dpi)
+    return encode_picture(image.pixels, "BMP", dpi=image.dpi)
 
 
 def encode_webp(image: Image, quality: int | None) -> bytes:
@@ -240,8 +248,10 @@ def encode_webp(image: Image, quality: int | None) -> bytes:
     metadata = {"exif": image.exif, "xmp": image.xmp, "icc_profile": true_profile(image.icc, 3)}
     if quality is None and image.lossless:
         # `exact` keeps the colours under transparent pixels. Effort 2: a third faster than 4, 3 % larger.
-        return saved(image.array, "WEBP", lossless=True, quality=30, method=2, exact=True, **metadata)
-    return saved(image.array, "WEBP", quality=quality or image.quality or _LOSSY_QUALITY, exact=True, **metadata)
+        return encode_picture(image.array, "WEBP", lossless=True, quality=30, method=2, exact=True, **metadata)
+    return encode_picture(
+        image.array, "WEBP", quality=quality or image.quality or _LOSSY_QUALITY, exact=True, **metadata
+    )
 
 
 def encode_avif(image: Image, quality: int | None) -> bytes:
@@ -250,7 +260,7 @@ def encode_avif(image: Image, quality: int | None) -> bytes:
     gray = array.shape[2] == 1
     # Pillow writes EXIF that has an orientation anew, which moves maker notes; so it is shown some that has none.
     shown = without_orientation(exif) if exif else b""
-    return saved(
+    return encode_picture(
         array,
         "AVIF",
         quality=quality or (95 if image.lossless else image.quality or _LOSSY_QUALITY),
@@ -264,12 +274,12 @@ def encode_avif(image: Image, quality: int | None) -> bytes:
 
 def encode_jp2(image: Image, _: int | None) -> bytes:
     """A lossless JPEG 2000 file of uint8 or uint16."""
-    return bytes(imagecodecs.jpeg2k_encode(squeezed(image.array), codecformat="jp2", reversible=True))
+    return bytes(imagecodecs.jpeg2k_encode(squeeze_gray(image.array), codecformat="jp2", reversible=True))
 
 
 def encode_jxl(image: Image, quality: int | None) -> bytes:
     """A JPEG XL of uint8 or uint16: lossless where `image` was and no quality is given."""
-    array = squeezed(image.array)
+    array = squeeze_gray(image.array)
     if quality is None and image.lossless:
         return bytes(imagecodecs.jpegxl_encode(array, lossless=True, effort=3))
     return bytes(imagecodecs.jpegxl_encode(array, level=quality or image.quality or _LOSSY_QUALITY))

@@ -22,7 +22,7 @@ from restore.images.metadata import (
     stored_orientation,
     without_second_picture,
 )
-from restore.images.pixels import array_of, check_claim, saved, split
+from restore.images.pixels import check_decoded_size, encode_picture, pil_to_array, split_picture
 
 _SEGMENT_ROOM = 65533
 DEFAULT_QUALITY = 95
@@ -46,8 +46,8 @@ def salvaged_jpeg(data: bytes, check_size: SizeCheck) -> tuple[Image, int]:
     cut = cut[:-2] if cut.endswith(b"\xff\xd9") else cut
     image, orientation = read_jpeg(cut + b"\xff\xd9", check_size, whole=False)
     # What changes with the bytes after the cut was not in the file.
-    other = array_of(JpegImagePlugin.JpegImageFile(BytesIO(cut + _FILLER * 64 + b"\xff\xd9")))
-    mine = array_of(JpegImagePlugin.JpegImageFile(BytesIO(cut + b"\xff\xd9")))
+    other = pil_to_array(JpegImagePlugin.JpegImageFile(BytesIO(cut + _FILLER * 64 + b"\xff\xd9")))
+    mine = pil_to_array(JpegImagePlugin.JpegImageFile(BytesIO(cut + b"\xff\xd9")))
     differs = (mine != other).reshape(len(mine), -1).any(axis=1)
     rows = int(differs.argmax()) if differs.any() else len(mine)
     rest = "coarser or gray" if image.jpeg is not None and image.jpeg.progressive else "gray"
@@ -74,7 +74,7 @@ def read_jpeg(data: bytes, check_size: SizeCheck, *, whole: bool = True) -> tupl
         raise ImageError(f"has more than {MOST_SCANS} scans, which no camera or program writes; save it anew")
     header = re.search(rb"\xff([\xc0-\xcf])..\x08" + re.escape(struct.pack(">HH", height, width)), data[:start], re.S)
     arithmetic = header is not None and header[1] > b"\xc8"
-    check_claim(width * height, len(data), _PIXELS_A_BYTE * (_ARITHMETIC if arithmetic else 1))
+    check_decoded_size(width * height, len(data), _PIXELS_A_BYTE * (_ARITHMETIC if arithmetic else 1))
     try:
         picture.load()
     except OSError as error:
@@ -83,7 +83,7 @@ def read_jpeg(data: bytes, check_size: SizeCheck, *, whole: bool = True) -> tupl
         raise ValueError(END_MISSING)
     info = picture.info
     icc, exif, xmp, notes = info.get("icc_profile"), exif_block(info.get("exif")), info.get("xmp"), []
-    pixels, alpha = split(picture, icc)
+    pixels, alpha = split_picture(picture, icc)
     orientation = stored_orientation(exif, xmp)
     if picture.mode == "CMYK":
         notes.append("its CMYK colours are written as RGB")
@@ -126,7 +126,7 @@ def _coding(picture: JpegImagePlugin.JpegImageFile) -> JpegCoding | None:
 def _standard_tables() -> Array:
     """(100,64): the luma tables that libjpeg writes for the qualities 1 to 100."""
     flat = np.zeros((8, 8, 1), np.uint8)
-    files = [BytesIO(saved(flat, "JPEG", quality=quality)) for quality in range(1, 101)]
+    files = [BytesIO(encode_picture(flat, "JPEG", quality=quality)) for quality in range(1, 101)]
     return np.array([JpegImagePlugin.JpegImageFile(file).quantization[0] for file in files])
 
 
@@ -154,7 +154,7 @@ def _tail_is_missing(data: bytes, picture: PIL.Image.Image) -> bool:
     if np.abs(last - 128).max() > 1:
         return False
     again = JpegImagePlugin.JpegImageFile(BytesIO(data + _FILLER + b"\xff\xd9"))
-    return not np.array_equal(array_of(again), array_of(picture))
+    return not np.array_equal(pil_to_array(again), pil_to_array(picture))
 
 
 def encode_jpeg(image: Image, quality: int | None) -> bytes:
@@ -188,8 +188,10 @@ def encode_jpeg(image: Image, quality: int | None) -> bytes:
         comment=fitting(image.comment),
     )
     try:
-        return saved(array, "JPEG", **options)
+        return encode_picture(array, "JPEG", **options)
     except OSError:
         if not options.pop("progressive", False):
             raise
-        return saved(array, "JPEG", **options)  # Pillow's buffer is too small for very detailed progressive pictures
+        return encode_picture(
+            array, "JPEG", **options
+        )  # Pillow's buffer is too small for very detailed progressive pictures

@@ -20,7 +20,7 @@ BAND = 1 << 20  # pixels that are fetched at once
 _SMALL = 1 << 20  # bytes of pixels that are allocated without a question
 
 
-def check_claim(needed: int, stored: int, ratio: float) -> None:
+def check_decoded_size(needed: int, stored: int, ratio: float) -> None:
     """Raises ValueError where `stored` bytes of a file cannot become the `needed` bytes that its header claims.
 
     ratio: how many bytes a byte can become at most. So nothing large is allocated for a small damaged file.
@@ -30,7 +30,7 @@ def check_claim(needed: int, stored: int, ratio: float) -> None:
 
 
 @contextmanager
-def without_limit() -> Iterator[None]:
+def without_pil_limit() -> Iterator[None]:
     """Pillow's limit of pixels off: it is one global number, and our own check has been made or follows."""
     with _LOCK:
         limit = PIL.Image.MAX_IMAGE_PIXELS
@@ -41,7 +41,7 @@ def without_limit() -> Iterator[None]:
             PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
-def split(picture: PIL.Image.Image, icc: bytes | None) -> tuple[Array, Array | None]:
+def split_picture(picture: PIL.Image.Image, icc: bytes | None) -> tuple[Array, Array | None]:
     """An 8-bit Pillow picture as (H,W,1 or 3) pixels and (H,W) alpha or None, both writable uint8.
 
     Palettes become RGB, or gray where all their entries are gray; CMYK becomes sRGB. Raises ImageError for
@@ -49,17 +49,17 @@ def split(picture: PIL.Image.Image, icc: bytes | None) -> tuple[Array, Array | N
     """
     mode = picture.mode
     if mode == "CMYK":
-        return rgb_from_cmyk(array_of(picture), icc), None
+        return rgb_from_cmyk(pil_to_array(picture), icc), None
     if mode in ("P", "PA"):
-        picture = _unfold(picture)
+        picture = _expand_palette(picture)
     elif plain := {"1": "L", "YCbCr": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}.get(mode):
         picture = picture.convert(plain)
     if picture.mode not in ("L", "LA", "RGB", "RGBA"):
         raise ImageError(f"pixels of the kind {mode} are not supported; convert it to RGB first")
-    return divide(array_of(picture))
+    return split_alpha(pil_to_array(picture))
 
 
-def array_of(picture: PIL.Image.Image) -> Array:
+def pil_to_array(picture: PIL.Image.Image) -> Array:
     """An 8-bit Pillow picture as (H,W) or (H,W,C), writable, without a second copy on the way.
 
     Pillow hands its pixels out as one string of many pieces, which for a large picture takes as much memory again
@@ -75,7 +75,7 @@ def array_of(picture: PIL.Image.Image) -> Array:
     return array
 
 
-def _unfold(picture: PIL.Image.Image) -> PIL.Image.Image:
+def _expand_palette(picture: PIL.Image.Image) -> PIL.Image.Image:
     """A palette picture as L, LA, RGB or RGBA."""
     entries = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     gray = bool((entries == entries[:, :1]).all())
@@ -84,7 +84,7 @@ def _unfold(picture: PIL.Image.Image) -> PIL.Image.Image:
     return picture.convert("RGB").convert("L" if gray else "RGB")
 
 
-def divide(array: Array) -> tuple[Array, Array | None]:
+def split_alpha(array: Array) -> tuple[Array, Array | None]:
     """(H,W) or (H,W,1..4) as pixels and alpha, both contiguous."""
     if array.ndim == 2:
         array = array[..., None]
@@ -93,7 +93,7 @@ def divide(array: Array) -> tuple[Array, Array | None]:
     return np.ascontiguousarray(array), None
 
 
-def spread(array: Array, bits: int) -> Array:
+def scale_to_full_range(array: Array, bits: int) -> Array:
     """Samples of 1 to 16 `bits` spread over the whole range of their dtype."""
     top = (1 << bits) - 1
     most = int(white(array.dtype))
@@ -102,18 +102,18 @@ def spread(array: Array, bits: int) -> Array:
     return np.asarray(np.rint(array.astype(np.float32) * np.float32(most / top)), array.dtype)
 
 
-def squeezed(array: Array) -> Array:
+def squeeze_gray(array: Array) -> Array:
     """(H,W,1) as (H,W), for encoders that know gray by its two dimensions; contiguous."""
     return np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
-def picture_of(array: Array) -> PIL.Image.Image:
+def array_to_pil(array: Array) -> PIL.Image.Image:
     """(H,W,1..4) uint8 as a Pillow picture of mode L, LA, RGB or RGBA."""
-    return PIL.Image.fromarray(squeezed(array))
+    return PIL.Image.fromarray(squeeze_gray(array))
 
 
-def saved(array: Array, kind: str, **options: object) -> bytes:
+def encode_picture(array: Array, kind: str, **options: object) -> bytes:
     """A file of one of Pillow's formats, of (H,W,1..4) uint8. Options that are None are left out."""
     out = BytesIO()
-    picture_of(array).save(out, kind, **{name: value for name, value in options.items() if value is not None})
+    array_to_pil(array).save(out, kind, **{name: value for name, value in options.items() if value is not None})
     return out.getvalue()

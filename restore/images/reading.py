@@ -20,7 +20,7 @@ from restore.images.formats import FORMATS, detect, is_tiff
 from restore.images.image import MAX_PIXELS, MOST_METADATA, Array, Image, SizeCheck
 from restore.images.jpeg import read_jpeg, salvaged_jpeg
 from restore.images.metadata import upright_exif, upright_xmp
-from restore.images.pixels import without_limit
+from restore.images.pixels import without_pil_limit
 from restore.images.png import read_png
 from restore.images.profiles import true_profile
 from restore.images.tiff import CameraRawError, TiffReader, read_tiff
@@ -167,7 +167,7 @@ def header_size(source: Path | BytesIO) -> tuple[int, int] | None:
     """(width, height) by the header of a file; None where Pillow cannot read it: JPEG XL, some kinds of TIFF."""
     try:
         # Pillow's limit would warn of large ones; the caller who decodes has a limit of his own.
-        with without_limit(), PIL.Image.open(source) as picture:
+        with without_pil_limit(), PIL.Image.open(source) as picture:
             return picture.size
     except Exception:
         return None

@@ -31,7 +31,7 @@ from restore.images.metadata import (
     read_directory,
     stored_orientation,
 )
-from restore.images.pixels import check_claim, divide, split, spread, squeezed
+from restore.images.pixels import check_decoded_size, scale_to_full_range, split_alpha, split_picture, squeeze_gray
 from restore.images.profiles import rgb_from_cmyk, true_profile
 from restore.pixels import white
 
@@ -226,9 +226,9 @@ def _check(page: tifffile.TiffPage, data: Buffer, check_size: SizeCheck) -> np.d
         raise ValueError(f"{missing} bytes are missing")
     stored = min(sum(count for _, count in segments), len(data))
     needed = page.imagewidth * page.imagelength * samples * bits // 8
-    check_claim(needed, stored, _RATIOS.get(int(page.compression), _BOUNDLESS))
+    check_decoded_size(needed, stored, _RATIOS.get(int(page.compression), _BOUNDLESS))
     if page.is_tiled:  # one tile of a small picture may be huge
-        check_claim(page.tilewidth * page.tilelength * samples * bits // 8, needed, 64)
+        check_decoded_size(page.tilewidth * page.tilelength * samples * bits // 8, needed, 64)
     return dtype
 
 
@@ -250,7 +250,9 @@ def _pixels(page: tifffile.TiffPage, array: Array, icc: bytes | None, notes: lis
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
             array = array.astype(np.float32, copy=False)
     elif kind != _PALETTE:
-        array = spread(array.astype(np.uint8 if dtype == np.bool_ else dtype, copy=False), page.bitspersample)
+        array = scale_to_full_range(
+            array.astype(np.uint8 if dtype == np.bool_ else dtype, copy=False), page.bitspersample
+        )
     # Without a word about what it is, one sample more is alpha; declared unspecified, it is something else.
     extra = int(page.extrasamples[0]) if page.extrasamples else _UNASSOCIATED
     has_alpha = samples > colours and extra in (_ASSOCIATED, _UNASSOCIATED)
@@ -265,7 +267,7 @@ def _pixels(page: tifffile.TiffPage, array: Array, icc: bytes | None, notes: lis
             raise ValueError("its palette is missing")
         picture = PIL.Image.fromarray(pixels[..., 0])
         picture.putpalette((np.asarray(page.colormap) >> 8).astype(np.uint8).T.tobytes())
-        pixels = split(picture, None)[0]
+        pixels = split_picture(picture, None)[0]
     elif kind == _CMYK:
         pixels = rgb_from_cmyk(pixels, icc)
         notes.append("its CMYK colours are written as RGB")
@@ -273,7 +275,7 @@ def _pixels(page: tifffile.TiffPage, array: Array, icc: bytes | None, notes: lis
         pixels = np.array(PIL.Image.fromarray(pixels, "YCbCr").convert("RGB"))
     if alpha is not None and extra == _ASSOCIATED:
         pixels = _unassociated(pixels, alpha)
-    return divide(pixels)[0], alpha
+    return split_alpha(pixels)[0], alpha
 
 
 def _unassociated(pixels: Array, alpha: Array) -> Array:
@@ -304,7 +306,7 @@ def encode_tiff(image: Image, _: int | None = None) -> bytes:
     array = image.array
     if is_big(array.shape, array.dtype):
         raise ImageError("TIFF holds at most 4 GB; write PNG or 8 bit instead")
-    _write(out := BytesIO(), image, squeezed(array), array.shape, rowsperstrip=_rows_of_strip(array))
+    _write(out := BytesIO(), image, squeeze_gray(array), array.shape, rowsperstrip=_rows_of_strip(array))
     return out.getvalue()
 
 
@@ -347,7 +349,7 @@ def append_page(file: BytesIO, image: Image, *, metadata: bool = True) -> None:
         raise ImageError("TIFF holds at most 4 GB; split the file, or write 8 bit instead")
     icc, dpi = true_profile(image.icc, image.pixels.shape[2]), image.dpi if metadata else None
     image = replace(image, icc=icc, dpi=dpi, exif=None, xmp=None, iptc=None)
-    _write(file, image, squeezed(array), array.shape, append=True, rowsperstrip=_rows_of_strip(array))
+    _write(file, image, squeeze_gray(array), array.shape, append=True, rowsperstrip=_rows_of_strip(array))
 
 
 def _rows_of_strip(array: Array) -> int:

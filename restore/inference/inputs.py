@@ -15,7 +15,7 @@ import torch
 from restore.errors import UsageError
 from restore.images import Image, read_image
 from restore.images.masks import as_mask, hints_from
-from restore.images.pixels import picture_of, split
+from restore.images.pixels import array_to_pil, split_picture
 from restore.images.profiles import true_profile
 from restore.inference.restored import Pending, Restored
 from restore.pixels import to_uint8, white
@@ -291,15 +291,15 @@ def _adapt_pillow(picture: PIL.Image.Image) -> Adapted:
         deep = array.astype(np.float32 if picture.mode == "F" else np.uint16)
         image = Image(deep[..., None])
     else:
-        image = Image(*split(picture, icc))
+        image = Image(*split_picture(picture, icc))
 
     def back(restored: Image) -> PIL.Image.Image:
         if restored.pixels.dtype == np.uint8:
-            result = picture_of(restored.array)
+            result = array_to_pil(restored.array)
         elif restored.pixels.shape[2] == 1:
             result = PIL.Image.fromarray(restored.pixels[..., 0])
         else:  # colours of a deep gray picture, for which Pillow has no mode
-            result = picture_of(to_uint8(restored.pixels))
+            result = array_to_pil(to_uint8(restored.pixels))
         result.info = {name: picture.info[name] for name in _KEPT_INFO if name in picture.info}
         # A profile of CMYK is not true of what it was converted to, nor one of gray of colours.
         if profile := true_profile(icc, restored.pixels.shape[2]):

@@ -19,7 +19,7 @@ import torch
 
 from restore.errors import ImageError, RestoreError, UsageError
 from restore.images import read_image
-from restore.images.pixels import saved
+from restore.images.pixels import encode_picture
 from restore.latent.codec import ARCH, BOUND, STRIDE, TRADES, Codec, CodecConfig
 from restore.latent.data import silent, to_pixels, to_planes
 from restore.latent.extras import need
@@ -304,7 +304,7 @@ def beside(paths: Sequence[Path], size: int, format: str) -> tuple[int, int, lis
 
 
 def _encoded(pixels: np.ndarray, format: str, quality: int) -> bytes:
-    return saved(pixels, format, quality=quality, optimize=True, progressive=True)
+    return encode_picture(pixels, format, quality=quality, optimize=True, progressive=True)
 
 
 def _decoded(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
