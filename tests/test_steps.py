@@ -257,7 +257,7 @@ def test_auto_leaves_opaque_bars_to_inpaint(kind, opaque):
     pipeline = load("auto", device="cpu", precision="fp32")
     before = Image(read(SAMPLES / kind / "astronaut.png"))
     mask = (before.pixels != read(SAMPLES / "clean" / "astronaut.png")).any(axis=-1)
-    taken_off = Restored(Image(255 - before.pixels), mask)
+    taken_off = Restored(Image(255 - before.pixels), mask, confidence=0.9)
     accepted = pipeline.accept(task_spec("dewatermark"), before, taken_off)
     if opaque:
         assert accepted.nothing and accepted.image is before and "opaque" in accepted.note

@@ -20,9 +20,9 @@ WORTHWHILE = 3  # times as many pixels as that, from which on the middle is deno
 # three kinds. `LEAST_STEP`, which JPEG of quality 60 has, is reached by no clean one and 59 of 60 of lower quality.
 LEAST_NOISE = 3.5
 LEAST_STEP = 10.0
-# What covers a picture is opaque, and left to `inpaint`, if that is so sure of it, and finds at least this share of the
-# mark: so are 21 of 47 bars of the training and validation sets that `dewatermark` was sure of, and 1 of 130 marks.
-LEAST_CONFIDENCE, LEAST_COVERED = 0.99, 0.5
+# What both `dewatermark` and `inpaint` find is opaque, and left to the latter, if its odds are so many times as high:
+# so are XX of XX bars of the training set that `dewatermark` took for marks, and X of XX marks.
+LEAST_ODDS_RATIO = 12.0
 STEPS = range(3, 60)
 # Horizontal plus vertical frequency, of the coefficients that are looked at; how many are needed; and how well they are
 # multiples of a step, as the mean cosine of their phase.
@@ -47,8 +47,8 @@ class AutoPipeline(Pipeline):
 
     def accept(self, spec: TaskSpec, before: Image, after: Restored) -> Restored:
         """Discards the result of denoising a healthy picture, and of removing an opaque bar as if it were a mark."""
-        if spec.name == "dewatermark" and after.mask is not None and after.mask.any():
-            return self._unless_opaque(before, after, after.mask)
+        if spec.name == "dewatermark" and not after.nothing and after.confidence is not None:
+            return self._unless_opaque(before, after, after.confidence)
         if spec.name != "denoise":
             return after
         noise = measure_noise(before.pixels, after.image.pixels)
@@ -56,12 +56,14 @@ class AutoPipeline(Pipeline):
             after = Restored(before, nothing=True, change=after.change)
         return replace(after, note=noise.describe(), measured=asdict(noise))
 
-    def _unless_opaque(self, before: Image, after: Restored, mask: np.ndarray) -> Restored:
+    def _unless_opaque(self, before: Image, after: Restored, confidence: float) -> Restored:
+        mask = after.mask
+        assert mask is not None
         for spec, step in zip(self.specs, self.steps, strict=True):
             if spec.name == "inpaint":
                 found = step.examine(before)
-                covered = 0.0 if found.mask is None else float(np.mean(found.mask[mask]))
-                if covered >= LEAST_COVERED and (found.confidence or 0.0) >= LEAST_CONFIDENCE:
+                opaque = found.mask is not None and bool(found.mask[mask].any())
+                if opaque and _odds(found.confidence or 0.0) >= LEAST_ODDS_RATIO * _odds(confidence):
                     note = "what covers the picture is opaque, left to inpaint"
                     return Restored(before, np.zeros_like(mask), nothing=True, note=note, change=0.0)
         return after
@@ -106,6 +108,10 @@ def measure_noise(before: np.ndarray, after: np.ndarray) -> Noise:
     smoothness = _blocks(luma(clean)).std(axis=(1, 3))
     level = float(np.median(change[smoothness <= np.median(smoothness)]))
     return Noise(level, _jpeg_step(luma(noisy)))
+
+
+def _odds(probability: float) -> float:
+    return probability / max(1 - probability, 1e-9)
 
 
 def _middle(size: tuple[int, ...]) -> tuple[slice, ...]:

@@ -180,9 +180,7 @@ class Restorer(InputAdapter):
         """Analyses a picture as `restore` does, without restoring it."""
         with self._lock:
             analysis = self._analysed(self._picture(image.pixels, self._transfer.upload(image.pixels)), mask)
-        return Restored(
-            image, analysis.mask, analysis.nothing, analysis.note, None, analysis.confidence, analysis.measured
-        )
+        return Restored(image, analysis.mask, analysis.nothing, analysis.note, confidence=analysis.confidence)
 
     def _attempt(self, image: Image, mask: np.ndarray | None) -> _Work | Exception:
         try:
@@ -212,9 +210,7 @@ class Restorer(InputAdapter):
             analysis, change = work.analysis, root_mean_square_change(image.pixels, work.out)
             note = analysis.note or ("" if change is None else self._describe_change(change))
             restored = replace(image, pixels=work.out, alpha=alpha)
-            return Restored(
-                restored, analysis.mask, analysis.nothing, note, change, analysis.confidence, analysis.measured
-            )
+            return Restored(restored, analysis.mask, analysis.nothing, note, change, analysis.confidence)
 
         return Begun(finish)
 

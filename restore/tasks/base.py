@@ -101,7 +101,6 @@ class Analysis:
     # How likely what was detected is damage, 0 to 1, also where it is left unchanged for being uncertain; None where
     # nothing was detected
     confidence: float | None = None
-    measured: dict[str, float] = field(default_factory=dict)  # what else is known of it, by name
 
     @property
     def nothing(self) -> bool:

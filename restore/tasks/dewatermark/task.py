@@ -90,9 +90,7 @@ class DewatermarkHead(MaskHead[MaskOptions, Marks]):
             return replace(nothing, note=UNCERTAIN, confidence=probability(evidence.log_odds))
         assert marks.mask is not None
         restored = Marks.at(dilate(marks.mask, options.grow + EDGE), marks.blend, picture.device)
-        return replace(
-            restored, confidence=probability(evidence.log_odds), measured={"contrast_removed": evidence.erased}
-        )
+        return replace(restored, confidence=probability(evidence.log_odds))
 
     def context(self, analysis: Marks, window: Window) -> torch.Tensor | None:
         """The blend in a window: 5 channels.
