@@ -69,7 +69,10 @@ class Marks(Analysis):
 
     @classmethod
     def at(cls, mask: np.ndarray, blend: Blend | None, device: torch.device) -> Marks:
-        """Marks inside of `mask` (H,W) bool, not empty."""
+        """Marks inside of `mask` (H,W) bool, not empty; of a blend with the bias of those of training."""
+        if blend is not None:
+            opacity = 1 - (1 - blend.opacity) * math.exp(OPACITY_BIAS)
+            blend = replace(blend, opacity=max(OPACITY_RANGE[0], opacity))
         return cls(mask, blend=blend, mask_plane=torch.from_numpy(mask).to(device)[None])
 
 
