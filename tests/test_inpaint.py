@@ -232,6 +232,12 @@ def test_training_damage_follows_its_flags(photo, tmp_path):
         assert sum(strays(sample) for sample in samples(task, reencoded=1.0)) >= 10
         sharp = samples(task, reencoded=1.0, rescaled=1.0)  # of patches that need no margin
         assert all(sample["corrupted"].shape[-1] == 64 for sample in sharp) and any(map(strays, sharp))
+        coarse, fine = (
+            [sample["corrupted"] for sample in samples(task, reencoded=1.0, rescaled=1.0, jpeg_quality=quality)]
+            for quality in (5, 95)
+        )
+        compressed = [(one - other).square().mean() for one, other in zip(coarse, fine, strict=True)]
+        assert np.median([float(one) for one in compressed if one]) > 1e-4
     assert not any(sample["mask"].any() for sample in samples("inpaint", undamaged=1.0, prints=0.0))
     light = samples("inpaint", prints=0.0, undamaged=0.0, aged=0.0, reencoded=0.0)
     aged = samples("inpaint", prints=1.0, undamaged=0.0, aged=1.0, reencoded=0.0)

@@ -13,7 +13,6 @@ from restore.corruptions.downsample import resize_bicubic
 from restore.corruptions.jpeg_compression import through_jpeg
 from restore.pixels import to_dtype, to_float
 
-QUALITY = (70, 95)  # of JPEG
 INTERPOLATIONS = ("area", "linear", "bicubic")
 _MASKED_SHARE = 0.1  # of the area of a resized pixel, above which it counts as damaged
 
@@ -53,6 +52,7 @@ class Reencoded(Corruption[ReencodedParams]):
         inner: a corruption that keeps the size of the image.
         share: probability of re-encoding.
         scale: (low, high), range of the resizing factor, within (0, 1].
+        quality: (low, high), range of the quality of JPEG, 1 to 100.
 
     Raises:
         UsageError: a probability or range outside of these limits.
@@ -61,10 +61,12 @@ class Reencoded(Corruption[ReencodedParams]):
     inner: Corruption[Any]
     share: float = 0.5
     scale: tuple[float, float] = (0.5, 1.0)
+    quality: tuple[int, int] = (70, 95)
 
     def __post_init__(self) -> None:
         check_share(share=self.share)
         check_range(0, 1, above=True, scale=self.scale)
+        check_range(1, 100, quality=self.quality)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> ReencodedParams:
         """Draws the parameters of `inner`, then whether and how the image (H,W,C) is re-encoded."""
@@ -77,7 +79,7 @@ class Reencoded(Corruption[ReencodedParams]):
             inner,
             size=(max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))) if kind != 1 else None,
             interpolation=pick(INTERPOLATIONS, rng),
-            quality=int(rng.integers(*QUALITY, endpoint=True)) if kind != 0 else None,
+            quality=int(rng.integers(*self.quality, endpoint=True)) if kind != 0 else None,
             subsampled=bool(rng.random() < 0.7),
         )
 

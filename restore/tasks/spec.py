@@ -187,6 +187,7 @@ class ReencodedTraining(Options):
     rescaled: float = option(
         0.5, "Least factor by which these are resized; near 1, patches may be larger.", min=0.1, max=1.0
     )
+    jpeg_quality: int = option(70, "Lowest quality at which these are compressed; up to 95.", min=1, max=95)
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ class Dewatermark(Task):
 
     def training_pairs(self, damage: WatermarkTraining) -> list[TrainingPair]:
         marks = replace(self.operator(damage), short_side=SHORT_SIDES, unmarked=damage.unmarked)
-        reencoded = Reencoded(marks, damage.reencoded, (damage.rescaled, 1.0))
+        reencoded = Reencoded(marks, damage.reencoded, (damage.rescaled, 1.0), (damage.jpeg_quality, 95))
         return [TrainingPair(reencoded, DewatermarkHead(), slack=1 / damage.rescaled if damage.reencoded else 1)]
 
     def cases(self, damage: WatermarkOptions) -> list[Case]:

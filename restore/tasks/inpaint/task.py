@@ -263,13 +263,13 @@ class Inpaint(Task):
             return [TrainingPair(self.operator(damage), InpaintHead())]
         bars = OcclusionBars(bars=damage.bars, short_side=SHORT_SIDES)
         rest = max(0.0, 1 - damage.prints - damage.undamaged)
-        share, scale = damage.reencoded, (damage.rescaled, 1.0)
+        share, scale, quality = damage.reencoded, (damage.rescaled, 1.0), (damage.jpeg_quality, 95)
         print_scale = (max(damage.rescaled, PRINT_SCALE), 1.0)
         kinds = Choice(
             (
-                Part(Reencoded(bars, share, scale), rest),
-                Part(Reencoded(aged_print(SHORT_SIDES), share, print_scale), damage.prints),
-                Part(Reencoded(LookAlikes(), share, scale), damage.undamaged),
+                Part(Reencoded(bars, share, scale, quality), rest),
+                Part(Reencoded(aged_print(SHORT_SIDES), share, print_scale, quality), damage.prints),
+                Part(Reencoded(LookAlikes(), share, scale, quality), damage.undamaged),
             )
         )
         return [TrainingPair(kinds, InpaintHead(), slack=1 / damage.rescaled if share else 1)]
