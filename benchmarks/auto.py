@@ -6,8 +6,8 @@ The first table counts, for each frozen set, the pictures in which each task fou
 if the task of its set did, and a clean one if none did. The second table is of pictures of CBSD68 with two damages of
 our own operators: PSNR of RGB against the clean picture, by each step alone, by both in a row, and by `restore auto`;
 and in how many it came back better than by either step alone, of all and of those in which auto found both damages.
-`--thresholds` shows instead what the thresholds of noise and JPEG were chosen by: pictures of the validation set, and
-clean ones of the training set.
+`--thresholds` shows instead what the thresholds were chosen by: pictures of the validation set, and of the training
+set.
 Exit code 0: nine of ten damaged pictures and 19 of 20 clean ones are recognised; 1: not; 2: nothing could be measured.
 """
 
@@ -31,9 +31,10 @@ from restore.corruptions.base import Corruption
 from restore.corruptions.gaussian_noise import GaussianNoise
 from restore.corruptions.jpeg_compression import JpegCompression
 from restore.corruptions.occlusion_bars import OcclusionBars
+from restore.corruptions.reencoded import Reencoded
 from restore.corruptions.watermark_overlay import WatermarkOverlay
 from restore.images import Image, find_images, read_image
-from restore.inference.automatic import LEAST_STEP, Noise, measure_noise
+from restore.inference.automatic import LEAST_STEP, Noise, measure_noise, odds_ratio
 from restore.inference.loading import load
 from restore.inference.pipeline import Pipeline
 from restore.inference.restored import Restored
@@ -45,6 +46,7 @@ from restore.tasks.spec import NoiseTrial
 
 DAMAGED, CLEAN = 0.9, 0.95  # least shares that are recognised
 NOISE_THRESHOLDS = (2.0, 2.5, 3.0, 3.5, 4.0)  # to choose from, 0-255 scale
+RATIOS = (3, 6, 12, 24)  # of odds, to choose from
 LARGEST = 640  # pixels of a side of the pictures that thresholds are chosen by
 EVERY = 8  # clean picture of the training set is among them
 TASKS = ("denoise", "dewatermark", "inpaint")
@@ -106,13 +108,14 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="only the first pictures of each set")
     parser.add_argument("--only", metavar="WORD", help="only sets with this in their folder or title")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--thresholds", action="store_true", help="noise and JPEG of the validation set instead")
+    parser.add_argument("--thresholds", action="store_true", help="what thresholds were chosen by instead")
     flags = parser.parse_args()
     if not (data := os.environ.get("RESTORE_DATA")):
         print("RESTORE_DATA is not set; set it to the folder of the data sets", file=sys.stderr)
         return 2
     if flags.thresholds:
-        _thresholds(Path(data), flags.limit, flags.device)
+        _noise_thresholds(Path(data), flags.limit, flags.device)
+        _odds_ratios(Path(data), flags.limit, flags.device)
         return 0
     bench = Path(data) / "bench"
     auto = load("auto", device=flags.device)
@@ -137,7 +140,7 @@ def main() -> int:
     return int(good[True] < DAMAGED or good[False] < CLEAN)
 
 
-def _thresholds(data: Path, limit: int | None, device: str) -> None:
+def _noise_thresholds(data: Path, limit: int | None, device: str) -> None:
     """Prints quantiles of what `measure_noise` says of clean pictures, and of some damaged by our own operators."""
     cases = load_task("denoise").cases(NoiseTrial(noise="photo"))
     operators = {case.label: case.pair.corruption for case in cases if not case.label.startswith("sigma")}
@@ -163,6 +166,32 @@ def _thresholds(data: Path, limit: int | None, device: str) -> None:
             sum(one.jpeg_step >= LEAST_STEP or one.level >= least for one in values) for least in NOISE_THRESHOLDS
         ]
         print(f"| {label} | {len(values)} | {' | '.join(texts)} | {' / '.join(map(str, counts))} |", flush=True)
+
+
+def _odds_ratios(data: Path, limit: int | None, device: str) -> None:
+    """Prints how often `dewatermark` takes marks and bars for marks, and then `odds_ratio` reaches each threshold."""
+    dewatermark, inpaint = load("dewatermark", device=device), load("inpaint", device=device)
+    assert isinstance(dewatermark, Restorer)
+    assert isinstance(inpaint, Restorer)
+    ratios: dict[str, list[float]] = {}
+    validation = find_images(data / "val", recursive=True)
+    for path in tqdm([*validation, *find_images(data / "train", recursive=True)[::EVERY]][:limit], disable=None):
+        clean = _at_most(read_image(path).pixels, LARGEST)
+        for label, operator in {"marks": WatermarkOverlay(), "bars": OcclusionBars()}.items():
+            for share in (0.0, 1.0):
+                rng = np.random.default_rng(zlib.crc32(f"{label} {share} {path.stem}".encode()))
+                damage = Reencoded(operator, share)
+                pixels = damage.apply(clean, damage.sample(clean.shape, rng)).image
+                damaged = Image(to_dtype(to_float(pixels), np.uint8))
+                mark = dewatermark.examine(damaged)
+                if not mark.nothing:
+                    ratios.setdefault(label, []).append(odds_ratio(mark, inpaint.examine(damaged)))
+    print(f"\n| taken for marks | pictures | odds of inpaint {' / '.join(map(str, RATIOS))} times as high |")
+    print("|---|---:|---:|")
+    for label, values in ratios.items():
+        print(
+            f"| {label} | {len(values)} | {' / '.join(str(sum(one >= least for one in values)) for least in RATIOS)} |"
+        )
 
 
 def _at_most(pixels: np.ndarray, side: int) -> np.ndarray:

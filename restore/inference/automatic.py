@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from scipy.special import logit
 
 from restore.images import Image
 from restore.inference.pipeline import Pipeline
@@ -47,8 +48,9 @@ class AutoPipeline(Pipeline):
 
     def accept(self, spec: TaskSpec, before: Image, after: Restored) -> Restored:
         """Discards the result of denoising a healthy picture, and of removing an opaque bar as if it were a mark."""
-        if spec.name == "dewatermark" and not after.nothing and after.confidence is not None:
-            return self._unless_opaque(before, after, after.confidence)
+        if spec.name == "dewatermark" and not after.nothing and self._is_opaque(before, after):
+            unmarked = np.zeros(before.pixels.shape[:2], bool)
+            return Restored(before, unmarked, True, "what covers the picture is opaque, left to inpaint", 0.0)
         if spec.name != "denoise":
             return after
         noise = measure_noise(before.pixels, after.image.pixels)
@@ -56,17 +58,9 @@ class AutoPipeline(Pipeline):
             after = Restored(before, nothing=True, change=after.change)
         return replace(after, note=noise.describe(), measured=asdict(noise))
 
-    def _unless_opaque(self, before: Image, after: Restored, confidence: float) -> Restored:
-        mask = after.mask
-        assert mask is not None
-        for spec, step in zip(self.specs, self.steps, strict=True):
-            if spec.name == "inpaint":
-                found = step.examine(before)
-                opaque = found.mask is not None and bool(found.mask[mask].any())
-                if opaque and _odds(found.confidence or 0.0) >= LEAST_ODDS_RATIO * _odds(confidence):
-                    note = "what covers the picture is opaque, left to inpaint"
-                    return Restored(before, np.zeros_like(mask), nothing=True, note=note, change=0.0)
-        return after
+    def _is_opaque(self, image: Image, mark: Restored) -> bool:
+        inpainters = [step for spec, step in zip(self.specs, self.steps, strict=True) if spec.name == "inpaint"]
+        return any(odds_ratio(mark, inpaint.examine(image)) >= LEAST_ODDS_RATIO for inpaint in inpainters)
 
 
 @dataclass(frozen=True)
@@ -110,8 +104,13 @@ def measure_noise(before: np.ndarray, after: np.ndarray) -> Noise:
     return Noise(level, _jpeg_step(luma(noisy)))
 
 
-def _odds(probability: float) -> float:
-    return probability / max(1 - probability, 1e-9)
+def odds_ratio(mark: Restored, hole: Restored) -> float:
+    """How many times as high the odds of a hole are as those of a mark; 0 where they do not overlap or are unknown."""
+    if mark.mask is None or hole.mask is None or not (mark.mask & hole.mask).any():
+        return 0.0
+    if mark.confidence is None or hole.confidence is None:
+        return 0.0
+    return float(np.exp(logit(hole.confidence) - logit(mark.confidence)))
 
 
 def _middle(size: tuple[int, ...]) -> tuple[slice, ...]:
