@@ -20,7 +20,6 @@ from restore.corruptions.film_grain import FilmGrain, FilmGrainParams
 from restore.corruptions.gaussian_noise import GaussianNoise, GaussianNoiseParams
 from restore.corruptions.grayscale import Grayscale
 from restore.corruptions.jpeg_compression import JpegCompression, JpegCompressionParams, JpegSave
-from restore.corruptions.photo_downsample import PhotoDownsample, PhotoDownsampleParams
 from restore.corruptions.resampled import Resampled, ResampledParams
 from restore.corruptions.signal_noise import PoissonNoise, PoissonNoiseParams, SpeckleNoise, SpeckleNoiseParams
 from restore.errors import ImageError, UsageError
@@ -30,7 +29,7 @@ from restore.pixels import to_float, white
 OPERATORS = [
     GaussianNoise((5, 50), clip=0.5, gray_equal=0.5),
     Downsample(),
-    PhotoDownsample(),
+    Downsample(bicubic=0.3),
     CameraNoise(),
     FilmGrain(coloured=0.5),
     JpegCompression(quality=(15, 80)),
@@ -156,8 +155,7 @@ def test_bicubic_coefficient():
         lambda: GaussianNoise(clip=1.5),
         lambda: Downsample((1,)),
         lambda: Downsample(()),
-        lambda: PhotoDownsample((1,)),
-        lambda: PhotoDownsample(bicubic=2),
+        lambda: Downsample(bicubic=2),
         lambda: CameraNoise(shot=(0.1, 0.01)),
         lambda: FilmGrain(strength=(0, 5)),
         lambda: FilmGrain(blur=(2, 1)),
@@ -182,7 +180,7 @@ def test_too_small_to_downsample():
     with pytest.raises(ImageError, match="1x1 is too small"):
         Downsample().apply(np.zeros((1, 1, 3), np.uint8), DownsampleParams(2))
     with pytest.raises(ImageError, match="1x1 is too small"):
-        PhotoDownsample().apply(np.zeros((1, 1, 3), np.uint8), PhotoDownsampleParams(2, kernel="area"))
+        Downsample().apply(np.zeros((1, 1, 3), np.uint8), DownsampleParams(2, kernel="area"))
 
 
 CAMERA = CameraNoiseParams(
@@ -315,8 +313,8 @@ def test_choice_and_degradation_draw_as_told():
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("kernel", ["area", "bilinear", "bicubic", "lanczos"])
 def test_every_way_of_shrinking_stays_in_place(scale, kernel, photo):
-    """No way of shrinking moves the picture, and bicubic is that of `Downsample`."""
-    small = PhotoDownsample().apply(to_float(photo), PhotoDownsampleParams(scale, 1e-3, kernel)).image
+    """No way of shrinking moves the picture, and Pillow's bicubic is ours."""
+    small = Downsample().apply(to_float(photo), DownsampleParams(scale, 1e-3, kernel)).image
     expected = Downsample().apply(to_float(photo), DownsampleParams(scale)).image
     inner = slice(4, -4), slice(4, -4)
     assert psnr(small[inner], expected[inner]) > (55 if kernel == "bicubic" else 32)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore.corruptions.drawing.logos import Logos
+from restore.corruptions.drawing.logos import make_logo
 from restore.corruptions.drawing.marks import (
     ACCENTS,
     FRAMES,
@@ -37,8 +37,8 @@ from restore.images import Image
 from restore.pixels import luma, to_dtype, to_float, white
 
 DISC = np.uint8(255 * (np.hypot(*np.mgrid[-1:1:64j, -1:1:64j]) < 0.9))
-LOGOS = Logos.of(
-    (name, Image(np.full((64, 64, 3), colour, np.uint8), DISC))
+LOGOS = tuple(
+    make_logo(name, Image(np.full((64, 64, 3), colour, np.uint8), DISC))
     for name, colour in {"red.png": (230, 20, 30), "green.png": (10, 200, 90)}.items()
 )
 BLOCK = ShapeMark("rectangle", 40, 1.0, 0.1, 4, filled=True)
@@ -61,7 +61,7 @@ def noise(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
     channels=st.sampled_from([1, 3]),
     dtype=st.sampled_from(["uint8", "uint16", "float32"]),
     seed=st.integers(0, 2**32),
-    logos=st.sampled_from([None, LOGOS]),
+    logos=st.sampled_from([(), LOGOS]),
     short_side=st.sampled_from([None, (100, 500)]),
 )
 @settings(max_examples=150, deadline=None)
@@ -253,7 +253,6 @@ def test_marks_on_patches_are_scaled_to_the_image():
         lambda: WatermarkOverlay(unmarked=-0.1),
         lambda: WatermarkOverlay(short_side=(0, 10)),
         lambda: WatermarkOverlay(short_side=(20, 10)),
-        lambda: WatermarkOverlay(logos=Logos(())),
     ],
 )
 def test_invalid_settings(make):

@@ -190,28 +190,19 @@ def encoder_tensors(encoder: str, stages: int, pretrained: Mapping[str, torch.Te
     """
     backbone = BACKBONES[encoder]
     network = Encoder(backbone, stages)
-    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    found = dict(network.named_parameters())
-    names = {id(parameter): name for name, parameter in found.items()}
+    convs = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     tensors: dict[str, torch.Tensor] = {}
-    for number, (conv, (weight, bias)) in enumerate(zip(convs, folded(backbone, pretrained), strict=False)):
-        if number == 0:
-            parts = weight.unbind(1)
-            spread = torch.tensor(backbone.std)
-            bias = bias + sum(
-                part.sum((1, 2)) * (network.mean - mean) / std
-                for part, mean, std in zip(parts, backbone.mean, backbone.std, strict=True)
-            )
-            weight = torch.stack([part * network.std / std for part, std in zip(parts, spread, strict=True)]).sum(0)
-            weight = weight[:, None]
-        if conv.bias is None or weight.shape != conv.weight.shape:
-            raise WeightsError(
-                f"not the weights of {encoder}: convolution {number + 1} has shape {tuple(weight.shape)}"
-            )
-        tensors |= {names[id(conv.weight)]: weight, names[id(conv.bias)]: bias}
-    if len(tensors) < len(found):
+    for (name, conv), (weight, bias) in zip(convs, folded(backbone, pretrained), strict=False):
+        if not tensors:
+            mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (backbone.mean, backbone.std))
+            bias = bias + (weight * (network.mean - mean) / std).sum((1, 2, 3))
+            weight = (weight * network.std / std).sum(1, keepdim=True)
+        if weight.shape != conv.weight.shape:
+            raise WeightsError(f"not the weights of {encoder}: {name} would have the shape {tuple(weight.shape)}")
+        tensors |= {f"encoder.{name}.weight": weight, f"encoder.{name}.bias": bias}
+    if len(tensors) < 2 * len(convs):
         raise WeightsError(f"not the weights of {encoder}: too few convolutions")
-    return {f"encoder.{name}": tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def pretrained_tensors(source: str, encoder: str, stages: int) -> dict[str, torch.Tensor]:

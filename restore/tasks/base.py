@@ -183,7 +183,10 @@ class Head(Generic[OptionsT, AnalysisT]):
             mask: (H,W) bool, the damaged pixels as given by the user; None: the head detects them. Of a `hinted` head:
                 (H,W,4) RGB and alpha in any dtype, known colours where alpha is opaque.
         """
-        raise NotImplementedError
+        analysis = self.static_analysis()
+        if analysis is None:
+            raise NotImplementedError
+        return analysis
 
     def complete(self, picture: Picture, analysis: AnalysisT, predict: Predictor) -> AnalysisT:
         """Adds to the analysis of a picture that is restored what only this needs, and not what was found in it."""
@@ -206,7 +209,7 @@ class Head(Generic[OptionsT, AnalysisT]):
 
         stage: "" to restore, `training_stage` to train, or another one that `analyse` needs.
         """
-        return network(planes, self.scale)
+        return network(planes, self.scale, stage)
 
     def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         """Makes the restored RGB planes of a batch of tiles.

@@ -156,10 +156,6 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
         slope, offset = context.split(2, dim=1)
         return in_gamut(gray, slope * gray + offset)
 
-    def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        """Stage DISTRIBUTION gives logits of cells at a quarter of the size."""
-        return network(planes, None, stage)
-
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(h,w,6): the gray patch, a*b* by `AB` of the hints, where those are, and a*b* by `AB` of the clean one."""
         gray = to_float(damaged.image)

@@ -84,9 +84,9 @@ class DenoiseHead(Head[DenoiseOptions, NoiseLevel]):
         self, picture: Picture, options: DenoiseOptions, predict: Predictor, mask: np.ndarray | None = None
     ) -> NoiseLevel:
         sigma = self.sigma
-        if self.factor > 1:
-            sigma = self.factor * (self._estimated_level(picture, predict) if sigma is None else sigma)
-        return NoiseLevel(sigma=sigma)
+        if self.factor > 1 and sigma is None:
+            sigma = self._estimated_level(picture, predict)
+        return NoiseLevel(sigma=None if sigma is None else self.factor * sigma)
 
     def static_analysis(self) -> NoiseLevel | None:
         return NoiseLevel(sigma=self.sigma) if self.factor <= 1 else None

@@ -26,16 +26,16 @@ from restore.corruptions.print_damage import aged_print
 from restore.corruptions.reencoded import Reencoded
 from restore.errors import UsageError
 from restore.metrics import psnr
-from restore.models.masking import HoleAutoencoder, HoleAutoencoderConfig
+from restore.models.masking import TRAIN, HoleAutoencoder, HoleAutoencoderConfig
 from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float, to_uint8
-from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, Task, TrainingPair, Window
+from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
 from restore.tasks.functional import array_to_planes, sample_window, to_array
 from restore.tasks.inpaint.detection import detect_holes, verdict_loss
 from restore.tasks.inpaint.filling import rough_filling, telea
 from restore.tasks.inpaint.texture import synthesize_texture
 from restore.tasks.losses import PixelLoss
-from restore.tasks.mask_detection import MaskHead, components, dilate, mask_loss, masked_mean
+from restore.tasks.mask_detection import components, dilate, mask_loss, masked_mean
 from restore.tasks.spec import TASKS, MaskOptions, OcclusionOptions, OcclusionTraining
 
 WIDE = 20  # pixels to the nearest edge, from which on a hole is filled with texture,
@@ -66,10 +66,12 @@ class Holes(Analysis):
     textures: tuple[tuple[Window, torch.Tensor], ...] = field(default=(), repr=False)
 
 
-class InpaintHead(MaskHead[MaskOptions, Holes]):
+class InpaintHead(Head[MaskOptions, Holes]):
     """Detects the mask, unless it is given, and inpaints the pixels inside."""
 
+    masked = True
     fills = True
+    training_stage = TRAIN
     _blurs = True
 
     def check(self, network: Architecture) -> None:
