@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -48,10 +50,8 @@ def test_scratches_are_thin_and_shine_through(photo):
 def test_gaps_break_a_scratch():
     line = Trace(((0.0, 20.0), (200.0, 20.0)), 2.0, 1.0, (0, 0, 0))
     image = np.full((40, 200, 3), 200, np.uint8)
-    whole, broken = (
-        PrintDamage("scratches").apply(image, PrintDamageParams((line,), gaps, 4.0, 0.0, 1)).mask.any(0).mean()
-        for gaps in (-1, 0.5)
-    )
+    operator, params = PrintDamage("scratches"), PrintDamageParams((line,), -1.0, 4.0, 0.0, 1)
+    whole, broken = (operator.apply(image, replace(params, gaps=gaps)).mask.any(0).mean() for gaps in (-1, 0.5))
     assert whole > 0.95
     assert 0.2 < broken < 0.8
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -20,13 +21,17 @@ from torch import nn
 
 from restore.errors import UsageError, WeightsError, install_hint
 
+STEM = 32  # channels of the first convolution
+EXPANSIONS, STRIDES = (1, 6, 6, 6, 6, 6, 6), (1, 2, 2, 2, 1, 2, 1)  # of each stage
+
 
 @dataclass(frozen=True)
 class Backbone:
-    """A published encoder of inverted residual blocks."""
+    """A published encoder of inverted residual blocks, in seven stages."""
 
-    stem: int  # channels of the first convolution
-    stages: tuple[tuple[int, int, int, int, int], ...]  # (expansion, channels, blocks, stride, kernel) of each
+    channels: tuple[int, ...]  # of each stage, as are blocks and kernels
+    blocks: tuple[int, ...]
+    kernels: tuple[int, ...]
     late: bool  # strides of 2 pad at the bottom and right only, as TensorFlow does
     mean: tuple[float, ...]  # mean and std: of its input, white at 1
     std: tuple[float, ...]
@@ -37,16 +42,9 @@ class Backbone:
 
 BACKBONES = {
     "mobilenet_v2": Backbone(
-        stem=32,
-        stages=(
-            (1, 16, 1, 1, 3),
-            (6, 24, 2, 2, 3),
-            (6, 32, 3, 2, 3),
-            (6, 64, 4, 2, 3),
-            (6, 96, 3, 1, 3),
-            (6, 160, 3, 2, 3),
-            (6, 320, 1, 1, 3),
-        ),
+        channels=(16, 24, 32, 64, 96, 160, 320),
+        blocks=(1, 2, 3, 4, 3, 3, 1),
+        kernels=(3, 3, 3, 3, 3, 3, 3),
         late=False,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
@@ -55,16 +53,9 @@ BACKBONES = {
         file="weights/mobilenet_v2-b0353104.pth",
     ),
     "efficientnet_lite0": Backbone(
-        stem=32,
-        stages=(
-            (1, 16, 1, 1, 3),
-            (6, 24, 2, 2, 3),
-            (6, 40, 2, 2, 5),
-            (6, 80, 3, 2, 3),
-            (6, 112, 3, 1, 5),
-            (6, 192, 4, 2, 5),
-            (6, 320, 1, 1, 3),
-        ),
+        channels=(16, 24, 40, 80, 112, 192, 320),
+        blocks=(1, 2, 2, 3, 3, 4, 1),
+        kernels=(3, 3, 5, 3, 5, 5, 3),
         late=True,
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
@@ -129,13 +120,14 @@ class Encoder(nn.Module):
         self.frozen = frozen
         self.mean = sum(backbone.mean) / 3
         self.std = sum(backbone.std) / 3
-        self.stem = StridedConv(1, backbone.stem, 3, 2, backbone.late)
+        self.stem = StridedConv(1, STEM, 3, 2, backbone.late)
         nn.init.kaiming_normal_(self.stem.weight, nonlinearity="relu")
         self.stages = nn.ModuleList()
         self.given: list[int] = []  # numbers of the stages whose features `forward` returns
         self.channels: list[int] = []  # of each of these features
-        width, side = backbone.stem, 2
-        for expansion, channels, count, stride, kernel in backbone.stages[:stages]:
+        width, side = STEM, 2
+        rows = zip(EXPANSIONS, backbone.channels, backbone.blocks, STRIDES, backbone.kernels, strict=True)
+        for expansion, channels, count, stride, kernel in islice(rows, stages):
             if stride == 2 and side > 2:
                 self._give(width)
             side *= stride

@@ -80,11 +80,7 @@ class MaskedAutoencoder(Architecture):
     """
 
     FINDER_CHANNELS = 3  # of the input of FIND
-    UNCHANGED: tuple[int, ...] = (
-        0,
-        1,
-        2,
-    )  # channels of the input of "" that stand for its result where nothing is computed
+    UNCHANGED: tuple[int, ...] = (0, 1, 2)  # channels of the input of "" that pass where nothing is reconstructed
     RECONSTRUCTION_INTERVAL = 4
 
     def __init__(self, config: MaskedAutoencoderConfig, finder: ConvAutoencoder, painter: ConvAutoencoder) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from restore.corruptions.base import Corrupted, Corruption
 from restore.errors import UsageError
-from restore.metrics import masked_psnr
+from restore.metrics import masked_psnr, psnr
 from restore.models.registry import Architecture
 from restore.tasks.functional import as_tensor, to_pixels, to_planes
 from restore.tasks.losses import PixelLoss
@@ -237,8 +237,8 @@ class Head(Generic[OptionsT, AnalysisT]):
         return None
 
     def network_input(self, sample: Sample) -> torch.Tensor:
-        """Makes the network input (N,C,h,w) of a training batch."""
-        return sample.corrupted
+        """Makes the network input (N,C,h,w) of a training batch: the corrupted planes, then the hints."""
+        return sample.corrupted if sample.hints is None else torch.cat([sample.corrupted, sample.hints], dim=1)
 
     def loss(self, prediction: torch.Tensor, sample: Sample, pixel_loss: PixelLoss) -> torch.Tensor:
         """The scalar that training minimises: by default the mean `pixel_loss` of all values."""
@@ -264,7 +264,7 @@ class Case:
     label: str  # its name in tables
     pair: TrainingPair  # the damage and the head
     # (restored, clean), both (H,W,3) -> a number in dB, higher is better
-    score: Callable[[np.ndarray, np.ndarray], float]
+    score: Callable[[np.ndarray, np.ndarray], float] = psnr
     inside: bool = False  # the score is the PSNR inside the mask of the damage instead
     given: bool = False  # the head gets the true mask
 

@@ -21,11 +21,10 @@ from restore.corruptions.jpeg_compression import JpegCompression
 from restore.corruptions.resampled import Resampled
 from restore.corruptions.signal_noise import PoissonNoise, SpeckleNoise
 from restore.errors import UsageError
-from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float
-from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
+from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Task, TrainingPair, Window
 from restore.tasks.functional import flat_areas
 from restore.tasks.spec import TASKS, DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
 
@@ -125,10 +124,6 @@ class DenoiseHead(Head[DenoiseOptions, NoiseLevel]):
             change = to_float(damaged.image) - to_float(clean)
             sigma = 255 * float(np.sqrt(np.mean(np.square(change))))
         return np.broadcast_to(level_planes(sigma).numpy().transpose(1, 2, 0), (*clean.shape[:2], LEVEL_PLANES))
-
-    def network_input(self, sample: Sample) -> torch.Tensor:
-        assert sample.hints is not None
-        return torch.cat([sample.corrupted, sample.hints], dim=1)
 
 
 def level_planes(sigma: float | None) -> torch.Tensor:
@@ -249,7 +244,7 @@ class Denoise(Task):
 
 
 def _case(label: str, operator: Corruption[Any]) -> Case:
-    return Case(label, TrainingPair(operator, DenoiseHead()), psnr)
+    return Case(label, TrainingPair(operator, DenoiseHead()))
 
 
 def _saved(low: int, high: int) -> Part:

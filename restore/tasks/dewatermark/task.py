@@ -21,7 +21,6 @@ from restore.corruptions.reencoded import Reencoded
 from restore.corruptions.watermark_overlay import WatermarkOverlay
 from restore.errors import UsageError
 from restore.images import find_images, read_image
-from restore.metrics import psnr
 from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig
 from restore.pixels import to_float
 from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
@@ -258,9 +257,9 @@ class Dewatermark(Task):
         """PSNR inside the mask: with the true mask, with a detected mask, and detected after resizing and JPEG."""
         exact = self.operator(damage)
         return [
-            Case("given", TrainingPair(exact, DewatermarkHead()), psnr, inside=True, given=True),
-            Case("blind", TrainingPair(exact, DewatermarkHead()), psnr, inside=True),
-            Case("re-encoded", TrainingPair(Reencoded(exact, 1.0), DewatermarkHead()), psnr, inside=True),
+            Case("given", TrainingPair(exact, DewatermarkHead()), inside=True, given=True),
+            Case("blind", TrainingPair(exact, DewatermarkHead()), inside=True),
+            Case("re-encoded", TrainingPair(Reencoded(exact, 1.0), DewatermarkHead()), inside=True),
         ]
 
 
