@@ -11,7 +11,6 @@ import pytest
 from restore.corruptions import print_damage
 from restore.corruptions.look_alikes import KINDS, LookAlikes, LookAlikesParams
 from restore.corruptions.print_damage import VISIBLE, PrintDamage, PrintDamageParams, Trace
-from restore.errors import UsageError
 from restore.pixels import to_float, white
 
 
@@ -19,13 +18,12 @@ from restore.pixels import to_float, white
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_damage_is_in_the_mask(kind, channels, dtype, photo):
-    """Every damage leaves traces in most pictures, faint edges outside of its mask, and the same bytes again."""
+    """Every damage leaves traces in most pictures, and faint edges outside of its mask."""
     image = (to_float(photo[:160, :200, :channels]) * white(np.dtype(dtype))).astype(dtype)
     operator, changed = PrintDamage(kind), []
     for seed in range(12):
         params = operator.sample(image.shape, np.random.default_rng(seed))
-        damaged, again = operator.apply(image, params), operator.apply(image, params)
-        assert damaged.image.tobytes() == again.image.tobytes()
+        damaged = operator.apply(image, params)
         assert damaged.image.dtype == image.dtype and damaged.image.shape == image.shape
         outside = np.abs(to_float(damaged.image) - to_float(image)).max(-1) * ~damaged.mask
         assert outside.max() <= VISIBLE + 1 / 255
@@ -62,10 +60,6 @@ def test_a_patch_shows_its_share_of_the_dust():
     alone = [len(PrintDamage("dust").sample(shape, rng(seed)).traces) for seed in range(40)]
     part = [len(PrintDamage("dust", (640, 640)).sample(shape, rng(seed)).traces) for seed in range(40)]
     assert np.mean(part) < np.mean(alone) / 5
-    with pytest.raises(UsageError, match="short_side"):
-        PrintDamage("dust", (20, 10))
-    with pytest.raises(UsageError, match="unknown damage of prints 'dusts'"):
-        PrintDamage("dusts")
 
 
 @pytest.mark.parametrize("kind", KINDS)
