@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, check_range, pick
+from restore.corruptions.base import Corrupted, Corruption, check_range, log_uniform, pick
 from restore.corruptions.drawing.shapes import BLACK, WHITE, Colour, Line, Point, Rectangle, Shape, Text, coverage
 from restore.corruptions.drawing.text import random_text
 from restore.errors import UsageError
@@ -48,7 +48,7 @@ class _Scene:
     def size(self, low: float, high: float) -> float:
         """Log-uniform between two shares of `scale`, at least 1 pixel; whole pixels where edges are not antialiased."""
         smallest, largest = max(1.0, low * self.scale), max(2.0, high * self.scale)
-        pixels = smallest * (largest / smallest) ** float(self.rng.random())
+        pixels = log_uniform(smallest, largest, self.rng)
         return pixels if self.antialiased else float(min(round(pixels), int(largest)))
 
     def point(self) -> Point:

@@ -23,6 +23,7 @@ from restore.errors import UsageError, WeightsError, install_hint
 
 STEM = 32  # channels of the first convolution
 EXPANSIONS, STRIDES = (1, 6, 6, 6, 6, 6, 6), (1, 2, 2, 2, 1, 2, 1)  # of each stage
+BEFORE_STRIDES = (1, 2, 4)  # the last stages at a quarter, an eighth and a sixteenth of the input
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,11 @@ class Encoder(nn.Module):
         self.stem = StridedConv(1, STEM, 3, 2, backbone.late)
         nn.init.kaiming_normal_(self.stem.weight, nonlinearity="relu")
         self.stages = nn.ModuleList()
-        self.given: list[int] = []  # numbers of the stages whose features `forward` returns
-        self.channels: list[int] = []  # of each of these features
-        width, side = STEM, 2
+        self.given = (*BEFORE_STRIDES, stages - 1)  # numbers of the stages whose features `forward` returns
+        self.channels = [backbone.channels[number] for number in self.given]  # of each of these features
+        width = STEM
         rows = zip(EXPANSIONS, backbone.channels, backbone.blocks, STRIDES, backbone.kernels, strict=True)
         for expansion, channels, count, stride, kernel in islice(rows, stages):
-            if stride == 2 and side > 2:
-                self._give(width)
-            side *= stride
             blocks = []
             for number in range(count):
                 blocks.append(
@@ -138,11 +136,6 @@ class Encoder(nn.Module):
                 )
                 width = channels
             self.stages.append(nn.Sequential(*blocks))
-        self._give(width)
-
-    def _give(self, width: int) -> None:
-        self.given.append(len(self.stages) - 1)
-        self.channels.append(width)
 
     def forward(self, gray: torch.Tensor) -> list[torch.Tensor]:
         features = F.relu6(self.stem((gray - self.mean) / self.std))
