@@ -246,7 +246,7 @@ def test_too_large_images_are_refused():
 def test_grayscale_is_the_luma(dtype):
     image = noise((40, 50, 3), dtype)
     params = Grayscale().sample(image.shape, np.random.default_rng(0))
-    assert params == GrayscaleParams() == pickle.loads(pickle.dumps(params))
+    assert params == GrayscaleParams()
     done = Grayscale().apply(image, params)
     assert done.image.dtype == image.dtype and done.image.shape == (40, 50, 1)
     assert np.array_equal(done.image[..., 0], to_dtype(luma(to_float(image)), image.dtype))

@@ -20,7 +20,7 @@ _SUBPIXELS = 4  # for each pixel and axis, in pictures of up to `_FINE_PIXELS`
 _FINE_PIXELS = 1 << 21  # larger pictures are drawn without subpixels
 _SHIFT = 4  # fractional bits of coordinates
 _UNEVEN = (0.6, 1.4)  # factors of the thickness along a line
-_FULL = 320  # pixels: short side of the picture that the thicknesses below refer to
+_REFERENCE_SIDE = 320  # pixels: short side of the picture that the thicknesses below refer to
 # Kinds of damage, and how often each comes on an `aged_print`.
 KINDS = {"scratches": 0.25, "dust": 0.2, "scratches and dust": 0.3, "folds": 0.1, "torn edges": 0.07, "stains": 0.08}
 
@@ -79,8 +79,8 @@ class _Print:
         return float(self.rng.uniform(low, high))
 
     def pixels(self, low: float, high: float) -> float:
-        """Log-uniform; `low` and `high` in pixels of a picture with a short side of `_FULL`."""
-        return log_uniform(low, high, self.rng) * max(self.scale / _FULL, 0.6)
+        """Log-uniform; `low` and `high` in pixels of a picture with a short side of `_REFERENCE_SIDE`."""
+        return log_uniform(low, high, self.rng) * max(self.scale / _REFERENCE_SIDE, 0.6)
 
     def count(self, low: float, high: float) -> int:
         """Log-uniform number in a picture, as many of them as a patch shows, at least 1."""

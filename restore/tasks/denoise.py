@@ -30,7 +30,7 @@ from restore.tasks.spec import TASKS, DenoiseOptions, NoiseOptions, NoiseTrainin
 
 REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
 LEVEL_PLANES = 2  # beside RGB: whether the level is told, and the level
-HARDLY = 1.0  # of 255: a change that nobody sees
+VISIBLE_CHANGE = 1.0  # of 255: less than that nobody sees
 ESTIMATED_SIDE = 512  # pixels of the middle of a picture that the level is estimated by
 LEVEL_UNIT = 50.0  # of 255: the level that is 1 in its plane
 DRIFT = 2 / 255  # by which a network changes an area of one value without meaning to
@@ -75,7 +75,7 @@ class DenoiseHead(Head[DenoiseOptions, NoiseLevel]):
         return DenoiseHead(self.sigma, strength, self.share)
 
     def describe_change(self, change: float) -> str:
-        if change < HARDLY:
+        if change < VISIBLE_CHANGE:
             return f"hardly any noise found: {change:.1f} levels changed"
         return f"noise about {change:.{0 if change >= 3 else 1}f} of 255 removed"
 

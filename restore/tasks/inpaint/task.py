@@ -47,7 +47,7 @@ SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand fo
 PRINT_SCALE = 0.75  # by which damaged prints are shrunk, at least: what is thin would vanish
 # The training mask is dilated by 0 pixels with a probability of 0.5, by 1 with 0.3, by 2 with 0.2.
 DILATION_LIMITS = (0.5, 0.8)
-OBJECTS = 0.25  # share of training samples whose holes show an object
+OBJECT_SHARE = 0.25  # share of training samples whose holes show an object
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class InpaintHead(Head[MaskOptions, Holes]):
         rough = telea(to_uint8(damaged.image), mask)
         seen = to_float(damaged.image)
         filled = np.where(mask[..., None], to_float(rough), seen)
-        if rng.random() < OBJECTS:
+        if rng.random() < OBJECT_SHARE:
             seen = np.where(mask[..., None], np.roll(seen, tuple(rng.integers(mask.shape)), axis=(0, 1)), seen)
         return np.concatenate([filled, mask[..., None].astype(np.float32), seen - filled], axis=-1)
 
