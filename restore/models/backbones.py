@@ -124,8 +124,8 @@ class Encoder(nn.Module):
         self.stem = StridedConv(1, STEM, 3, 2, backbone.late)
         nn.init.kaiming_normal_(self.stem.weight, nonlinearity="relu")
         self.stages = nn.ModuleList()
-        self.given = (*BEFORE_STRIDES, stages - 1)  # numbers of the stages whose features `forward` returns
-        self.channels = [backbone.channels[number] for number in self.given]  # of each of these features
+        self.returned = (*BEFORE_STRIDES, stages - 1)  # numbers of the stages whose features `forward` returns
+        self.channels = [backbone.channels[number] for number in self.returned]  # of each of these features
         width = STEM
         rows = zip(EXPANSIONS, backbone.channels, backbone.blocks, STRIDES, backbone.kernels, strict=True)
         for expansion, channels, count, stride, kernel in islice(rows, stages):
@@ -144,7 +144,7 @@ class Encoder(nn.Module):
             features = stage(features)
             if number + 1 == self.frozen:  # the first stages detect edges and textures: pretraining has learnt these
                 features = features.detach()
-            if number in self.given:
+            if number in self.returned:
                 found.append(features)
         return found
 

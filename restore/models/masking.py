@@ -267,11 +267,13 @@ def part_labels(logits: np.ndarray, low: float = PART_LOW, high: float = PART_HI
     Returns:
         (H,W) int32: 0 for the background, and 1 to P.
     """
+    certain = logits >= high
+    if not certain.any():  # quick: most pictures are whole
+        return np.zeros(logits.shape, np.int32)
     count, labels = cv2.connectedComponents((logits >= low).astype(np.uint8), connectivity=8)
-    kept = np.zeros(count, np.int32)
-    kept[labels[logits >= high]] = 1
-    kept[0] = 0
-    numbers: np.ndarray = np.where(kept > 0, kept.cumsum(), 0)[labels].astype(np.int32)
+    kept = np.zeros(count, bool)
+    kept[labels[certain]] = True
+    numbers: np.ndarray = np.where(kept, kept.cumsum(), 0).astype(np.int32)[labels]
     return numbers
 
 

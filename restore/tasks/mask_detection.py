@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from restore.models.masking import part_labels
 from restore.pixels import Array, to_float
 from restore.tasks.base import Picture, Predictor, Window
 from restore.tasks.functional import to_array
@@ -120,12 +121,10 @@ def mask_from_logits(levels: Array, threshold: HysteresisThreshold) -> Array:
     Returns:
         The mask, (H,W) bool.
     """
-    certain = levels >= threshold.high * LEVELS
-    if not certain.any():
-        return certain
-    likely = levels >= threshold.low * LEVELS
-    labels, size, certain_pixels = components(likely, certain)
-    kept = (certain_pixels > 0) & (size >= min(threshold.min_pixels, likely.size // 2))
+    labels = part_labels(levels, threshold.low * LEVELS, threshold.high * LEVELS)
+    if not labels.any():
+        return labels > 0
+    kept = np.bincount(labels.ravel()) >= min(threshold.min_pixels, labels.size // 2)
     kept[0] = False  # the background
     mask: Array = kept[labels]
     return mask if mask.mean() >= threshold.min_share else np.zeros_like(mask)
