@@ -73,7 +73,7 @@ class DRUNet(Architecture):
         )
         self.tail = nn.Conv2d(widths[0], 3, 3, padding=1, bias=False)
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         height, width = planes.shape[-2:]
         padded = nn.functional.pad(planes, (0, -width % 8, 0, -height % 8), "replicate")
         told = torch.cat([padded, torch.full_like(padded[:, :1], 25 / 255)], 1).to(self.head.weight.dtype)

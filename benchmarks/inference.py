@@ -68,7 +68,7 @@ class CDnCNN(Architecture):
         super().__init__()
         self.body = _convolutions(3, *[64] * 19, 3)
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         return planes - self.body(planes.to(self.body[0].weight.dtype)).float()
 
     def values_a_pixel(self, scale: int) -> float:
@@ -84,7 +84,7 @@ class FFDNet(Architecture):
         super().__init__()
         self.body = _convolutions(3 * 4 + 1, *[96] * 11, 3 * 4)
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         height, width = planes.shape[-2:]
         folded = F.pixel_unshuffle(F.pad(planes, (0, width % 2, 0, height % 2), "replicate"), 2)
         planes_and_sigma = torch.cat([folded, torch.full_like(folded[:, :1], 25 / 255)], 1).to(
@@ -135,7 +135,7 @@ class CarnM(Architecture):
         last = nn.Conv2d(64, 3, 3, padding=1)
         self.body = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), body, up, nn.ReLU(True), nn.PixelShuffle(2), last)
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         return self.body(planes.to(self.body[0].weight.dtype)).float()
 
     def values_a_pixel(self, scale: int) -> float:

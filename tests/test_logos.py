@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from restore.corruptions.base import Corrupted
-from restore.corruptions.drawing.logos import MAX_SIDE, Logos
+from restore.corruptions.drawing.logos import MAX_SIDE, Logo, make_logo
 from restore.corruptions.drawing.marks import Ink, LogoMark
 from restore.corruptions.watermark_overlay import Layer, WatermarkOverlay, WatermarkOverlayParams
 from restore.errors import ImageError, UsageError
@@ -23,10 +23,10 @@ def logo(colour=RED, alpha=DISC) -> Image:
     return Image(np.full((*alpha.shape, 3), colour, np.uint8), (alpha * 255).astype(np.uint8))
 
 
-BOTH = Logos.of([("red.png", logo()), ("green.png", logo(GREEN))])
+BOTH = make_logo("red.png", logo()), make_logo("green.png", logo(GREEN))
 
 
-def apply_logo(logos: Logos | None, index: int, size: int, angle: float = 0.0) -> Corrupted:
+def apply_logo(logos: tuple[Logo, ...], index: int, size: int, angle: float = 0.0) -> Corrupted:
     """A logo in the middle of a gray picture, at an opacity of 0.4."""
     mark, ink = LogoMark(index, size), Ink((0.0, 0.0, 0.0))
     layer = Layer(mark, ink, "single", ((0.5, 0.5),), angle, (0.5, 0.5), 0.0, opacity=(0.4, 0.4), slope=0.0, edge=0.0)
@@ -44,8 +44,8 @@ def test_logos_keep_their_colours(index, colour, size, angle):
 
 
 def test_alpha_scales_opacity():
-    half = Logos.of([("half.png", Image(logo().pixels, np.full((64, 64), 128, np.uint8)))])
-    done = apply_logo(half, 0, 50)
+    half = make_logo("half.png", Image(logo().pixels, np.full((64, 64), 128, np.uint8)))
+    done = apply_logo((half,), 0, 50)
     assert done.opacity[60, 80] == pytest.approx(0.4 * 128 / 255, abs=1e-6)
     assert done.colour[60, 80] == pytest.approx(np.float32(RED) / 255, abs=1e-3)
 
@@ -57,8 +57,7 @@ def test_logos_from_a_folder(tmp_path):
     logos = read_logos(tmp_path)
     assert len(logos) == 2
     assert logos == read_logos(tmp_path) == pickle.loads(pickle.dumps(logos))
-    assert hash(logos) == hash(pickle.loads(pickle.dumps(logos)))
-    disc, tall = logos.logos
+    disc, tall = logos
     # Cropped to the visible part, and the longer side limited.
     assert (disc.width, disc.height) == (DISC.any(0).sum(), DISC.any(1).sum())
     assert (tall.width, tall.height) == (round(MAX_SIDE / 3), MAX_SIDE)
@@ -86,4 +85,4 @@ def test_folders_without_logos(tmp_path):
 
 def test_parameters_with_logos_need_logos():
     with pytest.raises(UsageError, match="use logos"):
-        apply_logo(None, 0, 20)
+        apply_logo((), 0, 20)

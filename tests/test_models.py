@@ -16,14 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from restore import weights
 from restore.colour import to_lab
 from restore.errors import UsageError, WeightsError
-from restore.inference.tiling import plan_tiles
 from restore.models import ARCHITECTURES, build, config_from_dict, register
 from restore.models.ab_cells import ab_centres, cells_of, mean_ab
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.backbones import BACKBONES, encoder_tensors
 from restore.models.blocks import pad_to_multiple
 from restore.models.nafnet import NAFNetConfig
-from restore.models.pretrained_unet import DISTRIBUTION, FINEST, PretrainedUNetConfig
+from restore.models.pretrained_unet import DISTRIBUTION, LOGIT_CELL, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.tasks import TASKS
 from restore.tasks.base import load_task
@@ -86,25 +85,6 @@ def test_radius_and_stride_are_true(config):
 
 
 @configs
-def test_tiles_with_the_radius_around_them_are_the_whole_picture(config):
-    """For weights that all matter, in double precision."""
-    network, scale = lively(config), config.scales[-1]
-    side = network.radius + 6 * network.stride + 3
-    picture = torch.rand(1, config.in_channels, side, side + 5, dtype=torch.float64)
-    with torch.inference_mode():
-        whole = network(picture, scale)
-        for tile in plan_tiles(*picture.shape[-2:], 3 * network.stride, network.radius, network.stride)[:6]:
-            rows, columns = tile.outer.slices
-            output = network(picture[..., rows, columns], scale)
-            inner, outer = tile.inner, tile.outer
-            top, left = (inner.top - outer.top) * scale, (inner.left - outer.left) * scale
-            height, width = inner.height * scale, inner.width * scale
-            y, x = inner.top * scale, inner.left * scale
-            expected = whole[..., y : y + height, x : x + width]
-            torch.testing.assert_close(output[..., top : top + height, left : left + width], expected)
-
-
-@configs
 def test_round_trip_through_a_file(config, tmp_path):
     """Header and tensors are all it takes: the network read back computes the same, to half precision."""
     network = build(ARCHES[type(config)], config)
@@ -130,7 +110,7 @@ def test_a_pretrained_unet_takes_any_size(size, channels):
     with torch.inference_mode():
         colours, logits = network(planes), network(planes, None, DISTRIBUTION)
     assert colours.shape == (2, 2, *size)
-    assert logits.shape == (2, len(ab_centres(24)), -(-size[0] // FINEST), -(-size[1] // FINEST))
+    assert logits.shape == (2, len(ab_centres(24)), -(-size[0] // LOGIT_CELL), -(-size[1] // LOGIT_CELL))
     assert colours.dtype == logits.dtype == torch.float32
     assert colours.abs().max() < 1.2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,6 @@ from restore.corruptions.drawing.shapes import WHITE, Rectangle
 from restore.corruptions.gaussian_noise import GaussianNoise
 from restore.corruptions.occlusion_bars import OcclusionBars, OcclusionBarsParams
 from restore.corruptions.reencoded import INTERPOLATIONS, Reencoded, ReencodedParams
-from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.pixels import to_float, white
 
@@ -27,15 +25,13 @@ from restore.pixels import to_float, white
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=100, deadline=None)
-def test_shapes_and_reproducibility(height, width, count, dtype, seed):
-    """Sizes and dtypes agree, floats stay within [0, 1], and equal parameters give equal bytes."""
+def test_shapes(height, width, count, dtype, seed):
+    """Sizes and dtypes agree, and floats stay within [0, 1]."""
     values = np.random.default_rng(seed).random((height, width, count))
     image = (values * white(np.dtype(dtype))).astype(dtype)
     operator = Reencoded(OcclusionBars(), share=1.0)
     params = operator.sample(image.shape, np.random.default_rng(seed))
     found, target = operator.apply(image, params), operator.target(image, params)
-    again = operator.apply(image, pickle.loads(pickle.dumps(params)))
-    assert found.image.tobytes() == again.image.tobytes() and np.array_equal(found.mask, again.mask)
     assert params.size is not None or params.quality is not None
     assert found.image.shape == target.shape == (*(params.size or (height, width)), count)
     assert found.image.dtype == target.dtype == image.dtype
@@ -108,16 +104,3 @@ def test_chroma_subsampling_blurs_colour_only():
         params = replace(params, subsampled=subsampled)
         error[subsampled] = np.abs(operator.apply(image, params).image.astype(int) - image).mean()
     assert error[True] > 4 * error[False]
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: Reencoded(OcclusionBars(), share=1.5),
-        lambda: Reencoded(OcclusionBars(), scale=(0.0, 1.0)),
-        lambda: Reencoded(OcclusionBars(), scale=(0.5, 1.5)),
-    ],
-)
-def test_invalid_settings(make):
-    with pytest.raises(UsageError):
-        make()

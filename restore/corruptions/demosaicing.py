@@ -13,22 +13,10 @@ DEMOSAICINGS = ("bilinear", "gradient-corrected", "edge-directed")
 
 _GREEN = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4
 _OTHER = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
-# Malvar, He and Cutler 2004, figure 2.
-_MALVAR_GREEN = (
-    np.array([[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]], np.float32) / 8
-)
-_MALVAR_ROW = (
-    np.array(
-        [[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]], np.float32
-    )
-    / 8
-)
-_MALVAR_DIAGONAL = (
-    np.array(
-        [[0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5], [0, 2, 0, 2, 0], [0, 0, -1.5, 0, 0]], np.float32
-    )
-    / 8
-)
+# Malvar, He and Cutler 2004, figure 2: green at red and blue; red beside it in its row, and red at blue, or likewise.
+_MALVAR_GREEN = [[0, 0, -2, 0, 0], [0, 0, 4, 0, 0], [-2, 4, 8, 4, -2], [0, 0, 4, 0, 0], [0, 0, -2, 0, 0]]
+_MALVAR_ROW = [[0, 0, 1, 0, 0], [0, -2, 0, -2, 0], [-2, 8, 10, 8, -2], [0, -2, 0, -2, 0], [0, 0, 1, 0, 0]]
+_MALVAR_DIAGONAL = [[0, 0, -3, 0, 0], [0, 4, 0, 4, 0], [-3, 0, 12, 0, -3], [0, 4, 0, 4, 0], [0, 0, -3, 0, 0]]
 _ALONG = np.array([[-1, 2, 2, 2, -1]], np.float32) / 4
 _FIRST = np.array([[-1, 0, 1]], np.float32)
 _SECOND = np.array([[-1, 0, 2, 0, -1]], np.float32)
@@ -100,8 +88,8 @@ def _edge_directed_green(seen: np.ndarray, red: tuple[int, int]) -> np.ndarray:
 
 
 def _gradient_corrected(seen: np.ndarray, red: tuple[int, int]) -> np.ndarray:
-    green, row = _filtered(seen, _MALVAR_GREEN), _filtered(seen, _MALVAR_ROW)
-    column, diagonal = _filtered(seen, np.ascontiguousarray(_MALVAR_ROW.T)), _filtered(seen, _MALVAR_DIAGONAL)
+    kernels = (_MALVAR_GREEN, _MALVAR_ROW, np.transpose(_MALVAR_ROW), _MALVAR_DIAGONAL)
+    green, row, column, diagonal = (_filtered(seen, np.array(kernel, np.float32) / 16) for kernel in kernels)
     planes = [seen.copy(), seen.copy(), seen.copy()]
     for channel, place in _places(red):
         planes[1][place] = green[place]

@@ -10,8 +10,8 @@ import numpy as np
 from restore.corruptions.base import Corrupted, Corruption, check_range, check_share
 from restore.pixels import luma, to_dtype, to_float, white
 
-SIDES = (1, 9)  # range of the side of a dot in pixels, for a picture with a short side of `SHORT`
-SHORT = 192  # pixels
+DOT_SIDES = (1, 9)  # range of the side of a dot in pixels, for a picture with a short side of `REFERENCE_SIDE`
+REFERENCE_SIDE = 192  # pixels
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Grayscale(Corruption[GrayscaleParams]):
         if high == 0 or (self.none > 0 and rng.random() < self.none):
             return GrayscaleParams()
         count = int(math.exp(rng.uniform(math.log(low + 1), math.log(high + 2)))) - 1 if low < high else low
-        sides = rng.integers(SIDES[0], SIDES[1], count, endpoint=True) / SHORT
+        sides = rng.integers(DOT_SIDES[0], DOT_SIDES[1], count, endpoint=True) / REFERENCE_SIDE
         places = rng.random((count, 2))
         return GrayscaleParams(
             tuple(Dot(float(y), float(x), float(s)) for (y, x), s in zip(places, sides, strict=True))

@@ -71,9 +71,9 @@ class JpegCompression(Corruption[JpegCompressionParams]):
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> JpegCompressionParams:
         count = 2 if rng.random() < self.twice else 1
-        return JpegCompressionParams(tuple(self._save(rng, first=number == 0) for number in range(count)))
+        return JpegCompressionParams(tuple(self._save(rng) for _ in range(count)))
 
-    def _save(self, rng: np.random.Generator, first: bool) -> JpegSave:
+    def _save(self, rng: np.random.Generator) -> JpegSave:
         moved = rng.random() < SHIFTED
         shift = (int(rng.integers(CELL)), int(rng.integers(CELL))) if moved else (0, 0)
         quality = int(rng.integers(*self.quality, endpoint=True))

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, pick
+from restore.corruptions.base import Corrupted, Corruption, check_range, log_uniform, pick
 from restore.corruptions.drawing.shapes import BLACK, WHITE, Colour, Line, Point, Rectangle, Shape, Text, coverage
 from restore.corruptions.drawing.text import random_text
 from restore.errors import UsageError
@@ -48,7 +48,7 @@ class _Scene:
     def size(self, low: float, high: float) -> float:
         """Log-uniform between two shares of `scale`, at least 1 pixel; whole pixels where edges are not antialiased."""
         smallest, largest = max(1.0, low * self.scale), max(2.0, high * self.scale)
-        pixels = smallest * (largest / smallest) ** float(self.rng.random())
+        pixels = log_uniform(smallest, largest, self.rng)
         return pixels if self.antialiased else float(min(round(pixels), int(largest)))
 
     def point(self) -> Point:
@@ -215,8 +215,8 @@ class OcclusionBars(Corruption[OcclusionBarsParams]):
             raise UsageError(f"families must be one or more of {', '.join(FAMILIES)}; got {self.families}")
         if self.bars not in BARS:
             raise UsageError(f"bars must be one of {', '.join(BARS)}; got {self.bars!r}")
-        if self.short_side is not None and not 1 <= self.short_side[0] <= self.short_side[1]:
-            raise UsageError(f"short_side must be a range from low to high, at least 1 pixel; got {self.short_side}")
+        if self.short_side is not None:
+            check_range(1, math.inf, short_side=self.short_side)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> OcclusionBarsParams:
         """Draws families, edges, colours and shapes for an image (H,W,C); only grays where C is 1."""

@@ -9,9 +9,9 @@ from itertools import groupby
 import cv2
 import numpy as np
 
-from restore.corruptions.base import Corrupted, Corruption, log_uniform
+from restore.corruptions.base import Corrupted, Corruption, check_range, log_uniform
 from restore.corruptions.degradation import Choice, Part
-from restore.errors import UsageError
+from restore.errors import unknown_name
 from restore.pixels import luma, to_dtype, to_float
 
 VISIBLE = 0.15  # opacity from which on a pixel counts as damaged: nobody marks the faint rim of a scratch
@@ -20,7 +20,9 @@ _SUBPIXELS = 4  # for each pixel and axis, in pictures of up to `_FINE_PIXELS`
 _FINE_PIXELS = 1 << 21  # larger pictures are drawn without subpixels
 _SHIFT = 4  # fractional bits of coordinates
 _UNEVEN = (0.6, 1.4)  # factors of the thickness along a line
-_FULL = 320  # pixels: short side of the picture that the thicknesses below refer to
+_REFERENCE_SIDE = 320  # pixels: short side of the picture that the thicknesses below refer to
+# Kinds of damage, and how often each comes on an `aged_print`.
+KINDS = {"scratches": 0.25, "dust": 0.2, "scratches and dust": 0.3, "folds": 0.1, "torn edges": 0.07, "stains": 0.08}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class PrintDamageParams:
-    """Parameters of the operators of this module.
+    """Parameters of `PrintDamage`.
 
     Args:
         traces: drawn in this order.
@@ -77,8 +79,8 @@ class _Print:
         return float(self.rng.uniform(low, high))
 
     def pixels(self, low: float, high: float) -> float:
-        """Log-uniform; `low` and `high` in pixels of a picture with a short side of `_FULL`."""
-        return log_uniform(low, high, self.rng) * max(self.scale / _FULL, 0.6)
+        """Log-uniform; `low` and `high` in pixels of a picture with a short side of `_REFERENCE_SIDE`."""
+        return log_uniform(low, high, self.rng) * max(self.scale / _REFERENCE_SIDE, 0.6)
 
     def count(self, low: float, high: float) -> int:
         """Log-uniform number in a picture, as many of them as a patch shows, at least 1."""
@@ -99,30 +101,127 @@ class _Print:
         return PrintDamageParams(tuple(traces), gaps, self.pixels(1.5, 6), blur, int(self.rng.integers(2**63)))
 
 
+def _scratches(surface: _Print) -> PrintDamageParams:
+    """Thin scratches, light or dark, half transparent, irregular and broken; a quarter are vertical, as of a film."""
+    vertical = surface.rng.random() < 0.25
+    turn, traces = surface.uniform(0.02, 0.25), []
+    for _ in range(surface.count(2, 12)):
+        thickness, length = surface.pixels(0.8, 3.5), surface.scale * surface.uniform(0.1, 1.2)
+        if vertical:
+            path = surface.walk(2.5 * surface.height, 0.004, math.pi / 2)
+        else:
+            path = surface.walk(length, turn)
+        traces.append(surface.trace(path, thickness, (0.5, 1.0)))
+    return surface.params(traces, surface.uniform(-0.1, 0.45), surface.uniform(0, 0.8))
+
+
+def _dust(surface: _Print) -> PrintDamageParams:
+    """Specks of dust, and hairs."""
+    traces, rng = [], surface.rng
+    if rng.random() < 0.85:
+        largest = surface.uniform(2.0, 5.0)
+        for _ in range(surface.count(8, 150)):
+            angles = np.sort(rng.uniform(0, 2 * math.pi, int(rng.integers(5, 9))))
+            radii = surface.pixels(1.2, largest) * rng.uniform(0.6, 1.2, (len(angles), 1)) * rng.uniform(0.6, 1, 2)
+            centre = rng.random(2) * (surface.width, surface.height)
+            speck = centre + radii * np.stack([np.cos(angles), np.sin(angles)], 1)
+            traces.append(surface.trace(speck, 0, (0.6, 1.0)))
+    if rng.random() < 0.4 or not traces:
+        for _ in range(surface.count(1, 12)):
+            path = surface.walk(surface.scale * surface.uniform(0.03, 0.3), surface.uniform(0.1, 0.4))
+            traces.append(surface.trace(path, surface.pixels(0.8, 2.0), (0.6, 1.0)))
+    return surface.params(traces, -1.0, surface.uniform(0, 0.7))
+
+
+def _folds(surface: _Print) -> PrintDamageParams:
+    """Creases across the picture where the surface has broken, with small cracks beside them."""
+    heading, traces = surface.uniform(0, math.pi), []
+    for number in range(int(surface.rng.integers(1, 3))):
+        path = surface.walk(2.2 * (surface.width + surface.height), 0.01, heading + number * math.pi / 2)
+        traces.append(surface.trace(path, surface.pixels(0.8, 4.0), (0.6, 1.0)))
+        for start in surface.rng.choice(path, int(surface.rng.integers(0, 12))):
+            crack = surface.walk(surface.pixels(4, 30), 0.4)
+            traces.append(surface.trace(crack - crack[0] + start, surface.pixels(0.6, 1.5), (0.5, 1.0)))
+    return surface.params(traces, surface.uniform(0.0, 0.5), surface.uniform(0, 0.7))
+
+
+def _torn_edges(surface: _Print) -> PrintDamageParams:
+    """A corner or a side is missing, and what lies behind is plain."""
+    rng, size = surface.rng, np.array([surface.width, surface.height], np.float32)
+    depth = min(0.25 * surface.scale, 0.3 * float(size.min())) * surface.uniform(0.2, 1.0)
+    along = np.linspace(0, 1, int(rng.integers(8, 30)))[:, None]
+    jagged = np.cumsum(rng.normal(0, 0.12, len(along))) + rng.normal(0, 0.04, len(along))
+    if rng.random() < 0.6:  # a corner
+        edge = along * [surface.uniform(1, 3) * depth, 0] + (1 - along) * [0, surface.uniform(1, 3) * depth]
+        edge += (jagged - jagged.mean())[:, None] * depth * 0.6
+        edge[0, 0], edge[-1, 1] = -1, -1
+        area = np.concatenate([edge, [[-1.0, -1.0]]])
+    else:
+        edge = np.concatenate([along * (size[0] + 2) - 1, depth * np.clip(1 + jagged[:, None], 0.05, 2)], 1)
+        area = np.concatenate([edge, [[size[0] + 1.0, -1.0], [-1.0, -1.0]]])
+    for axis in range(2):
+        if rng.random() < 0.5:
+            area[:, axis], edge[:, axis] = size[axis] - area[:, axis], size[axis] - edge[:, axis]
+    behind = surface.trace(area, 0, (1.0, 1.0))
+    rim = Trace(tuple((float(x), float(y)) for x, y in edge), surface.pixels(0.8, 4.0), 0.9, (240, 238, 232))
+    return surface.params([behind, rim] if rng.random() < 0.5 else [behind], -1.0, surface.uniform(0, 0.6))
+
+
+def _stains(surface: _Print) -> PrintDamageParams:
+    """Blots with soft edges, nearly opaque."""
+    rng, traces = surface.rng, []
+    if rng.random() < 0.4:
+        surface.colour = (int(rng.integers(90, 160)), int(rng.integers(60, 110)), int(rng.integers(20, 70)))
+    angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
+    for _ in range(surface.count(1, 10)):
+        wave = sum(rng.normal(0, 0.25 / k) * np.cos(k * angles + rng.uniform(0, 6)) for k in range(1, 6))
+        radii = np.maximum(0.2, 1 + wave)[:, None] * surface.pixels(3, 22) * rng.uniform(0.6, 1, 2)
+        centre = rng.random(2) * (surface.width, surface.height)
+        traces.append(surface.trace(centre + radii * np.stack([np.cos(angles), np.sin(angles)], 1), 0, (0.75, 1.0)))
+    return surface.params(traces, surface.uniform(-1.0, 0.15), surface.uniform(0.5, 2.0))
+
+
+def _scratches_and_dust(surface: _Print) -> PrintDamageParams:
+    """Scratches, and dust of the same colour."""
+    scratches, dust = _scratches(surface), _dust(surface)
+    return surface.params([*scratches.traces, *dust.traces], max(0.0, scratches.gaps) / 2, scratches.blur)
+
+
+_TRACES = {
+    "scratches": _scratches,
+    "dust": _dust,
+    "scratches and dust": _scratches_and_dust,
+    "folds": _folds,
+    "torn edges": _torn_edges,
+    "stains": _stains,
+}
+
+
 @dataclass(frozen=True)
 class PrintDamage(Corruption[PrintDamageParams]):
-    """Base of the operators: traces of one colour, blended over the picture.
+    """Traces of one kind, blended over the picture.
 
     Args:
+        kind: one of `KINDS`.
         short_side: for training patches, range in pixels of the short side of the picture that the patch stands for;
             None: the short side of the picture itself.
 
     Raises:
-        UsageError: an empty range.
+        UsageError: an unknown kind, or an empty range.
     """
 
+    kind: str
     short_side: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.short_side is not None and not 1 <= self.short_side[0] <= self.short_side[1]:
-            raise UsageError(f"short_side must be a range from low to high, at least 1 pixel; got {self.short_side}")
+        if self.kind not in KINDS:
+            raise unknown_name("damage of prints", self.kind, KINDS)
+        if self.short_side is not None:
+            check_range(1, math.inf, short_side=self.short_side)
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> PrintDamageParams:
         """Draws traces for a picture (H,W,C)."""
-        return self._traces(_Print(shape, self.short_side, rng))
-
-    def _traces(self, surface: _Print) -> PrintDamageParams:
-        raise NotImplementedError
+        return _TRACES[self.kind](_Print(shape, self.short_side, rng))
 
     def apply(self, image: np.ndarray, params: PrintDamageParams) -> Corrupted:
         """Blends the traces over (H,W,C).
@@ -173,119 +272,6 @@ def _surface(size: tuple[int, ...], gaps: float, grain: float, rng: np.random.Ge
     return np.asarray(np.clip((noise - gaps) * 6 + 0.5, 0, 1), np.float32).reshape(size[0], size[1])
 
 
-@dataclass(frozen=True)
-class Scratches(PrintDamage):
-    """Thin scratches, light or dark, half transparent, irregular and broken; a quarter are vertical, as of a film."""
-
-    def _traces(self, surface: _Print) -> PrintDamageParams:
-        vertical = surface.rng.random() < 0.25
-        turn, traces = surface.uniform(0.02, 0.25), []
-        for _ in range(surface.count(2, 12)):
-            thickness, length = surface.pixels(0.8, 3.5), surface.scale * surface.uniform(0.1, 1.2)
-            if vertical:
-                path = surface.walk(2.5 * surface.height, 0.004, math.pi / 2)
-            else:
-                path = surface.walk(length, turn)
-            traces.append(surface.trace(path, thickness, (0.5, 1.0)))
-        return surface.params(traces, surface.uniform(-0.1, 0.45), surface.uniform(0, 0.8))
-
-
-@dataclass(frozen=True)
-class Dust(PrintDamage):
-    """Specks of dust, and hairs."""
-
-    def _traces(self, surface: _Print) -> PrintDamageParams:
-        traces, rng = [], surface.rng
-        if rng.random() < 0.85:
-            largest = surface.uniform(2.0, 5.0)
-            for _ in range(surface.count(8, 150)):
-                angles = np.sort(rng.uniform(0, 2 * math.pi, int(rng.integers(5, 9))))
-                radii = surface.pixels(1.2, largest) * rng.uniform(0.6, 1.2, (len(angles), 1)) * rng.uniform(0.6, 1, 2)
-                centre = rng.random(2) * (surface.width, surface.height)
-                speck = centre + radii * np.stack([np.cos(angles), np.sin(angles)], 1)
-                traces.append(surface.trace(speck, 0, (0.6, 1.0)))
-        if rng.random() < 0.4 or not traces:
-            for _ in range(surface.count(1, 12)):
-                path = surface.walk(surface.scale * surface.uniform(0.03, 0.3), surface.uniform(0.1, 0.4))
-                traces.append(surface.trace(path, surface.pixels(0.8, 2.0), (0.6, 1.0)))
-        return surface.params(traces, -1.0, surface.uniform(0, 0.7))
-
-
-@dataclass(frozen=True)
-class Folds(PrintDamage):
-    """Creases across the picture where the surface has broken, with small cracks beside them."""
-
-    def _traces(self, surface: _Print) -> PrintDamageParams:
-        heading, traces = surface.uniform(0, math.pi), []
-        for number in range(int(surface.rng.integers(1, 3))):
-            path = surface.walk(2.2 * (surface.width + surface.height), 0.01, heading + number * math.pi / 2)
-            traces.append(surface.trace(path, surface.pixels(0.8, 4.0), (0.6, 1.0)))
-            for start in surface.rng.choice(path, int(surface.rng.integers(0, 12))):
-                crack = surface.walk(surface.pixels(4, 30), 0.4)
-                traces.append(surface.trace(crack - crack[0] + start, surface.pixels(0.6, 1.5), (0.5, 1.0)))
-        return surface.params(traces, surface.uniform(0.0, 0.5), surface.uniform(0, 0.7))
-
-
-@dataclass(frozen=True)
-class TornEdges(PrintDamage):
-    """A corner or a side is missing, and what lies behind is plain."""
-
-    def _traces(self, surface: _Print) -> PrintDamageParams:
-        rng, size = surface.rng, np.array([surface.width, surface.height], np.float32)
-        depth = min(0.25 * surface.scale, 0.3 * float(size.min())) * surface.uniform(0.2, 1.0)
-        along = np.linspace(0, 1, int(rng.integers(8, 30)))[:, None]
-        jagged = np.cumsum(rng.normal(0, 0.12, len(along))) + rng.normal(0, 0.04, len(along))
-        if rng.random() < 0.6:  # a corner
-            edge = along * [surface.uniform(1, 3) * depth, 0] + (1 - along) * [0, surface.uniform(1, 3) * depth]
-            edge += (jagged - jagged.mean())[:, None] * depth * 0.6
-            edge[0, 0], edge[-1, 1] = -1, -1
-            area = np.concatenate([edge, [[-1.0, -1.0]]])
-        else:
-            edge = np.concatenate([along * (size[0] + 2) - 1, depth * np.clip(1 + jagged[:, None], 0.05, 2)], 1)
-            area = np.concatenate([edge, [[size[0] + 1.0, -1.0], [-1.0, -1.0]]])
-        for axis in range(2):
-            if rng.random() < 0.5:
-                area[:, axis], edge[:, axis] = size[axis] - area[:, axis], size[axis] - edge[:, axis]
-        behind = surface.trace(area, 0, (1.0, 1.0))
-        rim = Trace(tuple((float(x), float(y)) for x, y in edge), surface.pixels(0.8, 4.0), 0.9, (240, 238, 232))
-        return surface.params([behind, rim] if rng.random() < 0.5 else [behind], -1.0, surface.uniform(0, 0.6))
-
-
-@dataclass(frozen=True)
-class Stains(PrintDamage):
-    """Blots with soft edges, nearly opaque."""
-
-    def _traces(self, surface: _Print) -> PrintDamageParams:
-        rng, traces = surface.rng, []
-        if rng.random() < 0.4:
-            surface.colour = (int(rng.integers(90, 160)), int(rng.integers(60, 110)), int(rng.integers(20, 70)))
-        angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
-        for _ in range(surface.count(1, 10)):
-            wave = sum(rng.normal(0, 0.25 / k) * np.cos(k * angles + rng.uniform(0, 6)) for k in range(1, 6))
-            radii = np.maximum(0.2, 1 + wave)[:, None] * surface.pixels(3, 22) * rng.uniform(0.6, 1, 2)
-            centre = rng.random(2) * (surface.width, surface.height)
-            traces.append(surface.trace(centre + radii * np.stack([np.cos(angles), np.sin(angles)], 1), 0, (0.75, 1.0)))
-        return surface.params(traces, surface.uniform(-1.0, 0.15), surface.uniform(0.5, 2.0))
-
-
-@dataclass(frozen=True)
-class ScratchesAndDust(PrintDamage):
-    """Scratches, and dust of the same colour."""
-
-    def _traces(self, surface: _Print) -> PrintDamageParams:
-        scratches, dust = Scratches()._traces(surface), Dust()._traces(surface)
-        return surface.params([*scratches.traces, *dust.traces], max(0.0, scratches.gaps) / 2, scratches.blur)
-
-
 def aged_print(short_side: tuple[int, int] | None = None) -> Choice:
-    """One of the damages, or scratches and dust together. `short_side` as in `PrintDamage`."""
-    return Choice(
-        (
-            Part(Scratches(short_side), 0.25),
-            Part(Dust(short_side), 0.2),
-            Part(ScratchesAndDust(short_side), 0.3),
-            Part(Folds(short_side), 0.1),
-            Part(TornEdges(short_side), 0.07),
-            Part(Stains(short_side), 0.08),
-        )
-    )
+    """One of the damages, each as often as `KINDS` says. `short_side` as in `PrintDamage`."""
+    return Choice(tuple(Part(PrintDamage(kind, short_side), share) for kind, share in KINDS.items()))

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from restore.corruptions.base import Corrupted, Corruption, check_range, check_share, log_uniform, pick
-from restore.corruptions.drawing.logos import Logos
+from restore.corruptions.drawing.logos import Logo
 from restore.corruptions.drawing.marks import (
     Ink,
     LogoMark,
@@ -68,11 +68,11 @@ class WatermarkOverlay(Corruption[WatermarkOverlayParams]):
         unmarked: probability of no mark.
 
     Raises:
-        UsageError: an empty range, a probability outside [0, 1], or `logos` without a logo.
+        UsageError: an empty range, or a probability outside [0, 1].
     """
 
     opacity: tuple[float, float] = (0.15, 0.8)
-    logos: Logos | None = None
+    logos: tuple[Logo, ...] = ()
     short_side: tuple[int, int] | None = None
     unmarked: float = 0.0
 
@@ -81,8 +81,6 @@ class WatermarkOverlay(Corruption[WatermarkOverlayParams]):
         if self.short_side is not None:
             check_range(1, MAX_SHORT_SIDE, short_side=self.short_side)
         check_share(unmarked=self.unmarked)
-        if self.logos is not None and not len(self.logos):
-            raise UsageError("logos is empty; give at least one logo, or None")
 
     def sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> WatermarkOverlayParams:
         """Draws marks with sizes relative to the short side of `shape` (H,W,C), or to `short_side`."""
@@ -109,7 +107,7 @@ class WatermarkOverlay(Corruption[WatermarkOverlayParams]):
 
         Raises:
             ImageError: a side longer than `MAX_SIDE` pixels.
-            UsageError: `params` use logos and this operator has none.
+            UsageError: `params` use logos that this operator does not have.
         """
         height, width, channels = image.shape
         if max(height, width) > MAX_SIDE:
@@ -135,7 +133,7 @@ class WatermarkOverlay(Corruption[WatermarkOverlayParams]):
 
 
 def _sample_layer(
-    short_side: int, opacity: tuple[float, float], logos: Logos | None, rng: np.random.Generator
+    short_side: int, opacity: tuple[float, float], logos: tuple[Logo, ...], rng: np.random.Generator
 ) -> Layer:
     chance = rng.random()
     arrangement = "single" if chance < 0.5 else "repeated" if chance < 0.65 else "tiled"
@@ -187,7 +185,7 @@ def _sample_edge(rng: np.random.Generator) -> float:
     return float(rng.uniform(0.3, 1.5)) if kind < 0.9 else -1.0
 
 
-def _render(layer: Layer, shape: tuple[int, int], logos: Logos | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _render(layer: Layer, shape: tuple[int, int], logos: tuple[Logo, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Renders a layer for an image of `shape` (H,W).
 
     Returns:
@@ -215,16 +213,16 @@ def _render(layer: Layer, shape: tuple[int, int], logos: Logos | None) -> tuple[
     return index[visible], alpha[visible], tint[visible] if len(tint) == len(visible) else tint
 
 
-def _stamp(layer: Layer, logos: Logos | None) -> np.ndarray:
+def _stamp(layer: Layer, logos: tuple[Logo, ...]) -> np.ndarray:
     """Draws the mark of a layer without rotation: (h,w,K), coverage in the last channel.
 
     K = 1: uint8 coverage. K = 2: uint8 coverage of the ink, then of ink and accent together. K = 4: a logo, uint16
     premultiplied RGB, then alpha.
     """
     if isinstance(layer.mark, LogoMark):
-        if logos is None:
+        if layer.mark.index >= len(logos):
             raise UsageError("these parameters use logos; apply them with the operator that sampled them")
-        return to_dtype(logos.logos[layer.mark.index].render(layer.mark.size), np.uint16)
+        return to_dtype(logos[layer.mark.index].render(layer.mark.size), np.uint16)
     coverage = draw_mark(layer.mark)
     return draw_accent(coverage, layer.mark, layer.ink.accent) if layer.ink.accent else coverage[..., None]
 

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from restore.colour import chroma_of, in_gamut, with_luma
+from restore.corruptions.downsample import KERNELS, resize_pillow
 from restore.corruptions.grayscale import opaque
-from restore.corruptions.photo_downsample import KERNELS, resize_pillow
 from restore.errors import RestoreError, UsageError, install_hint, unknown_name
 from restore.evaluation.colour_table import TENTHS
 from restore.evaluation.trials import MIN_OPACITY, Method, Prediction, Trial

@@ -102,7 +102,7 @@ class Codec(Architecture):
         self.widths = nn.Parameter(((torch.arange(MIXED) - 1) / PACE).expand(shape).clone())  # logarithms
         self.shares = nn.Parameter(torch.zeros(shape))
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         """(N,3,H,W) -> what is decoded at the highest level."""
         level = torch.full((len(planes),), self.config.levels - 1, device=planes.device)
         return self.decode(self.encode(planes, level).round(), level, planes.shape[-2], planes.shape[-1])

@@ -102,7 +102,7 @@ class LatentAutoencoder(Architecture):
                 nn.Linear(config.code, CRITIC_WIDTH), nn.LeakyReLU(0.2), nn.Linear(CRITIC_WIDTH, 1)
             )
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         """(N,C,S,S) -> its reconstruction, in [0,1] unless the network is linear."""
         return self.decode(self.encode(planes))
 
@@ -180,7 +180,7 @@ class SwapAutoencoder(Architecture):
         """The mean picture (C,S,S)."""
         return self.first.mean
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         """(N,2C,S,S) -> the reconstruction of each by the decoder of its folder."""
         return torch.sigmoid(self.logits(self.encoded(planes)))
 

@@ -72,7 +72,7 @@ class ConvAutoencoder(Architecture):
         self.decoder = nn.ModuleList(residual_blocks(width, count) for width, count in finer)
         self.heads = ResidualHeads(config.widths[0], config.out_channels, config.fold, config.scales, config.residual)
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         scale = self.scales[0] if scale is None else scale
         return self.heads(self.features(planes), planes, scale)
 

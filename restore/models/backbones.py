@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -20,13 +21,18 @@ from torch import nn
 
 from restore.errors import UsageError, WeightsError, install_hint
 
+STEM = 32  # channels of the first convolution
+EXPANSIONS, STRIDES = (1, 6, 6, 6, 6, 6, 6), (1, 2, 2, 2, 1, 2, 1)  # of each stage
+BEFORE_STRIDES = (1, 2, 4)  # the last stages at a quarter, an eighth and a sixteenth of the input
+
 
 @dataclass(frozen=True)
 class Backbone:
-    """A published encoder of inverted residual blocks."""
+    """A published encoder of inverted residual blocks, in seven stages."""
 
-    stem: int  # channels of the first convolution
-    stages: tuple[tuple[int, int, int, int, int], ...]  # (expansion, channels, blocks, stride, kernel) of each
+    channels: tuple[int, ...]  # of each stage, as are blocks and kernels
+    blocks: tuple[int, ...]
+    kernels: tuple[int, ...]
     late: bool  # strides of 2 pad at the bottom and right only, as TensorFlow does
     mean: tuple[float, ...]  # mean and std: of its input, white at 1
     std: tuple[float, ...]
@@ -37,16 +43,9 @@ class Backbone:
 
 BACKBONES = {
     "mobilenet_v2": Backbone(
-        stem=32,
-        stages=(
-            (1, 16, 1, 1, 3),
-            (6, 24, 2, 2, 3),
-            (6, 32, 3, 2, 3),
-            (6, 64, 4, 2, 3),
-            (6, 96, 3, 1, 3),
-            (6, 160, 3, 2, 3),
-            (6, 320, 1, 1, 3),
-        ),
+        channels=(16, 24, 32, 64, 96, 160, 320),
+        blocks=(1, 2, 3, 4, 3, 3, 1),
+        kernels=(3, 3, 3, 3, 3, 3, 3),
         late=False,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
@@ -55,16 +54,9 @@ BACKBONES = {
         file="weights/mobilenet_v2-b0353104.pth",
     ),
     "efficientnet_lite0": Backbone(
-        stem=32,
-        stages=(
-            (1, 16, 1, 1, 3),
-            (6, 24, 2, 2, 3),
-            (6, 40, 2, 2, 5),
-            (6, 80, 3, 2, 3),
-            (6, 112, 3, 1, 5),
-            (6, 192, 4, 2, 5),
-            (6, 320, 1, 1, 3),
-        ),
+        channels=(16, 24, 40, 80, 112, 192, 320),
+        blocks=(1, 2, 2, 3, 3, 4, 1),
+        kernels=(3, 3, 5, 3, 5, 5, 3),
         late=True,
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
@@ -129,16 +121,14 @@ class Encoder(nn.Module):
         self.frozen = frozen
         self.mean = sum(backbone.mean) / 3
         self.std = sum(backbone.std) / 3
-        self.stem = StridedConv(1, backbone.stem, 3, 2, backbone.late)
+        self.stem = StridedConv(1, STEM, 3, 2, backbone.late)
         nn.init.kaiming_normal_(self.stem.weight, nonlinearity="relu")
         self.stages = nn.ModuleList()
-        self.given: list[int] = []  # numbers of the stages whose features `forward` returns
-        self.channels: list[int] = []  # of each of these features
-        width, side = backbone.stem, 2
-        for expansion, channels, count, stride, kernel in backbone.stages[:stages]:
-            if stride == 2 and side > 2:
-                self._give(width)
-            side *= stride
+        self.returned = (*BEFORE_STRIDES, stages - 1)  # numbers of the stages whose features `forward` returns
+        self.channels = [backbone.channels[number] for number in self.returned]  # of each of these features
+        width = STEM
+        rows = zip(EXPANSIONS, backbone.channels, backbone.blocks, STRIDES, backbone.kernels, strict=True)
+        for expansion, channels, count, stride, kernel in islice(rows, stages):
             blocks = []
             for number in range(count):
                 blocks.append(
@@ -146,11 +136,6 @@ class Encoder(nn.Module):
                 )
                 width = channels
             self.stages.append(nn.Sequential(*blocks))
-        self._give(width)
-
-    def _give(self, width: int) -> None:
-        self.given.append(len(self.stages) - 1)
-        self.channels.append(width)
 
     def forward(self, gray: torch.Tensor) -> list[torch.Tensor]:
         features = F.relu6(self.stem((gray - self.mean) / self.std))
@@ -159,7 +144,7 @@ class Encoder(nn.Module):
             features = stage(features)
             if number + 1 == self.frozen:  # the first stages detect edges and textures: pretraining has learnt these
                 features = features.detach()
-            if number in self.given:
+            if number in self.returned:
                 found.append(features)
         return found
 
@@ -190,28 +175,19 @@ def encoder_tensors(encoder: str, stages: int, pretrained: Mapping[str, torch.Te
     """
     backbone = BACKBONES[encoder]
     network = Encoder(backbone, stages)
-    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    found = dict(network.named_parameters())
-    names = {id(parameter): name for name, parameter in found.items()}
+    convs = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     tensors: dict[str, torch.Tensor] = {}
-    for number, (conv, (weight, bias)) in enumerate(zip(convs, folded(backbone, pretrained), strict=False)):
-        if number == 0:
-            parts = weight.unbind(1)
-            spread = torch.tensor(backbone.std)
-            bias = bias + sum(
-                part.sum((1, 2)) * (network.mean - mean) / std
-                for part, mean, std in zip(parts, backbone.mean, backbone.std, strict=True)
-            )
-            weight = torch.stack([part * network.std / std for part, std in zip(parts, spread, strict=True)]).sum(0)
-            weight = weight[:, None]
-        if conv.bias is None or weight.shape != conv.weight.shape:
-            raise WeightsError(
-                f"not the weights of {encoder}: convolution {number + 1} has shape {tuple(weight.shape)}"
-            )
-        tensors |= {names[id(conv.weight)]: weight, names[id(conv.bias)]: bias}
-    if len(tensors) < len(found):
+    for (name, conv), (weight, bias) in zip(convs, folded(backbone, pretrained), strict=False):
+        if not tensors:
+            mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (backbone.mean, backbone.std))
+            bias = bias + (weight * (network.mean - mean) / std).sum((1, 2, 3))
+            weight = (weight * network.std / std).sum(1, keepdim=True)
+        if weight.shape != conv.weight.shape:
+            raise WeightsError(f"not the weights of {encoder}: {name} would have the shape {tuple(weight.shape)}")
+        tensors |= {f"encoder.{name}.weight": weight, f"encoder.{name}.bias": bias}
+    if len(tensors) < 2 * len(convs):
         raise WeightsError(f"not the weights of {encoder}: too few convolutions")
-    return {f"encoder.{name}": tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def pretrained_tensors(source: str, encoder: str, stages: int) -> dict[str, torch.Tensor]:

@@ -17,10 +17,6 @@ from restore.models.registry import Architecture
 
 SUFFIXES = (".pth", ".pt", ".ckpt")  # files of torch; of safetensors the header tells
 INSTALL = "pip install 'restore-toolkit[spandrel]' loads networks of other projects"
-ALIGNED = 64  # pixels; tiles begin at multiples of it, so that windows of attention and strides lie alike in all
-RADIUS = 64  # pixels; how far these networks really see is not known
-VALUES = 1500.0  # a pixel: what transformers of about 180 channels keep
-FINE_VALUES = 128.0  # a pixel of the result
 
 
 class ForeignNetwork(Architecture):
@@ -30,8 +26,8 @@ class ForeignNetwork(Architecture):
         descriptor: A spandrel `ImageModelDescriptor` or `MaskedImageModelDescriptor`.
     """
 
-    stride = ALIGNED
-    radius = RADIUS
+    stride = 64  # pixels: windows of attention and strides of these networks then lie alike in all tiles
+    radius = 64  # pixels; how far these networks really see is not known
 
     def __init__(self, descriptor: Any) -> None:
         super().__init__()
@@ -67,8 +63,8 @@ class ForeignNetwork(Architecture):
         return restored.view(-1, 3, *restored.shape[-2:])
 
     def values_a_pixel(self, scale: int) -> float:
-        """Numbers kept at once for each input pixel, for the hungriest of these networks."""
-        return VALUES + FINE_VALUES * scale**2
+        """What transformers of about 180 channels, the hungriest of these networks, keep at once for a pixel."""
+        return 1500.0 + 128.0 * scale**2
 
     def to(self, *args: Any, **keywords: Any) -> ForeignNetwork:
         """As of any module, but for the memory format, which stays."""

@@ -80,6 +80,7 @@ class MaskedAutoencoder(Architecture):
     """
 
     FINDER_CHANNELS = 3  # of the input of FIND
+    UNCHANGED: tuple[int, ...] = (0, 1, 2)  # channels of the input of "" that pass where nothing is reconstructed
     RECONSTRUCTION_INTERVAL = 4
 
     def __init__(self, config: MaskedAutoencoderConfig, finder: ConvAutoencoder, painter: ConvAutoencoder) -> None:
@@ -96,7 +97,7 @@ class MaskedAutoencoder(Architecture):
         if stage == TRAIN:
             finder_input, painter_input = planes.tensor_split((self.FINDER_CHANNELS,), dim=1)
             count = -(-len(planes) // self.RECONSTRUCTION_INTERVAL)
-            unchanged = self.passthrough(painter_input[count:].float())
+            unchanged = painter_input[count:, self.UNCHANGED].float()
             reconstructed = torch.cat([self.reconstruct(painter_input[:count]), unchanged])
             return torch.cat([self.find(finder_input), reconstructed], dim=1)
         return self.reconstruct(planes)[:, :3]
@@ -107,10 +108,6 @@ class MaskedAutoencoder(Architecture):
 
     def reconstruct(self, planes: torch.Tensor) -> torch.Tensor:
         """Restores the input of stage "": RGB (N,3,H,W), followed by channels that only the loss needs."""
-        raise NotImplementedError
-
-    def passthrough(self, planes: torch.Tensor) -> torch.Tensor:
-        """The input of stage "" in the format of `reconstruct`, without any computation."""
         raise NotImplementedError
 
     def values_a_pixel(self, scale: int) -> float:
@@ -246,12 +243,9 @@ class HoleAutoencoder(MaskedAutoencoder):
 
     def reconstruct(self, planes: torch.Tensor) -> torch.Tensor:
         if self.training and self.config.trained in ("prints", "judge"):
-            return self.passthrough(planes.float())
+            return planes[:, self.UNCHANGED].float()
         restored: torch.Tensor = self.painter(planes[:, : self.config.painter_channels])
         return restored
-
-    def passthrough(self, planes: torch.Tensor) -> torch.Tensor:
-        return planes[:, :3]
 
     def values_a_pixel(self, scale: int) -> float:
         return super().values_a_pixel(scale) + 2 * self.config.evidence
@@ -273,11 +267,13 @@ def part_labels(logits: np.ndarray, low: float = PART_LOW, high: float = PART_HI
     Returns:
         (H,W) int32: 0 for the background, and 1 to P.
     """
+    certain = logits >= high
+    if not certain.any():  # quick: most pictures are whole
+        return np.zeros(logits.shape, np.int32)
     count, labels = cv2.connectedComponents((logits >= low).astype(np.uint8), connectivity=8)
-    kept = np.zeros(count, np.int32)
-    kept[labels[logits >= high]] = 1
-    kept[0] = 0
-    numbers: np.ndarray = np.where(kept > 0, kept.cumsum(), 0)[labels].astype(np.int32)
+    kept = np.zeros(count, bool)
+    kept[labels[certain]] = True
+    numbers: np.ndarray = np.where(kept, kept.cumsum(), 0).astype(np.int32)[labels]
     return numbers
 
 
@@ -327,6 +323,7 @@ class OverlayAutoencoder(MaskedAutoencoder):
     """
 
     FINDER_CHANNELS = 7
+    UNCHANGED = (0, 1, 2, 6)
     RECONSTRUCTION_INTERVAL = 2
 
     def __init__(self, config: MaskedAutoencoderConfig) -> None:
@@ -344,9 +341,6 @@ class OverlayAutoencoder(MaskedAutoencoder):
         coverage = torch.sigmoid(output[:, 3:] + COVERAGE_BIAS)
         clean = (picture - coverage * overlay) / (1 - coverage * opacity)
         return torch.cat([clean + output[:, :3], coverage * opacity], dim=1)
-
-    def passthrough(self, planes: torch.Tensor) -> torch.Tensor:
-        return planes[:, (0, 1, 2, 6)]
 
 
 def flatness(planes: torch.Tensor) -> torch.Tensor:

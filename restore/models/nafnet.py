@@ -129,7 +129,7 @@ class NAFNet(Architecture):
         self.decoder = nn.ModuleList(blocks(level, count) for level, count in enumerate(config.decoder_blocks))
         self.heads = ResidualHeads(config.width, config.out_channels, config.fold, config.scales, config.residual)
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         scale = self.scales[0] if scale is None else scale
         features = self.stem(folded(planes, self.stride, self.config.fold).to(self.stem.weight.dtype))
         skips = []

@@ -19,9 +19,9 @@ from restore.models.blocks import ResidualBlock, pad_to_multiple
 from restore.models.registry import Architecture, register
 
 DISTRIBUTION = "distribution"  # the stage of `PretrainedUNet` that gives logits, not colours
-FINEST = 4  # input pixels a side for each logit
-ATTENDED = 8  # input pixels a side of the cells that hints are attended to in
-KEYS = 128  # cells with hints that are attended to, at most
+LOGIT_CELL = 4  # input pixels a side for each logit
+ATTENTION_CELL = 8  # input pixels a side of the cells that hints are attended to in
+MAX_KEYS = 128  # cells with hints that are attended to, at most
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class HintAttention(nn.Module):
     def forward(self, features: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
         count, _, height, width = features.shape
         cells = height * width
-        coverage, chosen = hints[:, 2].flatten(1).topk(min(KEYS, cells))  # (N,K)
+        coverage, chosen = hints[:, 2].flatten(1).topk(min(MAX_KEYS, cells))  # (N,K)
         query = self.query(features).view(count, self.heads, self.CHANNELS, cells)
         key = self.key(features).view(count, self.heads, self.CHANNELS, cells)
         index = chosen[:, None, None, :]
@@ -112,7 +112,7 @@ class PretrainedUNet(Architecture):
 
     Shape: (N,1,H,W), gray values with white at 1, or (N,4,H,W), with a* and b* by `AB` of hints, and where (1) there
     are any -> (N,2,H,W), a*b* by `AB`, the mean of the distribution. Stage `DISTRIBUTION`: -> (N,K,h,w), logits of the
-    cells whose centres are `centres` (K,2), h and w being H and W by `FINEST`, rounded up.
+    cells whose centres are `centres` (K,2), h and w being H and W by `LOGIT_CELL`, rounded up.
     """
 
     def __init__(self, config: PretrainedUNetConfig) -> None:
@@ -142,25 +142,25 @@ class PretrainedUNet(Architecture):
         padded = pad_to_multiple(planes, self.stride).to(self.classify.weight.dtype)
         logits = self._logits(padded[:, :1], padded[:, 1:] if self.config.heads and padded.shape[1] > 1 else None)
         if stage == DISTRIBUTION:
-            return logits[..., : -(-height // FINEST), : -(-width // FINEST)].float()
+            return logits[..., : -(-height // LOGIT_CELL), : -(-width // LOGIT_CELL)].float()
         ab = mean_ab(logits.float(), self.centres.float()) / AB
-        return F.interpolate(ab, scale_factor=FINEST, mode="bilinear", align_corners=False)[..., :height, :width]
+        return F.interpolate(ab, scale_factor=LOGIT_CELL, mode="bilinear", align_corners=False)[..., :height, :width]
 
     def _logits(self, gray: torch.Tensor, hints: torch.Tensor | None) -> torch.Tensor:
         quarter, eighth, sixteenth, bottom = self.encoder(gray)
         features = self.at_eighth(self.refine_sixteenth(self.at_sixteenth(bottom, sixteenth)), eighth)
         if hints is not None:
-            pooled = pooled_hints(hints, ATTENDED)
+            pooled = pooled_hints(hints, ATTENTION_CELL)
             spread = self.attention(features, pooled[:, :3])
             features = features + self.attended(torch.cat([spread, pooled], dim=1).to(features.dtype))
         features = self.at_quarter(self.refine_eighth(features), quarter)
         if hints is not None:
-            features = features + self.hinted(pooled_hints(hints, FINEST).to(features.dtype))
+            features = features + self.hinted(pooled_hints(hints, LOGIT_CELL).to(features.dtype))
         return self.classify(self.refine_quarter(features))
 
     def values_a_pixel(self, scale: int) -> float:
         """The encoder's widest expansion, at half the resolution, and the logits; the attention to hints is bounded."""
-        return 96 / 4 + 96 / 4 + 2 * len(self.centres) / FINEST**2 + 16
+        return 96 / 4 + 96 / 4 + 2 * len(self.centres) / LOGIT_CELL**2 + 16
 
 
 def pooled_hints(hints: torch.Tensor, side: int) -> torch.Tensor:

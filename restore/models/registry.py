@@ -30,8 +30,11 @@ class Architecture(nn.Module):
     whole = False
     precisions: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
 
-    def forward(self, planes: torch.Tensor, scale: int | None = None) -> torch.Tensor:
-        """(N,C,H,W) -> (N,C',H*scale,W*scale); scale None is the only, or the first, of `scales`."""
+    def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
+        """(N,C,H,W) -> (N,C',H*scale,W*scale).
+
+        scale: one of `scales`; None: the first. stage: what to compute, of architectures that do several things.
+        """
         raise TypeError(f"{type(self).__name__} does not define forward")
 
     def values_a_pixel(self, scale: int) -> float:

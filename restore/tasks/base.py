@@ -12,7 +12,7 @@ import torch
 
 from restore.corruptions.base import Corrupted, Corruption
 from restore.errors import UsageError
-from restore.metrics import masked_psnr
+from restore.metrics import masked_psnr, psnr
 from restore.models.registry import Architecture
 from restore.tasks.functional import as_tensor, to_pixels, to_planes
 from restore.tasks.losses import PixelLoss
@@ -183,7 +183,10 @@ class Head(Generic[OptionsT, AnalysisT]):
             mask: (H,W) bool, the damaged pixels as given by the user; None: the head detects them. Of a `hinted` head:
                 (H,W,4) RGB and alpha in any dtype, known colours where alpha is opaque.
         """
-        raise NotImplementedError
+        analysis = self.static_analysis()
+        if analysis is None:
+            raise NotImplementedError
+        return analysis
 
     def complete(self, picture: Picture, analysis: AnalysisT, predict: Predictor) -> AnalysisT:
         """Adds to the analysis of a picture that is restored what only this needs, and not what was found in it."""
@@ -206,7 +209,7 @@ class Head(Generic[OptionsT, AnalysisT]):
 
         stage: "" to restore, `training_stage` to train, or another one that `analyse` needs.
         """
-        return network(planes, self.scale)
+        return network(planes, self.scale, stage)
 
     def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         """Makes the restored RGB planes of a batch of tiles.
@@ -234,8 +237,8 @@ class Head(Generic[OptionsT, AnalysisT]):
         return None
 
     def network_input(self, sample: Sample) -> torch.Tensor:
-        """Makes the network input (N,C,h,w) of a training batch."""
-        return sample.corrupted
+        """Makes the network input (N,C,h,w) of a training batch: the corrupted planes, then the hints."""
+        return sample.corrupted if sample.hints is None else torch.cat([sample.corrupted, sample.hints], dim=1)
 
     def loss(self, prediction: torch.Tensor, sample: Sample, pixel_loss: PixelLoss) -> torch.Tensor:
         """The scalar that training minimises: by default the mean `pixel_loss` of all values."""
@@ -261,7 +264,7 @@ class Case:
     label: str  # its name in tables
     pair: TrainingPair  # the damage and the head
     # (restored, clean), both (H,W,3) -> a number in dB, higher is better
-    score: Callable[[np.ndarray, np.ndarray], float]
+    score: Callable[[np.ndarray, np.ndarray], float] = psnr
     inside: bool = False  # the score is the PSNR inside the mask of the damage instead
     given: bool = False  # the head gets the true mask
 

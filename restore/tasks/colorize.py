@@ -30,7 +30,7 @@ from restore.metrics import COLOURED, COLOURED_AT_ALL, HUE, psnr
 from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, spacing_of
 from restore.models.backbones import BACKBONES, pretrained_tensors
 from restore.models.blocks import pad_to_multiple
-from restore.models.pretrained_unet import DISTRIBUTION, FINEST, PretrainedUNet, PretrainedUNetConfig
+from restore.models.pretrained_unet import DISTRIBUTION, LOGIT_CELL, PretrainedUNet, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
 from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
@@ -43,24 +43,25 @@ LONGEST = 4  # the long side is at most so many times that; longer pictures are 
 BAND_PIXELS = 1 << 20  # of the picture that are shrunk together
 
 # The guided filter: colours are taken as linear in the luma within so many pixels, and contrasts below
-# sqrt(SMOOTH) (white at 1) as no edges.
-REACH = 2
-SMOOTH = 3e-4
+# sqrt(GUIDED_EPSILON) (white at 1) as no edges.
+GUIDED_RADIUS = 2
+GUIDED_EPSILON = 3e-4
 
-LEVELS = 3.0  # of 255: how far the channels of gray pictures that went through JPEG, WebP or a scanner may be apart
-RARE = 0.001  # share of the pixels that may be further apart than that
+# Of 255: how far the channels of gray pictures that went through JPEG, WebP or a scanner may be apart.
+GRAY_TOLERANCE = 3.0
+COLOURED_SHARE = 0.001  # share of the pixels that may be further apart than that
 
 # Class rebalancing of the loss (Zhang et al. 2016), since coloured pixels are rare: a pixel has the weight
 # 1 + chroma / REBALANCING_CHROMA, at most MAX_REBALANCING, and decoding divides by it again.
 REBALANCING_CHROMA, MAX_REBALANCING = 12.0, 6.0
-GRAY = 2.5  # mean chroma of a patch, up to which it counts as gray and has no weight
-GIVEN = 10  # hints, where they are scored
-REGRESSED = 2.0  # weight of the distance of the mean beside the cross-entropy
+GRAY_CHROMA = 2.5  # mean chroma of a patch, up to which it counts as gray and has no weight
+SCORED_HINTS = 10  # hints, where they are scored
+REGRESSION_WEIGHT = 2.0  # weight of the distance of the mean beside the cross-entropy
 
 LIGHTNESS = 60.0  # at which colours are compared; CIEDE2000 of equally light ones depends on it little
-# What it costs to miss the hue of a coloured pixel, beside the difference of the colours, in units of CIEDE2000; and
-# how far above the least expected cost a colour still takes part. Without the first, gray is what errs least.
-MISSED, SPREAD = 13.0, 1.0
+# What it costs to miss the hue of a coloured pixel, beside the difference of the colours, in units of CIEDE2000:
+# without it, gray is what errs least.
+HUE_MISS_COST = 13.0
 
 # Sepia prints: the RMS deviation of a*b* from its mean in each of BINS ranges of L* is below TINTED and below
 # TINT_SHARE of the mean chroma, and the mean hue lies within WARM, in degrees.
@@ -115,14 +116,14 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
 
         A sepia print is taken as gray. mask: (H,W,4), hints, which are colours where opaque.
         """
-        if not options.force and has_colours(picture.array, LEVELS, RARE) and not is_tinted(picture):
+        if not options.force and has_colours(picture.array, GRAY_TOLERANCE, COLOURED_SHARE) and not is_tinted(picture):
             return Colours(np.zeros(picture.size, bool), "has colours already (--force colours it anew)")
         small = np.clip(shrunk_luma(picture), 0, 1)
         planes = torch.from_numpy(small)[None].to(picture.device)
         if mask is not None:
             planes = torch.cat([planes, hint_planes(mask, picture.device)])
         # Logits of the picture and of its mirror image lie on each other only where they divide its width.
-        seen = pad_to_multiple(planes[None], FINEST)[0]
+        seen = pad_to_multiple(planes[None], LOGIT_CELL)[0]
         logits = (predict.whole(seen, DISTRIBUTION) + predict.whole(seen.flip(2), DISTRIBUTION).flip(2)) / 2
         ab = self.decoded(logits, small.shape, options)
         chroma = chroma_of(fit_gamut(small, chroma_of(with_luma(small, ab))))
@@ -138,7 +139,7 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
         if options.reference is not None:
             logits = match_palette(logits, palette_of(options.reference, len(logits)).to(logits.device))
         ab = least_cost_ab(logits, options.temperature)[None] * options.saturation
-        height, width = logits.shape[-2] * FINEST, logits.shape[-1] * FINEST
+        height, width = logits.shape[-2] * LOGIT_CELL, logits.shape[-1] * LOGIT_CELL
         ab = F.interpolate(ab, size=(height, width), mode="bilinear", align_corners=False)
         return to_array(ab[0, :, : size[0], : size[1]].permute(1, 2, 0))
 
@@ -155,10 +156,6 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
         gray = luma(planes)
         slope, offset = context.split(2, dim=1)
         return in_gamut(gray, slope * gray + offset)
-
-    def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        """Stage DISTRIBUTION gives logits of cells at a quarter of the size."""
-        return network(planes, None, stage)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(h,w,6): the gray patch, a*b* by `AB` of the hints, where those are, and a*b* by `AB` of the clean one."""
@@ -178,16 +175,16 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
     def loss(self, prediction: torch.Tensor, sample: Sample, pixel_loss: PixelLoss) -> torch.Tensor:
         """Cross-entropy of the cells of a*b*, rare colours rebalanced, and the mean `pixel_loss` of their mean."""
         assert sample.hints is not None
-        ab = F.avg_pool2d(sample.hints[:, 4:], FINEST, ceil_mode=True).float() * AB
+        ab = F.avg_pool2d(sample.hints[:, 4:], LOGIT_CELL, ceil_mode=True).float() * AB
         spacing, centres = spacing_of(prediction.shape[1]), torch.from_numpy(centres_of(prediction.shape[1]))
         cells, shares = cells_of(ab, spacing)
         likely = prediction.float().log_softmax(1)
         entropy = -(likely.gather(1, cells) * shares).sum(1)
         chroma = ab.norm(dim=1)
-        weight = rebalancing_weight(chroma) * (chroma.mean((1, 2), keepdim=True) > GRAY)
+        weight = rebalancing_weight(chroma) * (chroma.mean((1, 2), keepdim=True) > GRAY_CHROMA)
         mean = expected_ab(likely.exp(), centres.to(ab.device))
         regressed = pixel_loss(mean / AB, ab / AB).mean(1)
-        return (weight * (entropy + REGRESSED * regressed)).sum() / weight.sum().clamp(min=1)
+        return (weight * (entropy + REGRESSION_WEIGHT * regressed)).sum() / weight.sum().clamp(min=1)
 
 
 def rebalancing_weight(chroma: torch.Tensor) -> torch.Tensor:
@@ -257,7 +254,7 @@ def guided(gray: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray
     guide = gray[..., None]
     mean, mean_chroma = _box(gray)[..., None], _box(chroma)
     variance = _box(gray * gray)[..., None] - mean * mean
-    slope = (_box(guide * chroma) - mean * mean_chroma) / (np.maximum(variance, 0) + np.float32(SMOOTH))
+    slope = (_box(guide * chroma) - mean * mean_chroma) / (np.maximum(variance, 0) + np.float32(GUIDED_EPSILON))
     return _box(slope), _box(mean_chroma - slope * mean)
 
 
@@ -268,7 +265,7 @@ def _resized(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def _box(values: np.ndarray) -> np.ndarray:
-    side = 2 * REACH + 1
+    side = 2 * GUIDED_RADIUS + 1
     return cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT)
 
 
@@ -276,14 +273,14 @@ def least_cost_ab(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tenso
     """The a*b* of least expected cost: logits (K,h,w) of the cells of `centres_of` -> (2,h,w), in units of CIELAB.
 
     The mean of a distribution is brown, and its mode noisy: here each cell is weighed by what it would cost if the
-    others were true, and cells that cost about the least are averaged.
+    others were true, and cells that cost about the least, within one unit of CIEDE2000 or so, are averaged.
     """
     count, height, width = logits.shape
     centres = torch.from_numpy(centres_of(count)).to(logits.device)
     likely = (logits.float() / temperature).softmax(0).reshape(count, -1)
     with torch.autocast(logits.device.type, enabled=False):  # training validates under it, in bfloat16
         cost = cost_matrix(count).to(logits.device) @ likely
-        return (centres.T @ (-cost / SPREAD).softmax(0)).reshape(2, height, width)
+        return (centres.T @ (-cost).softmax(0)).reshape(2, height, width)
 
 
 @lru_cache(maxsize=2)
@@ -297,7 +294,7 @@ def cost_matrix(count: int) -> torch.Tensor:
     chroma = np.linalg.norm(ab, axis=1)
     alike = ab @ ab.T >= cos(radians(HUE)) * chroma[:, None] * chroma
     missed = (chroma > COLOURED) & ~(alike & (chroma[:, None] > COLOURED_AT_ALL))
-    return torch.from_numpy((difference + MISSED * missed).astype(np.float32))
+    return torch.from_numpy((difference + HUE_MISS_COST * missed).astype(np.float32))
 
 
 def is_tinted(picture: Picture) -> bool:
@@ -373,7 +370,7 @@ class Colorize(Task):
 
     def cases(self, damage: Options) -> list[Case]:
         """RGB PSNR, without hints and with ten, or as many as asked for; gray pictures do not count."""
-        count = damage.hints if isinstance(damage, GrayOptions) and damage.hints else GIVEN
+        count = damage.hints if isinstance(damage, GrayOptions) and damage.hints else SCORED_HINTS
         whole = (0.7, 1.0)
         return [
             Case("gray", TrainingPair(Grayscale(), ColorizeHead(), coverage=whole), colour_psnr),

@@ -21,17 +21,16 @@ from restore.corruptions.jpeg_compression import JpegCompression
 from restore.corruptions.resampled import Resampled
 from restore.corruptions.signal_noise import PoissonNoise, SpeckleNoise
 from restore.errors import UsageError
-from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float
-from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
+from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Task, TrainingPair, Window
 from restore.tasks.functional import flat_areas
 from restore.tasks.spec import TASKS, DenoiseOptions, NoiseOptions, NoiseTraining, NoiseTrial
 
 REPORTED_SIGMAS = (15.0, 25.0, 50.0)  # the levels that papers report
 LEVEL_PLANES = 2  # beside RGB: whether the level is told, and the level
-HARDLY = 1.0  # of 255: a change that nobody sees
+VISIBLE_CHANGE = 1.0  # of 255: less than that nobody sees
 ESTIMATED_SIDE = 512  # pixels of the middle of a picture that the level is estimated by
 LEVEL_UNIT = 50.0  # of 255: the level that is 1 in its plane
 DRIFT = 2 / 255  # by which a network changes an area of one value without meaning to
@@ -76,7 +75,7 @@ class DenoiseHead(Head[DenoiseOptions, NoiseLevel]):
         return DenoiseHead(self.sigma, strength, self.share)
 
     def describe_change(self, change: float) -> str:
-        if change < HARDLY:
+        if change < VISIBLE_CHANGE:
             return f"hardly any noise found: {change:.1f} levels changed"
         return f"noise about {change:.{0 if change >= 3 else 1}f} of 255 removed"
 
@@ -84,9 +83,9 @@ class DenoiseHead(Head[DenoiseOptions, NoiseLevel]):
         self, picture: Picture, options: DenoiseOptions, predict: Predictor, mask: np.ndarray | None = None
     ) -> NoiseLevel:
         sigma = self.sigma
-        if self.factor > 1:
-            sigma = self.factor * (self._estimated_level(picture, predict) if sigma is None else sigma)
-        return NoiseLevel(sigma=sigma)
+        if self.factor > 1 and sigma is None:
+            sigma = self._estimated_level(picture, predict)
+        return NoiseLevel(sigma=None if sigma is None else self.factor * sigma)
 
     def static_analysis(self) -> NoiseLevel | None:
         return NoiseLevel(sigma=self.sigma) if self.factor <= 1 else None
@@ -125,10 +124,6 @@ class DenoiseHead(Head[DenoiseOptions, NoiseLevel]):
             change = to_float(damaged.image) - to_float(clean)
             sigma = 255 * float(np.sqrt(np.mean(np.square(change))))
         return np.broadcast_to(level_planes(sigma).numpy().transpose(1, 2, 0), (*clean.shape[:2], LEVEL_PLANES))
-
-    def network_input(self, sample: Sample) -> torch.Tensor:
-        assert sample.hints is not None
-        return torch.cat([sample.corrupted, sample.hints], dim=1)
 
 
 def level_planes(sigma: float | None) -> torch.Tensor:
@@ -249,7 +244,7 @@ class Denoise(Task):
 
 
 def _case(label: str, operator: Corruption[Any]) -> Case:
-    return Case(label, TrainingPair(operator, DenoiseHead()), psnr)
+    return Case(label, TrainingPair(operator, DenoiseHead()))
 
 
 def _saved(low: int, high: int) -> Part:

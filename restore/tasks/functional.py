@@ -11,8 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from restore.errors import UsageError
-from restore.pixels import BT601
+from restore.pixels import BT601, white
 
 if TYPE_CHECKING:
     from restore.tasks.base import Window
@@ -26,13 +25,7 @@ def white_level(dtype: torch.dtype) -> float:
     Raises:
         UsageError: any other dtype.
     """
-    if dtype == torch.uint8:
-        return 255.0
-    if dtype == torch.uint16:
-        return 65535.0
-    if dtype.is_floating_point:
-        return 1.0
-    raise UsageError(f"pixels of type {dtype} are not supported; use uint8, uint16 or float32")
+    return 1.0 if dtype.is_floating_point else white(np.dtype(str(dtype).removeprefix("torch.")))
 
 
 def to_planes(pixels: torch.Tensor) -> torch.Tensor:
@@ -40,16 +33,16 @@ def to_planes(pixels: torch.Tensor) -> torch.Tensor:
 
     Floating point values outside [0, 1] are kept. Never shares memory with an integer input.
     """
-    white = white_level(pixels.dtype)
+    scale = white_level(pixels.dtype)
     planes = pixels.to(torch.float32).permute(0, 3, 1, 2)
-    return planes if white == 1.0 else planes * (1.0 / white)
+    return planes if scale == 1.0 else planes * (1.0 / scale)
 
 
 def to_pixels(planes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Converts planes (N,C,H,W) to pixels (N,H,W,C) of `dtype`, rounded to nearest and clipped for integers."""
-    white = white_level(dtype)
-    if white != 1.0:
-        planes = (planes * white).round_().clamp_(0.0, white)
+    scale = white_level(dtype)
+    if scale != 1.0:
+        planes = (planes * scale).round_().clamp_(0.0, scale)
     return planes.permute(0, 2, 3, 1).to(dtype)
 
 

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 
 PixelLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 CHARBONNIER_EPSILON = 1e-3  # white at 1
 MIN_ERROR = 1 / 255  # added to the RMSE of a patch before the logarithm, so that nearly exact patches do not dominate
 
 
-def l1(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """Absolute error."""
-    return (restored - clean).abs()
-
-
 def charbonnier(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     """Absolute error, smooth at 0 (Charbonnier et al. 1994; for super-resolution, Lai et al. 2017)."""
     return ((restored - clean).square() + CHARBONNIER_EPSILON**2).sqrt()
-
-
-def mse(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """Squared error."""
-    return (restored - clean).square()
 
 
 def psnr(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
@@ -35,4 +27,6 @@ def psnr(restored: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     return (squares.mean((1, 2, 3), keepdim=True) + MIN_ERROR**2).log().expand_as(squares)
 
 
+l1: PixelLoss = partial(F.l1_loss, reduction="none")
+mse: PixelLoss = partial(F.mse_loss, reduction="none")
 PIXEL_LOSSES: dict[str, PixelLoss] = {"l1": l1, "charbonnier": charbonnier, "mse": mse, "psnr": psnr}

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from restore.models.masking import TRAIN
-from restore.models.registry import Architecture
+from restore.models.masking import part_labels
 from restore.pixels import Array, to_float
-from restore.tasks.base import AnalysisT, Head, OptionsT, Picture, Predictor, Window
+from restore.tasks.base import Picture, Predictor, Window
 from restore.tasks.functional import to_array
 
 BORDER_TOLERANCE = 6 / 255  # deviation of the pixels of a plain border from its colour, after compression
@@ -21,17 +20,6 @@ UNCERTAIN = "possible damage left unchanged; --aggressive restores it too"
 LEVELS = 16  # quantisation steps of a logit of 1: int8 holds logits from -8 to 8
 LOWEST, HIGHEST = -128, 127
 LARGE_DISC = 20  # pixels of radius, beyond which distances to a mask cost less than a disc on each of its pixels
-
-
-class MaskHead(Head[OptionsT, AnalysisT]):
-    """Base of heads for the two-branch networks of `restore.models.masking`."""
-
-    training_stage = TRAIN
-    masked = True
-
-    def run(self, network: Architecture, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        result: torch.Tensor = network(planes, stage=stage)
-        return result
 
 
 @dataclass(frozen=True)
@@ -133,12 +121,10 @@ def mask_from_logits(levels: Array, threshold: HysteresisThreshold) -> Array:
     Returns:
         The mask, (H,W) bool.
     """
-    certain = levels >= threshold.high * LEVELS
-    if not certain.any():
-        return certain
-    likely = levels >= threshold.low * LEVELS
-    labels, size, certain_pixels = components(likely, certain)
-    kept = (certain_pixels > 0) & (size >= min(threshold.min_pixels, likely.size // 2))
+    labels = part_labels(levels, threshold.low * LEVELS, threshold.high * LEVELS)
+    if not labels.any():
+        return labels > 0
+    kept = np.bincount(labels.ravel()) >= min(threshold.min_pixels, labels.size // 2)
     kept[0] = False  # the background
     mask: Array = kept[labels]
     return mask if mask.mean() >= threshold.min_share else np.zeros_like(mask)

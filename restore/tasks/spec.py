@@ -276,9 +276,9 @@ class TaskSpec:
         module: of the task itself, imported when it is needed.
         options: flags of restoring.
         weights: flags of its network.
-        measured: those of them that `restore evaluate` takes; None: all.
+        measured_options: those of them that `restore evaluate` takes.
         damage: flags of the corruption in `restore corrupt`.
-        training, trial: the same and more, for `restore train` and `restore evaluate`; None: the same.
+        training_options, trial_options: the same and more, for `restore train` and `restore evaluate`.
         masks: whether it detects the damage, or takes a mask of it.
         hints: whether it takes hints of colours.
         examples: lines for the help.
@@ -289,29 +289,14 @@ class TaskSpec:
     suffix: str
     module: str
     options: type[Options] = NoOptions
-    weights: type[WeightsOptions] = WeightsOptions
-    measured: type[Options] | None = None
+    measured_options: type[Options] = NoOptions
     damage: type[Options] = NoOptions
-    training: type[Options] | None = None
-    trial: type[Options] | None = None
+    training_options: type[Options] = NoOptions
+    trial_options: type[Options] = NoOptions
+    weights: type[WeightsOptions] = WeightsOptions
     masks: bool = False
     hints: bool = False
     examples: tuple[str, ...] = ()
-
-    @property
-    def training_options(self) -> type[Options]:
-        """The dataclass of what to train on."""
-        return self.training or self.damage
-
-    @property
-    def trial_options(self) -> type[Options]:
-        """The dataclass of what to be measured on."""
-        return self.trial or self.damage
-
-    @property
-    def measured_options(self) -> type[Options]:
-        """The dataclass of how to restore what is measured."""
-        return self.measured or self.options
 
     @property
     def max_strength(self) -> float:
@@ -338,10 +323,10 @@ TASKS: dict[str, TaskSpec] = {
             ),
             options=DenoiseOptions,
             weights=AmplifiedWeights,
-            measured=NoOptions,  # --sigma is the damage's
+            measured_options=NoOptions,  # --sigma is the damage's
             damage=NoiseOptions,
-            training=NoiseTraining,
-            trial=NoiseTrial,
+            training_options=NoiseTraining,
+            trial_options=NoiseTrial,
         ),
         TaskSpec(
             name="super-resolve",
@@ -353,9 +338,10 @@ TASKS: dict[str, TaskSpec] = {
                 "restore super-resolve small/ large/ --ext png  # a folder",
             ),
             options=ScaleOptions,
-            measured=NoOptions,  # every scale of the damage is
+            measured_options=NoOptions,  # every scale of the damage is
             damage=DownsampleOptions,
-            training=DownsampleTraining,
+            training_options=DownsampleTraining,
+            trial_options=DownsampleOptions,
         ),
         TaskSpec(
             name="inpaint",
@@ -368,8 +354,10 @@ TASKS: dict[str, TaskSpec] = {
                 "restore inpaint photo.png --mask hole.png  # is told: white is what to paint",
             ),
             options=MaskOptions,
+            measured_options=MaskOptions,
             damage=OcclusionOptions,
-            training=OcclusionTraining,
+            training_options=OcclusionTraining,
+            trial_options=OcclusionOptions,
         ),
         TaskSpec(
             name="dewatermark",
@@ -382,8 +370,10 @@ TASKS: dict[str, TaskSpec] = {
                 "restore dewatermark photo.jpg --save-mask masks/  # keeps what was found",
             ),
             options=MaskOptions,
+            measured_options=MaskOptions,
             damage=WatermarkOptions,
-            training=WatermarkTraining,
+            training_options=WatermarkTraining,
+            trial_options=WatermarkOptions,
         ),
         TaskSpec(
             name="colorize",
@@ -395,9 +385,11 @@ TASKS: dict[str, TaskSpec] = {
                 "restore colorize old.jpg --hints dots.png  # with colours where you dot them",
             ),
             options=ColorizeOptions,
+            measured_options=ColorizeOptions,
             hints=True,
             damage=GrayOptions,
-            training=ColorizeTraining,
+            training_options=ColorizeTraining,
+            trial_options=GrayOptions,
         ),
     )
 }

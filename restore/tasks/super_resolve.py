@@ -9,18 +9,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from restore.corruptions.base import Corruption
 from restore.corruptions.downsample import Downsample
-from restore.corruptions.photo_downsample import PhotoDownsample
 from restore.errors import UsageError
 from restore.metrics import psnr
 from restore.models.autoencoder import ConvAutoencoderConfig
 from restore.models.blocks import enlarge
-from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Task, TrainingPair
+from restore.tasks.base import Analysis, Case, Head, Task, TrainingPair
 from restore.tasks.functional import flat_centres
 from restore.tasks.spec import TASKS, DownsampleOptions, ScaleOptions
 
@@ -30,11 +27,6 @@ class SuperResolveHead(Head[ScaleOptions, Analysis]):
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
-
-    def analyse(
-        self, picture: Picture, options: ScaleOptions, predict: Predictor, mask: np.ndarray | None = None
-    ) -> Analysis:
-        return Analysis()
 
     def static_analysis(self) -> Analysis:
         return Analysis()
@@ -60,7 +52,7 @@ class SuperResolve(Task):
     def head(self, options: ScaleOptions) -> SuperResolveHead:
         return SuperResolveHead(options.scale)
 
-    def operator(self, damage: DownsampleOptions) -> Corruption[Any]:
+    def operator(self, damage: DownsampleOptions) -> Downsample:
         return _operator(damage.scales, damage.shrinking)
 
     def training_pairs(self, damage: DownsampleOptions) -> list[TrainingPair]:
@@ -85,8 +77,8 @@ class SuperResolve(Task):
         return replace(config, scales=tuple(damage.scales))
 
 
-def _operator(scales: tuple[int, ...], shrinking: str) -> Corruption[Any]:
-    return Downsample(scales) if shrinking == "bicubic" else PhotoDownsample(scales, bicubic=0.4)
+def _operator(scales: tuple[int, ...], shrinking: str) -> Downsample:
+    return Downsample(scales, bicubic=1.0 if shrinking == "bicubic" else 0.4)
 
 
 TASK = SuperResolve()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,26 +36,12 @@ class Logo:
         return _resized(stored, size).astype(np.float32) / np.float32(PREMULTIPLIED_WHITE)
 
 
-@dataclass(frozen=True)
-class Logos:
-    """One or more logos, compared and hashed by value."""
+def make_logo(name: str, picture: Image) -> Logo:
+    """A logo of an image, cropped to its visible part and shrunk to `MAX_SIDE` pixels.
 
-    logos: tuple[Logo, ...]
-
-    def __len__(self) -> int:
-        return len(self.logos)
-
-    @classmethod
-    def of(cls, pictures: Iterable[tuple[str, Image]]) -> Logos:
-        """Makes logos of images with their names, cropped to their visible part and shrunk to `MAX_SIDE` pixels.
-
-        Raises:
-            UsageError: an image without an alpha channel, or completely transparent.
-        """
-        return cls(tuple(_logo(name, picture) for name, picture in pictures))
-
-
-def _logo(name: str, picture: Image) -> Logo:
+    Raises:
+        UsageError: an image without an alpha channel, or completely transparent; the message begins with `name`.
+    """
     if picture.alpha is None:
         raise UsageError(f"{name}: has no alpha channel; save the logo with a transparent background")
     alpha = to_dtype(np.clip(to_float(picture.alpha), 0, 1), np.uint8)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from restore.corruptions.base import log_uniform, pick
-from restore.corruptions.drawing.logos import Logos
+from restore.corruptions.drawing.logos import Logo
 from restore.corruptions.drawing.text import draw_text, random_text
 
 FRAMES = ("box", "ring")
@@ -49,7 +49,7 @@ class ShapeMark:
 
 @dataclass(frozen=True)
 class LogoMark:
-    """A logo by its index in the tuple of `Logos`; size: longer side in pixels."""
+    """A logo by its index in a tuple of them; size: longer side in pixels."""
 
     index: int
     size: int
@@ -67,7 +67,7 @@ class Ink:
     second: Colour = (0.0, 0.0, 0.0)
 
 
-def sample_mark(short_side: int, tiled: bool, logos: Logos | None, rng: np.random.Generator) -> Mark:
+def sample_mark(short_side: int, tiled: bool, logos: tuple[Logo, ...], rng: np.random.Generator) -> Mark:
     """Samples a mark relative to a `short_side` in pixels, smaller if it will be `tiled`; half of them are `logos`."""
     if logos and rng.random() < 0.5:
         size = short_side * log_uniform(0.08, 0.3 if tiled else 0.7, rng)

@@ -16,15 +16,14 @@ import numpy as np
 import torch
 
 from restore.corruptions.base import Corrupted
-from restore.corruptions.drawing.logos import Logos
+from restore.corruptions.drawing.logos import Logo, make_logo
 from restore.corruptions.reencoded import Reencoded
 from restore.corruptions.watermark_overlay import WatermarkOverlay
 from restore.errors import UsageError
 from restore.images import find_images, read_image
-from restore.metrics import psnr
-from restore.models.masking import FIND, MaskedAutoencoderConfig
+from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig
 from restore.pixels import to_float
-from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, Task, TrainingPair, Window
+from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
 from restore.tasks.dewatermark.alpha import OPACITY_RANGE, OVERSHOOT, Blend, estimate_alpha
 from restore.tasks.dewatermark.confidence import (
     AGGRESSIVE_LOG_ODDS,
@@ -37,7 +36,6 @@ from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
     UNCERTAIN,
     HysteresisThreshold,
-    MaskHead,
     detect_logits,
     dilate,
     mask_from_logits,
@@ -76,8 +74,11 @@ class Marks(Analysis):
         return cls(mask, blend=blend, mask_plane=torch.from_numpy(mask).to(device)[None])
 
 
-class DewatermarkHead(MaskHead[MaskOptions, Marks]):
+class DewatermarkHead(Head[MaskOptions, Marks]):
     """Detects the marks, unless their mask is given, and restores the pixels inside."""
+
+    masked = True
+    training_stage = TRAIN
 
     def analyse(
         self, picture: Picture, options: MaskOptions, predict: Predictor, mask: np.ndarray | None = None
@@ -248,7 +249,7 @@ class Dewatermark(Task):
         return DewatermarkHead()
 
     def operator(self, damage: WatermarkOptions) -> WatermarkOverlay:
-        return WatermarkOverlay(damage.opacity, None if damage.logo is None else read_logos(Path(damage.logo)))
+        return WatermarkOverlay(damage.opacity, () if damage.logo is None else read_logos(Path(damage.logo)))
 
     def training_pairs(self, damage: WatermarkTraining) -> list[TrainingPair]:
         marks = replace(self.operator(damage), short_side=SHORT_SIDES, unmarked=damage.unmarked)
@@ -259,17 +260,17 @@ class Dewatermark(Task):
         """PSNR inside the mask: with the true mask, with a detected mask, and detected after resizing and JPEG."""
         exact = self.operator(damage)
         return [
-            Case("given", TrainingPair(exact, DewatermarkHead()), psnr, inside=True, given=True),
-            Case("blind", TrainingPair(exact, DewatermarkHead()), psnr, inside=True),
-            Case("re-encoded", TrainingPair(Reencoded(exact, 1.0), DewatermarkHead()), psnr, inside=True),
+            Case("given", TrainingPair(exact, DewatermarkHead()), inside=True, given=True),
+            Case("blind", TrainingPair(exact, DewatermarkHead()), inside=True),
+            Case("re-encoded", TrainingPair(Reencoded(exact, 1.0), DewatermarkHead()), inside=True),
         ]
 
 
-def read_logos(folder: Path) -> Logos:
+def read_logos(folder: Path) -> tuple[Logo, ...]:
     """Reads every image in a folder as a logo.
 
     Raises:
-        UsageError: the folder is missing or holds no image, or an image is no logo (see `Logos.of`).
+        UsageError: the folder is missing or holds no image, or an image is no logo (see `make_logo`).
     """
     if not folder.is_dir():
         wrong = "is not a folder" if folder.exists() else "does not exist"
@@ -277,7 +278,7 @@ def read_logos(folder: Path) -> Logos:
     paths = find_images(folder)
     if not paths:
         raise UsageError(f"{folder}: no images in this folder; put logos there, PNG files with transparency")
-    return Logos.of((str(path), read_image(path)) for path in paths)
+    return tuple(make_logo(str(path), read_image(path)) for path in paths)
 
 
 TASK = Dewatermark()

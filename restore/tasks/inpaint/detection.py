@@ -52,7 +52,7 @@ MIN_PIXELS = 4  # of a part
 # by so many pixels of at least this logit.
 GROWTH, EDGE_LOGIT = 6, -4.0
 COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of the damage
-JUDGED = 0.5  # weight of the loss of what is said of parts
+JUDGE_WEIGHT = 0.5  # weight of the loss of what is said of parts
 
 
 def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tuple[np.ndarray, float | None, str]:
@@ -178,4 +178,4 @@ def verdict_loss(logits: torch.Tensor, verdicts: torch.Tensor, mask: torch.Tenso
         losses.append(F.binary_cross_entropy_with_logits(own, truth.to(own)) * weight)
         losses.append(F.binary_cross_entropy_with_logits(said[1].mean(), mask[number].amax()) * weight)
         weights += weight
-    return torch.stack(losses).sum() * (JUDGED / weights)
+    return torch.stack(losses).sum() * (JUDGE_WEIGHT / weights)

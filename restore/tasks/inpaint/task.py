@@ -25,17 +25,16 @@ from restore.corruptions.occlusion_bars import OcclusionBars
 from restore.corruptions.print_damage import aged_print
 from restore.corruptions.reencoded import Reencoded
 from restore.errors import UsageError
-from restore.metrics import psnr
-from restore.models.masking import HoleAutoencoder, HoleAutoencoderConfig
+from restore.models.masking import TRAIN, HoleAutoencoder, HoleAutoencoderConfig
 from restore.models.registry import Architecture
 from restore.pixels import luma, to_dtype, to_float, to_uint8
-from restore.tasks.base import Analysis, Case, Picture, Predictor, Sample, Task, TrainingPair, Window
+from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
 from restore.tasks.functional import array_to_planes, sample_window, to_array
 from restore.tasks.inpaint.detection import detect_holes, verdict_loss
 from restore.tasks.inpaint.filling import rough_filling, telea
 from restore.tasks.inpaint.texture import synthesize_texture
 from restore.tasks.losses import PixelLoss
-from restore.tasks.mask_detection import MaskHead, components, dilate, mask_loss, masked_mean
+from restore.tasks.mask_detection import components, dilate, mask_loss, masked_mean
 from restore.tasks.spec import TASKS, MaskOptions, OcclusionOptions, OcclusionTraining
 
 WIDE = 20  # pixels to the nearest edge, from which on a hole is filled with texture,
@@ -48,7 +47,7 @@ SHORT_SIDES = (256, 640)  # pixels, of the images that training patches stand fo
 PRINT_SCALE = 0.75  # by which damaged prints are shrunk, at least: what is thin would vanish
 # The training mask is dilated by 0 pixels with a probability of 0.5, by 1 with 0.3, by 2 with 0.2.
 DILATION_LIMITS = (0.5, 0.8)
-OBJECTS = 0.25  # share of training samples whose holes show an object
+OBJECT_SHARE = 0.25  # share of training samples whose holes show an object
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,12 @@ class Holes(Analysis):
     textures: tuple[tuple[Window, torch.Tensor], ...] = field(default=(), repr=False)
 
 
-class InpaintHead(MaskHead[MaskOptions, Holes]):
+class InpaintHead(Head[MaskOptions, Holes]):
     """Detects the mask, unless it is given, and inpaints the pixels inside."""
 
+    masked = True
     fills = True
+    training_stage = TRAIN
     _blurs = True
 
     def check(self, network: Architecture) -> None:
@@ -189,13 +190,9 @@ class InpaintHead(MaskHead[MaskOptions, Holes]):
         rough = telea(to_uint8(damaged.image), mask)
         seen = to_float(damaged.image)
         filled = np.where(mask[..., None], to_float(rough), seen)
-        if rng.random() < OBJECTS:
+        if rng.random() < OBJECT_SHARE:
             seen = np.where(mask[..., None], np.roll(seen, tuple(rng.integers(mask.shape)), axis=(0, 1)), seen)
         return np.concatenate([filled, mask[..., None].astype(np.float32), seen - filled], axis=-1)
-
-    def network_input(self, sample: Sample) -> torch.Tensor:
-        assert sample.hints is not None
-        return torch.cat([sample.corrupted, sample.hints], dim=1)
 
     def loss(self, prediction: torch.Tensor, sample: Sample, pixel_loss: PixelLoss) -> torch.Tensor:
         """Segmentation loss of the mask, plus the mean pixel loss inside of it."""
@@ -277,15 +274,15 @@ class Inpaint(Task):
     def cases(self, damage: OcclusionOptions) -> list[Case]:
         """PSNR inside the mask: with a detected mask, with the true mask, and detected after resizing and JPEG."""
         exact = TrainingPair(self.operator(damage), InpaintHead())
-        cases = [Case("blind", exact, psnr, inside=True), Case("mask given", exact, psnr, inside=True, given=True)]
+        cases = [Case("blind", exact, inside=True), Case("mask given", exact, inside=True, given=True)]
         if damage.bars == "lecture":
             return cases
         reencoded = TrainingPair(Reencoded(exact.corruption, 1.0), InpaintHead())
-        cases.append(Case("re-encoded", reencoded, psnr, inside=True))
+        cases.append(Case("re-encoded", reencoded, inside=True))
         if getattr(damage, "prints", 0):
             prints = TrainingPair(Reencoded(aged_print(), 1.0, scale=(PRINT_SCALE, 1.0)), InpaintHead())
-            cases.append(Case("prints", prints, psnr, inside=True))
-            cases.append(Case("prints, mask given", prints, psnr, inside=True, given=True))
+            cases.append(Case("prints", prints, inside=True))
+            cases.append(Case("prints, mask given", prints, inside=True, given=True))
         return cases
 
     def prepare(self, clean: np.ndarray, damage: OcclusionTraining, rng: np.random.Generator) -> np.ndarray:
