@@ -32,7 +32,7 @@ from restore.models.registry import Architecture
 from restore.pixels import to_dtype, to_float
 from restore.tasks.base import Picture, WholePredictor
 from restore.tasks.dewatermark.confidence import Evidence
-from restore.tasks.dewatermark.task import EDGE, DewatermarkHead, Marks, detect_marks
+from restore.tasks.dewatermark.task import EDGE, Detection, DewatermarkHead, Marks, detect_marks
 from restore.tasks.mask_detection import dilate
 
 MIN_GAIN = 0.3  # dB, of a positive sample
@@ -65,7 +65,7 @@ def cases(data: Path, network: Architecture) -> Iterator[Case]:
         paths = [path for path in find_images(data / part / folder) if not path.name.startswith(MARKED_BEFORE)]
         for path in tqdm(paths, desc=f"{part}/{folder}, clean"):
             detected = _detect(_rgb(path), network)
-            yield Case(f"{part}, clean", detected and detected[1])
+            yield Case(f"{part}, clean", detected and detected.evidence)
     for part, folder, first, step in (
         ("train", "bsds", 1, 4),
         ("train", "imagenet-1", 1, 4),
@@ -83,7 +83,7 @@ def cases(data: Path, network: Architecture) -> Iterator[Case]:
                 operator = Reencoded(OcclusionBars(), share)
                 params = operator.sample(clean.shape, np.random.default_rng((number, int(share))))
                 detected = _detect(operator.apply(clean, params).image, network)
-                yield Case(f"{part}, bars", detected and detected[1])
+                yield Case(f"{part}, bars", detected and detected.evidence)
 
 
 def _marked(clean: np.ndarray, part: str, share: float, seed: tuple[int, int], network: Architecture) -> Iterator[Case]:
@@ -98,16 +98,15 @@ def _marked(clean: np.ndarray, part: str, share: float, seed: tuple[int, int], n
     if detected is None:
         yield Case(part, None, 0.0)
         return
-    marks, evidence = detected
-    assert marks.mask is not None
-    head, picture, mask = DewatermarkHead(), Picture.of(image), dilate(marks.mask, EDGE)
-    context = head.context(Marks.at(mask, marks.blend, picture.device), picture.window)
+    head, picture, mask = DewatermarkHead(), Picture.of(image), dilate(detected.mask, EDGE)
+    marks = Marks.at(mask.astype(np.uint8), (detected.blend,), picture.device)
+    context = head.context(marks, picture.window)
     assert context is not None
     planes = head.preprocess(picture.planes(), context[None])[0]
     output = WholePredictor(network, head).whole(planes).numpy().transpose(1, 2, 0)
     restored = np.where(mask[..., None], output, to_float(image))
     gain = masked_psnr(restored, target, damaged.mask) - masked_psnr(to_float(image), target, damaged.mask)
-    yield Case(part, evidence, gain)
+    yield Case(part, detected.evidence, gain)
 
 
 def _rgb(path: Path) -> np.ndarray:
@@ -115,7 +114,7 @@ def _rgb(path: Path) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
-def _detect(image: np.ndarray, network: Architecture) -> tuple[Marks, Evidence] | None:
+def _detect(image: np.ndarray, network: Architecture) -> Detection | None:
     head = DewatermarkHead()
     with torch.autocast("cpu", torch.bfloat16):
         return detect_marks(Picture.of(image), WholePredictor(network, head), head)

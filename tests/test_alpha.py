@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import restore as package
 from restore.corruptions.drawing.text import draw_text
+from restore.metrics import masked_psnr
 from restore.pixels import to_dtype, to_float
 from restore.tasks.dewatermark import alpha as blend_module
-from restore.tasks.dewatermark.alpha import Blend, estimate_alpha
+from restore.tasks.dewatermark.alpha import Blend, estimate_alpha, estimate_parts
 
 
 def marked(photo: np.ndarray, opacity: float, colour: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -48,6 +51,34 @@ def test_bands_give_the_same_estimate(monkeypatch):
     assert whole is not None
     assert parts.opacity == pytest.approx(whole.opacity, abs=1e-6)
     assert np.allclose(parts.colour, whole.colour, atol=1e-6)
+
+
+def logo(photo: np.ndarray, opacity: float, disc: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A white word with a coloured disc above it over a photograph, and the masks of both."""
+    image, mask = marked(photo, opacity, (1.0, 1.0, 1.0))
+    coverage = cv2.circle(np.zeros(mask.shape, np.uint8), (150, 80), 40, 255, -1, cv2.LINE_AA) / np.float32(255)
+    alpha = (coverage * opacity)[..., None]
+    return to_dtype(to_float(image) * (1 - alpha) + np.array(disc) / 255 * alpha, np.uint8), mask, coverage > 0
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee"])
+@pytest.mark.parametrize("disc", [(220, 30, 40), (30, 90, 220), (250, 180, 20)])
+def test_parts_of_another_colour_have_their_own_blend(name, disc):
+    image, word, circle = logo(getattr(skimage.data, name)(), 0.5, disc)
+    most = Blend(0.5, (1.0, 1.0, 1.0))
+    labels, blends = estimate_parts(image, word | circle, most)
+    assert np.array_equal(labels, circle) and len(blends) == 1
+    assert np.allclose(blends[0].colour, np.array(disc) / 255, atol=0.15)
+    labels, blends = estimate_parts(image, word, most)
+    assert not labels.any() and not blends
+
+
+def test_a_logo_of_two_colours_is_removed():
+    clean = skimage.data.astronaut()
+    image, word, circle = logo(clean, 0.5, (30, 90, 220))
+    restored = package.load("dewatermark", device="cpu", precision="fp32")(image, mask=word | circle)
+    for part in (word, circle):
+        assert masked_psnr(restored, clean, part) > masked_psnr(image, clean, part) + 6
 
 
 def test_invert():

@@ -92,6 +92,6 @@ def test_removal_reduces_the_contrast_across_the_border(name):
         for kind in ("marked", "clean")
     )
     assert marked is not None
-    assert marked[1].log_odds > CONFIDENT_LOG_ODDS
-    assert marked[1].erased > np.log(1.5)
-    assert clean is None or clean[1].log_odds < min(CONFIDENT_LOG_ODDS, marked[1].log_odds - 1)
+    assert marked.evidence.log_odds > CONFIDENT_LOG_ODDS
+    assert marked.evidence.erased > np.log(1.5)
+    assert clean is None or clean.evidence.log_odds < min(CONFIDENT_LOG_ODDS, marked.evidence.log_odds - 1)

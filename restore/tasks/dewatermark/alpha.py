@@ -8,7 +8,7 @@ intercept colour * opacity. (Dekel et al. 2017 estimate the same from many image
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,6 +27,10 @@ OPACITY_RANGE = (0.05, 0.9)  # weaker marks are invisible, stronger ones hide wh
 MIN_SLOPE, MAX_SLOPE = 1 - OPACITY_RANGE[1], 1 - OPACITY_RANGE[0]
 SLOPE_TOLERANCE = 0.02  # beyond the bound that colours within [0, 1] allow
 ITERATIONS, EPSILON = 20, 1e-9
+# Parts of a mark with a colour of their own: of the largest, those with so many positions along the border, where
+# what is left of their hue, in each of the pixels, is so much, and so many times its spread.
+MAX_PARTS, MIN_PART_POSITIONS, PART_MARGIN = 32, 100, (1, 1)
+MIN_DEVIATION, MIN_SPREADS = 0.2, 4
 OVERSHOOT = 0.5  # beyond black and white, to which an inverted blend is clipped
 BAND_PIXELS = 1 << 20  # processed at once
 BAND_STEP = 7  # every seventh band comes first, so that the positions are spread over the image
@@ -68,6 +72,48 @@ def estimate_alpha(image: np.ndarray, mask: np.ndarray) -> Blend | None:
     # Pixels of soft edges make the estimated opacity too low, never too high.
     accepted = (blend for blend in blends if blend.correlation >= CORRELATION_TOLERANCE * best)
     return max(accepted, key=lambda blend: blend.opacity)
+
+
+def estimate_parts(image: np.ndarray, mask: np.ndarray, blend: Blend) -> tuple[Array, tuple[Blend, ...]]:
+    """Finds connected parts of a mark whose colour has another hue than most of it, as in logos, and estimates theirs.
+
+    Args:
+        image: (H,W,3).
+        mask: (H,W) bool, the inside of the mark.
+        blend: of most of it.
+
+    Returns:
+        Labels (H,W) uint8, n for the nth of these parts and 0 elsewhere; and their blends.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    parts, blends = np.zeros(mask.shape, np.uint8), []
+    for number in 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:MAX_PARTS]:
+        left, top, width, height, _ = stats[number].tolist()
+        reach = 2 * STRIP_WIDTH
+        window = slice(max(0, top - reach), top + height + reach), slice(max(0, left - reach), left + width + reach)
+        part = labels[window] == number
+        own = _own_blend(image[window], part, mask[window], blend)
+        if own is not None:
+            blends.append(own)
+            parts[window][part] = len(blends)
+    return parts, tuple(blends)
+
+
+def _own_blend(image: np.ndarray, part: np.ndarray, mask: np.ndarray, blend: Blend) -> Blend | None:
+    """The blend of a part (h,w) of a mark; None if `blend` explains it, or its border is too short to tell."""
+    inside = part.astype(np.uint8)
+    border = (cv2.dilate(inside, np.ones((3, 3), np.uint8)) > 0) & ~mask
+    band = _Band(to_float(image), _depth(inside), _depth((~mask).astype(np.uint8)), border)
+    samples = band.samples(*PART_MARGIN)
+    if len(samples) < MIN_PART_POSITIONS:
+        return None
+    inner, outer, colour = samples[:, :3], samples[:, 3:6], np.array(blend.colour)
+    residuals = inner - (1 - blend.opacity) * outer - blend.opacity * colour
+    residual = np.median(residuals, axis=0)
+    if np.ptp(residual) < max(MIN_DEVIATION, MIN_SPREADS * np.median(np.abs(residuals - residual))):
+        return None
+    red, green, blue = np.clip(colour + residual / blend.opacity, 0, 1).tolist()
+    return estimate_alpha(image, part) or replace(blend, colour=(red, green, blue))
 
 
 @dataclass(frozen=True)

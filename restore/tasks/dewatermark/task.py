@@ -8,6 +8,7 @@ remaining error. Pixels outside of the mask stay bit-identical.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from restore.images import find_images, read_image
 from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig
 from restore.pixels import to_float
 from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
-from restore.tasks.dewatermark.alpha import OPACITY_RANGE, OVERSHOOT, Blend, estimate_alpha
+from restore.tasks.dewatermark.alpha import OPACITY_RANGE, OVERSHOOT, Blend, estimate_alpha, estimate_parts
 from restore.tasks.dewatermark.confidence import (
     AGGRESSIVE_LOG_ODDS,
     CONFIDENT_LOG_ODDS,
@@ -60,18 +61,39 @@ OPACITY_BIAS, OPACITY_ERROR, COLOUR_ERROR = 0.05, 0.12, 0.04
 
 @dataclass(frozen=True)
 class Marks(Analysis):
-    """Marks inside of the mask, with a blend or None if it could not be estimated; the mask also on the device."""
+    """Marks inside of the mask.
 
-    blend: Blend | None = None
-    mask_plane: torch.Tensor | None = field(default=None, repr=False)
+    Args:
+        blends: opacity and colour of most of the marks, and then of parts of another colour; empty if unknown.
+        labels: (H,W) uint8 on the computing device: n where the nth blend applies, 0 outside of the mask.
+    """
+
+    blends: tuple[Blend, ...] = ()
+    labels: torch.Tensor | None = field(default=None, repr=False)
 
     @classmethod
-    def at(cls, mask: np.ndarray, blend: Blend | None, device: torch.device) -> Marks:
-        """Marks inside of `mask` (H,W) bool, not empty; of a blend with the bias of those of training."""
-        if blend is not None:
-            opacity = 1 - (1 - blend.opacity) * math.exp(OPACITY_BIAS)
-            blend = replace(blend, opacity=max(OPACITY_RANGE[0], opacity))
-        return cls(mask, blend=blend, mask_plane=torch.from_numpy(mask).to(device)[None])
+    def at(cls, labels: np.ndarray, blends: Sequence[Blend], device: torch.device) -> Marks:
+        """Marks at `labels` (H,W) uint8, not all 0, with opacities that have the bias of those of training."""
+        biased = tuple(
+            replace(blend, opacity=max(OPACITY_RANGE[0], 1 - (1 - blend.opacity) * math.exp(OPACITY_BIAS)))
+            for blend in blends
+        )
+        return cls(labels > 0, blends=biased, labels=torch.from_numpy(labels).to(device))
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What was detected.
+
+    Args:
+        mask: (H,W) bool, not empty.
+        blend: of most of it.
+        evidence: that it is a watermark.
+    """
+
+    mask: np.ndarray
+    blend: Blend
+    evidence: Evidence
 
 
 class DewatermarkHead(Head[MaskOptions, Marks]):
@@ -84,17 +106,15 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
         self, picture: Picture, options: MaskOptions, predict: Predictor, mask: np.ndarray | None = None
     ) -> Marks:
         if mask is not None:
-            return Marks.at(dilate(mask, options.grow), estimate_alpha(picture.rgb, mask), picture.device)
+            return _marks(picture, mask, estimate_alpha(picture.rgb, mask), options.grow)
         nothing = Marks(np.zeros(picture.size, bool))
         detected = detect_marks(picture, predict, self)
-        if detected is None or detected[1].log_odds < AGGRESSIVE_LOG_ODDS:
+        if detected is None or (log_odds := detected.evidence.log_odds) < AGGRESSIVE_LOG_ODDS:
             return nothing
-        marks, evidence = detected
-        if evidence.log_odds < CONFIDENT_LOG_ODDS and not options.aggressive:
-            return replace(nothing, note=UNCERTAIN, confidence=probability(evidence.log_odds))
-        assert marks.mask is not None
-        restored = Marks.at(dilate(marks.mask, options.grow + EDGE), marks.blend, picture.device)
-        return replace(restored, confidence=probability(evidence.log_odds))
+        if log_odds < CONFIDENT_LOG_ODDS and not options.aggressive:
+            return replace(nothing, note=UNCERTAIN, confidence=probability(log_odds))
+        marks = _marks(picture, detected.mask, detected.blend, options.grow + EDGE)
+        return replace(marks, confidence=probability(log_odds))
 
     def context(self, analysis: Marks, window: Window) -> torch.Tensor | None:
         """The blend in a window: 5 channels.
@@ -102,12 +122,15 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
         The opacity inside of the mask (0 outside; 1 if the blend is unknown); then, everywhere, opacity and opacity
         times colour (0 if the blend is unknown, so that inverting it changes nothing).
         """
-        if analysis.mask_plane is None:
+        if analysis.labels is None:
             return None
         rows, columns = window.slices
-        mask = analysis.mask_plane[:, rows, columns]
-        opacity = 1.0 if analysis.blend is None else analysis.blend.opacity
-        return torch.cat([mask * opacity, _blend_planes(analysis.blend, mask.shape[1:], mask.device)])
+        labels = analysis.labels[None, rows, columns]
+        size, device = labels.shape[1:], labels.device
+        planes = _blend_planes(analysis.blends[0] if analysis.blends else None, size, device)
+        for number, blend in enumerate(analysis.blends[1:], 2):
+            planes = torch.where(labels == number, _blend_planes(blend, size, device), planes)
+        return torch.cat([(labels > 0) * (planes[:1] if analysis.blends else 1.0), planes])
 
     def preprocess(self, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
         if context is None:
@@ -150,8 +173,19 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
         )
 
 
-def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) -> tuple[Marks, Evidence] | None:
-    """Detects marks in two passes: these, and the evidence that they are watermarks; None if nothing was detected."""
+def _marks(picture: Picture, mask: np.ndarray, blend: Blend | None, grow: int) -> Marks:
+    """The marks of a mask (H,W) bool, not empty, that is dilated by `grow` pixels once their colours are known."""
+    labels = dilate(mask, grow).astype(np.uint8)
+    if blend is None:
+        return Marks.at(labels, (), picture.device)
+    parts, blends = estimate_parts(picture.rgb, mask, blend)
+    for number in range(1, 1 + len(blends)):
+        labels[dilate(parts == number, grow)] = number + 1
+    return Marks.at(labels, (blend, *blends), picture.device)
+
+
+def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) -> Detection | None:
+    """Detects marks in two passes; None if nothing was detected."""
     first, _ = detect_logits(picture, predict, FIND, partial(_finder_input, blend=None))
     blend = _estimated_blend(picture, first, FIRST_PASS)
     if blend is None:
@@ -169,14 +203,14 @@ def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) ->
         blend.correlation,
         _contrast_removed(picture, mask, blend, predict, head),
     )
-    return Marks(mask, blend=blend), evidence
+    return Detection(mask, blend, evidence)
 
 
 def _contrast_removed(
     picture: Picture, mask: np.ndarray, blend: Blend, predict: Predictor, head: DewatermarkHead
 ) -> float:
     """Log ratio of the contrast across the border of `mask` before and after removal, see `Evidence`."""
-    marks = Marks.at(dilate(mask, EDGE), blend, picture.device)
+    marks = Marks.at(dilate(mask, EDGE).astype(np.uint8), (blend,), picture.device)
     assert marks.mask is not None
     before = after = EPSILON
 
