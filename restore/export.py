@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from restore import weights
-from restore.errors import RestoreError, UsageError, install_hint
+from restore.errors import UsageError, install_hint
+from restore.evaluation.page import refuse_existing, write_bytes
 from restore.inference.engine import PixelModel
 from restore.models.foreign import ForeignNetwork
 from restore.models.masking import FIND, MaskedAutoencoder
 from restore.tasks.base import Window, load_head
 from restore.tasks.spec import Options, task_spec
-from restore.utils.atomic_write import write_atomic
 
 OPSET = 18
 EXAMPLE = (2, 45, 38)  # batch, height and width of what is traced: no size has a meaning
@@ -118,8 +118,8 @@ def export_onnx(
     through ONNX's checker. Arguments as of `graphs`.
 
     Raises:
-        UsageError: for anything that does not fit, or if the extra [onnx] is not installed.
-        RestoreError: a file exists, or cannot be written.
+        UsageError: for anything that does not fit, a file that exists, or if the extra [onnx] is not installed.
+        RestoreError: a file cannot be written.
     """
     try:
         import onnx
@@ -129,16 +129,12 @@ def export_onnx(
     made = graphs(task, model, strength=strength, options=options)
     files = [path if not graph.name else path.with_suffix(f".{graph.name}.onnx") for graph in made]
     for file in files:
-        if file.exists() and not overwrite:
-            raise UsageError(f"{file} exists; --overwrite replaces it")
+        refuse_existing(file, overwrite)
     for graph, file in zip(made, files, strict=True):
         program = _exported(graph)
         program.doc_string = f"{task}: {graph.what}"
         onnx.checker.check_model(program)
-        try:
-            write_atomic(program.SerializeToString(), file, overwrite=overwrite)
-        except OSError as error:
-            raise RestoreError(f"{file}: cannot be written ({error.strerror}); choose another folder") from error
+        write_bytes(file, program.SerializeToString())
     return files
 
 

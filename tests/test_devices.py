@@ -133,8 +133,11 @@ def test_processes_that_keep_dying_are_given_up(here, monkeypatch):
     names = pictures(*[KILLER] * 9)
     with DevicePool(["one"], prepare, WriteOptions()) as pool:
         outcomes = list(pool.run(jobs_of(*names)))
+        write(Path("in/good.png"))
+        (good,) = pool.run(jobs_of("good.png"))  # as --watch does
     assert len(outcomes) == 9
     assert all("died" in outcome.error for outcome in outcomes)
+    assert good.status == "restored"
 
 
 def test_watching(here, monkeypatch):

@@ -24,9 +24,9 @@ from restore.latent.kinds.variational import divergence, drawn, importance_weigh
 from restore.latent.model import load_latent
 from restore.latent.networks import LatentAutoencoder, LatentConfig
 from restore.latent.objective import config_for
-from restore.latent.options import KINDS, ModelOptions, TrainingOptions
-from restore.training.train import refuse_to_overwrite
+from restore.latent.options import KINDS, ModelOptions
 from restore.models import build
+from restore.training.train import refuse_to_overwrite
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from restore.errors import ImageError, RestoreError, UsageError
-from restore.folders.compute_queue import ComputeQueue, Processor
+from restore.folders.compute_queue import ComputeQueue
 from restore.folders.limits import DiskSpace, MemoryLimiter, default_memory_limit, estimate_memory, give_back_memory
 from restore.folders.masks import encode_hints, encode_mask, read_hints, read_mask
 from restore.folders.plan import Job
@@ -40,7 +40,7 @@ from restore.images import (
 from restore.images.failures import printable, reason
 from restore.images.reading import one_line
 from restore.images.tiff import TiffReader, append_page
-from restore.inference.restored import Restored, StepResult, Stream, percent
+from restore.inference.restored import Processor, Restored, StepResult, Stream, percent
 from restore.utils.atomic_write import atomic_file, discard_unfinished
 
 logger = logging.getLogger("restore")

@@ -12,7 +12,7 @@ import torch
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.inputs import InputAdapter
-from restore.inference.restored import Pending, Restored, StepResult, percent, root_mean_square_change
+from restore.inference.restored import MaskedImage, Pending, Restored, StepResult, percent, root_mean_square_change
 from restore.inference.restorer import Begun, Restorer
 from restore.pixels import to_dtype, to_float
 from restore.tasks import TASKS, TaskSpec
@@ -57,7 +57,7 @@ class Pipeline(InputAdapter):
     def batch_size(self, image: Image) -> int:
         return self.steps[0].batch_size(image)
 
-    def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Pending]:
+    def enqueue(self, pictures: Sequence[MaskedImage]) -> list[Pending]:
         works = [_Work(image, mask, image) for image, mask in pictures]
         for work in works if len(self.steps) > 1 else ():
             if work.image.pixels.dtype == np.uint8:

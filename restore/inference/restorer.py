@@ -18,7 +18,7 @@ from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.engine import Engine, PixelModel
 from restore.inference.inputs import InputAdapter
-from restore.inference.restored import Change, Pending, Restored, Stream, root_mean_square_change
+from restore.inference.restored import Change, MaskedImage, Pending, Restored, Stream, root_mean_square_change
 from restore.inference.tiling import Item, Tile, TilePlanner, is_out_of_memory
 from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
@@ -124,7 +124,7 @@ class Restorer(InputAdapter):
     def batch_size(self, image: Image) -> int:
         return self._planner.batch_size(*image.pixels.shape[:2])
 
-    def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Pending]:
+    def enqueue(self, pictures: Sequence[MaskedImage]) -> list[Pending]:
         with self._lock:
             works = [self._attempt(image, mask) for image, mask in pictures]
             begun = [work for work in works if isinstance(work, _Work)]
