@@ -13,7 +13,7 @@ from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.inputs import InputAdapter
 from restore.inference.restored import MaskedImage, Pending, Restored, StepResult, percent, root_mean_square_change
-from restore.inference.restorer import Begun, Restorer
+from restore.inference.restorer import Deferred, Restorer
 from restore.pixels import to_dtype, to_float
 from restore.tasks import TASKS, TaskSpec
 from restore.tasks.steps import check_steps, step_with_input
@@ -70,7 +70,7 @@ class Pipeline(InputAdapter):
                     work.add(spec, step, self.accept(spec, work.image, pending.result()))
                 except Exception as error:  # must not affect the other pictures
                     work.error = error
-        return [Begun(work.finish) for work in works]
+        return [Deferred(work.finish) for work in works]
 
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Says what would be done. Later steps see what earlier ones make of the picture, so all of it is computed."""

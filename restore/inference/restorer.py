@@ -35,7 +35,7 @@ QUESTIONED = 0.5  # share of a picture from which on a given mask may be inverte
 
 
 @dataclass(frozen=True)
-class Begun:
+class Deferred:
     """A `Pending` that asks a function for its result, or raises an error."""
 
     finish: Callable[[], Restored] | Exception
@@ -198,7 +198,7 @@ class Restorer(InputAdapter):
 
     def _pending(self, image: Image, work: _Work | Exception) -> Pending:
         if isinstance(work, Exception):
-            return Begun(work)
+            return Deferred(work)
         alpha = None if image.alpha is None else work.whole[..., -1]
         if alpha is not None and work.filled is not None:  # what was erased is there again
             opaque = alpha[work.filled] + min(self.strength, 1.0) * (white(alpha.dtype) - alpha[work.filled])
@@ -212,7 +212,7 @@ class Restorer(InputAdapter):
             restored = replace(image, pixels=work.out, alpha=alpha)
             return Restored(restored, analysis.mask, analysis.nothing, note, change, analysis.confidence)
 
-        return Begun(finish)
+        return Deferred(finish)
 
     def _begin(
         self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray, whole: np.ndarray, gray: bool | None = None
