@@ -19,7 +19,7 @@ from typing import Any
 
 from restore.errors import RestoreError
 from restore.folders.limits import MemoryLimiter, default_memory_limit, file_size
-from restore.folders.pipeline import Outcome, Pipeline, Runner, WriteOptions
+from restore.folders.pipeline import FilePipeline, Outcome, Runner, WriteOptions
 from restore.folders.plan import Job
 from restore.inference.restored import Processor
 from restore.utils.atomic_write import discard_unfinished, remove_stale
@@ -59,11 +59,12 @@ class _Worker:
     process: BaseProcess
     pipe: Any  # a `multiprocessing.connection.Connection`, on Windows a `PipeConnection`
     ready: bool = False  # it has what it restores with
+    alone: bool = False  # its task is a suspect, beside which it gets no other
     tasks: dict[int, _Task] = field(default_factory=dict)
 
 
 class DevicePool(Runner):
-    """Restores files with a process for each device, each with the threads of a `Pipeline`.
+    """Restores files with a process for each device, each with the threads of a `FilePipeline`.
 
     Entering the `with` block waits until all processes are ready, and raises what `prepare` raises in them.
     The processes share the cores of the machine and the memory for pictures in flight evenly.
@@ -164,12 +165,16 @@ class DevicePool(Runner):
 
     def _hand_out(self, worker: _Worker) -> None:
         """Gives a worker new tasks; a suspect only alone."""
+        if worker.alone and worker.tasks:
+            return
         suspected, new = bool(self._suspects), list[_Task]()
         if not suspected:
+            worker.alone = False
             count = self._threads + 1 + _QUEUED - len(worker.tasks)
             new = [self._waiting.pop() for _ in range(min(count, len(self._waiting)))]
         elif not worker.tasks:
             new = [self._suspects.pop()]
+            worker.alone = True
         worker.tasks.update((id(task), task) for task in new)
         with suppress(OSError):  # it died, as reading from it will show
             for task in new:
@@ -220,7 +225,7 @@ def _work(
             pipe.send(error)
             return
         limiter = MemoryLimiter(memory)
-        pipeline = Pipeline(prepared.processor, options, threads, scale=prepared.scale, memory=limiter)
+        pipeline = FilePipeline(prepared.processor, options, threads, scale=prepared.scale, memory=limiter)
         pipe.send(prepared.description)
         while True:
             number, job, overwrite = pipe.recv()
