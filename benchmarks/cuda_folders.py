@@ -31,7 +31,7 @@ from reporting import machine, markdown_table, parser, publish
 from torch import nn
 
 from restore.devices import describe, pick_device, pick_precision
-from restore.folders.pipeline import Pipeline, WriteOptions
+from restore.folders.pipeline import FilePipeline, WriteOptions
 from restore.folders.plan import Job
 from restore.images import Image, write_image
 from restore.inference.benchmark import peak_memory, reset_peak_memory
@@ -134,7 +134,7 @@ def run(restorer: Restorer, paths: list[Path], workers: int) -> tuple[float, flo
     with tempfile.TemporaryDirectory() as out, utilisation(restorer.device) as samples:
         jobs = [Job(path, Path(out) / path.name) for path in paths]
         start = time.perf_counter()
-        with Pipeline(restorer, WriteOptions(), workers) as pipeline:
+        with FilePipeline(restorer, WriteOptions(), workers) as pipeline:
             failed = [outcome.error for outcome in pipeline.run(jobs) if outcome.error]
         seconds = time.perf_counter() - start
     assert not failed, failed[0]

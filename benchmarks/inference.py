@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from restore import weights
 from restore.devices import describe, keep_freed_memory, pick_device, pick_precision
-from restore.folders.pipeline import Pipeline, WriteOptions
+from restore.folders.pipeline import FilePipeline, WriteOptions
 from restore.folders.plan import Job
 from restore.images import Image, read_image, write_image
 from restore.inference.benchmark import peak_memory, reset_peak_memory, synthetic
@@ -205,7 +205,7 @@ def folder(found: Sequence[Method], count: int, repeat: int) -> float:
 
 
 def _restore_files(jobs: list[Job], restorer: Restorer) -> None:
-    with Pipeline(restorer, WriteOptions()) as pipeline:
+    with FilePipeline(restorer, WriteOptions()) as pipeline:
         list(pipeline.run(jobs))
 
 

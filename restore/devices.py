@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,6 @@ import torch
 
 from restore.errors import DeviceError, UsageError
 
-_fork_handled = False
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -70,12 +70,11 @@ def cpu_has_bf16() -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & set(flags)) or ("bf16" in flags and platform.machine() == "aarch64")
 
 
+@cache
 def single_thread_after_fork() -> None:
     """Makes forked children compute in one thread: they would wait forever for the thread pool of their parent."""
-    global _fork_handled
-    if not _fork_handled and hasattr(os, "register_at_fork"):
+    if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-        _fork_handled = True
 
 
 def available_cores() -> int:

@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from restore import weights
-from restore.errors import RestoreError, UsageError, install_hint
+from restore.errors import UsageError, install_hint
+from restore.evaluation.page import refuse_existing, write_bytes
 from restore.inference.engine import PixelModel
-from restore.models import blocks
 from restore.models.foreign import ForeignNetwork
 from restore.models.masking import FIND, MaskedAutoencoder
 from restore.tasks.base import Window, load_head
 from restore.tasks.spec import Options, task_spec
-from restore.utils.atomic_write import write_atomic
 
 OPSET = 18
 EXAMPLE = (2, 45, 38)  # batch, height and width of what is traced: no size has a meaning
-TAPS = 5  # of the bicubic filters of all phases, which reach two pixels
 
 
 @dataclass(frozen=True)
@@ -93,8 +87,6 @@ def graphs(
         if not 0 < strength <= 1:
             raise UsageError(f"strength is over 0 and at most 1 in an exported graph; got {strength}")
         pixels = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8)
-        # As in `_exportable`; the head's own is interpolation in torch.
-        head.identity = partial(convolved_bicubic, scale=head.scale)  # type: ignore[method-assign]
         context = head.context(analysis, Window(0, 0, height, width))
         whole = PixelsToPixels(PixelModel(head, network, strength), None if context is None else context[None])
         return [Graph("", whole, pixels, f"RGB pixels (N,H,W,3) uint8 to (N,{head.scale}H,{head.scale}W,3) uint8")]
@@ -126,8 +118,8 @@ def export_onnx(
     through ONNX's checker. Arguments as of `graphs`.
 
     Raises:
-        UsageError: for anything that does not fit, or if the extra [onnx] is not installed.
-        RestoreError: a file exists, or cannot be written.
+        UsageError: for anything that does not fit, a file that exists, or if the extra [onnx] is not installed.
+        RestoreError: a file cannot be written.
     """
     try:
         import onnx
@@ -137,16 +129,12 @@ def export_onnx(
     made = graphs(task, model, strength=strength, options=options)
     files = [path if not graph.name else path.with_suffix(f".{graph.name}.onnx") for graph in made]
     for file in files:
-        if file.exists() and not overwrite:
-            raise UsageError(f"{file} exists; --overwrite replaces it")
+        refuse_existing(file, overwrite)
     for graph, file in zip(made, files, strict=True):
         program = _exported(graph)
         program.doc_string = f"{task}: {graph.what}"
         onnx.checker.check_model(program)
-        try:
-            write_atomic(program.SerializeToString(), file, overwrite=overwrite)
-        except OSError as error:
-            raise RestoreError(f"{file}: cannot be written ({error.strerror}); choose another folder") from error
+        write_bytes(file, program.SerializeToString())
     return files
 
 
@@ -160,7 +148,7 @@ def _exported(graph: Graph) -> Any:
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
-        with torch.no_grad(), warnings.catch_warnings(), _exportable():
+        with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 graph.module.eval(),
@@ -176,43 +164,3 @@ def _exported(graph: Graph) -> Any:
         quiet.setLevel(level)
     assert program is not None
     return program.model_proto
-
-
-@contextmanager
-def _exportable() -> Iterator[None]:
-    """Within this, autoencoders enlarge by convolutions: ONNX has no bicubic interpolation as torch's."""
-    for scale in (2, 3, 4):  # now: made while a graph is traced, the cache would keep tensors without values
-        _bicubic_filters(scale)
-    enlarge = blocks.enlarge
-    blocks.enlarge = convolved_bicubic
-    try:
-        yield
-    finally:
-        blocks.enlarge = enlarge
-
-
-def convolved_bicubic(planes: torch.Tensor, scale: int) -> torch.Tensor:
-    """Bicubic interpolation with a = -0.5 by a whole factor, as `F.interpolate` with `antialias`, of (N,C,H,W).
-
-    Each of `scale` phases a side is one filter; at the borders the weights of what lies inside are made to sum to one.
-    """
-    if scale == 1:
-        return planes
-    channels = planes.shape[1]
-    filters = _bicubic_filters(scale).to(planes.dtype)
-    each = filters.repeat(channels, 1, 1, 1)
-    ones = torch.ones_like(planes[:1, :1])
-    total = F.conv2d(ones, filters, padding=TAPS // 2)
-    enlarged = F.conv2d(planes, each, padding=TAPS // 2, groups=channels)
-    return F.pixel_shuffle(enlarged / total.repeat(1, channels, 1, 1), scale)
-
-
-@lru_cache
-def _bicubic_filters(scale: int) -> torch.Tensor:
-    """(scale*scale,1,TAPS,TAPS), the phases of rows and then of columns."""
-    phases = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
-    distance = (torch.arange(TAPS, dtype=torch.float64) - TAPS // 2 - phases[:, None]).abs()
-    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
-    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
-    line = torch.where(distance <= 1, near, torch.where(distance < 2, far, torch.zeros_like(far)))
-    return (line[:, None, :, None] * line[None, :, None, :]).reshape(scale * scale, 1, TAPS, TAPS).float()

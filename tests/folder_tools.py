@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from restore.folders.compute_queue import PerPicture
-from restore.folders.pipeline import Outcome, Pipeline, WriteOptions
+from restore.folders.pipeline import FilePipeline, Outcome, WriteOptions
 from restore.folders.plan import Job
 from restore.images import Image, write_image
 from restore.inference.restored import Restored
@@ -28,7 +28,7 @@ def run(
     jobs: Iterable[Job], function: Function, options: WriteOptions = WRITE, workers: int = 2, fail_fast: bool = False
 ) -> Iterator[Outcome]:
     """What a pipeline yields that applies `function` to each picture."""
-    with Pipeline(PerPicture(function), options, workers) as pipeline:
+    with FilePipeline(PerPicture(function), options, workers) as pipeline:
         yield from pipeline.run(jobs, fail_fast=fail_fast)
 
 

@@ -23,7 +23,7 @@ from restore.folders.compute_queue import PerPicture
 from restore.folders.devices import DevicePool, Prepared
 from restore.folders.masks import MaskPaths
 from restore.folders.names import Naming
-from restore.folders.pipeline import Pipeline, WriteOptions
+from restore.folders.pipeline import FilePipeline, WriteOptions
 from restore.folders.plan import Job, plan
 from restore.folders.watch import watch
 from restore.images import Image
@@ -133,8 +133,11 @@ def test_processes_that_keep_dying_are_given_up(here, monkeypatch):
     names = pictures(*[KILLER] * 9)
     with DevicePool(["one"], prepare, WriteOptions()) as pool:
         outcomes = list(pool.run(jobs_of(*names)))
+        write(Path("in/good.png"))
+        (good,) = pool.run(jobs_of("good.png"))  # as --watch does
     assert len(outcomes) == 9
     assert all("died" in outcome.error for outcome in outcomes)
+    assert good.status == "restored"
 
 
 def test_watching(here, monkeypatch):
@@ -149,7 +152,7 @@ def test_watching(here, monkeypatch):
     told: list[tuple[str, str]] = []
     tried: list[str] = []
 
-    class Recording(Pipeline):
+    class Recording(FilePipeline):
         def run(self, jobs, *, fail_fast=False):
             tried.extend(job.input.name for job in jobs)
             return super().run(jobs, fail_fast=fail_fast)

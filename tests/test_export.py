@@ -19,7 +19,6 @@ from conftest import ROOT
 import restore
 from restore.cli import app
 from restore.images import Image, encode_image, read_image
-from restore.models import blocks
 from restore.tasks import TASKS
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -83,14 +82,6 @@ def test_the_networks_of_the_others(tiny, tmp_path, task):
             wanted = graph.module(planes).numpy()
         (found,) = session(file).run(None, {"planes": planes.numpy()})
         np.testing.assert_allclose(found, wanted, atol=1e-3, rtol=1e-3)
-
-
-def test_bicubic_by_convolutions_is_the_same():
-    planes = torch.rand(2, 3, 13, 7, generator=torch.Generator().manual_seed(0))
-    for scale in (2, 3, 4):
-        torch.testing.assert_close(
-            export.convolved_bicubic(planes, scale), blocks.enlarge(planes, scale), atol=1e-5, rtol=0
-        )
 
 
 def test_wrong_calls(tiny, tmp_path, capsys):

@@ -25,7 +25,7 @@ from restore.folders.compute_queue import PerPicture
 from restore.folders.devices import Prepared
 from restore.folders.masks import MaskPaths, mask_outputs, match_masks, read_mask
 from restore.folders.names import Naming
-from restore.folders.pipeline import Pipeline, WriteOptions
+from restore.folders.pipeline import FilePipeline, WriteOptions
 from restore.folders.plan import Job, plan
 from restore.folders.watch import watch
 from restore.images import Image, encode_image, read_image, write_image
@@ -475,7 +475,7 @@ def test_watching_waits_for_a_mask(here, monkeypatch):
 
     seen: list[str] = []
     until = time.monotonic() + 30
-    with Pipeline(PerPicture(filling), WriteOptions(skip_existing=True)) as pipeline:
+    with FilePipeline(PerPicture(filling), WriteOptions(skip_existing=True)) as pipeline:
         for outcome in watch(find_jobs, pipeline, interval=0.1):
             if outcome is not None:
                 seen.append(outcome.status)

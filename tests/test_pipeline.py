@@ -18,7 +18,7 @@ from restore.folders import pipeline as pipelines
 from restore.folders.compute_queue import BATCHES_IN_FLIGHT, ComputeQueue, PerPicture
 from restore.folders.limits import MemoryLimiter, estimate_memory
 from restore.folders.names import Naming
-from restore.folders.pipeline import Outcome, Pipeline, WriteOptions
+from restore.folders.pipeline import FilePipeline, Outcome, WriteOptions
 from restore.folders.plan import Job, plan
 from restore.images import Image, read_image
 from restore.inference.restored import Restored
@@ -98,7 +98,7 @@ def test_memory_is_bounded_by_bytes(here):
             held.append(memory.used)
             return inverted(image)
 
-        with Pipeline(PerPicture(watched), WriteOptions(overwrite=True), 3, memory=memory) as pipeline:
+        with FilePipeline(PerPicture(watched), WriteOptions(overwrite=True), 3, memory=memory) as pipeline:
             assert all(outcome.error is None for outcome in pipeline.run(jobs_of(*names)))
         assert max(held) <= most * 100_000
         assert most == 1 or max(held) > 100_000
@@ -256,13 +256,13 @@ def test_pictures_of_one_shape_are_computed_together(here):
 
     alone = list(run(jobs_of(*names, output="alone"), faulty, workers=1))
     device = FakeDevice(4, faulty)
-    with Pipeline(device, WriteOptions(), workers=12) as pipeline:
+    with FilePipeline(device, WriteOptions(), workers=12) as pipeline:
         outcomes = pipeline.run(jobs_of(*names))
         first = [next(outcomes) for _ in range(4)]
     assert all(outcome.seconds > 0 for outcome in first)
     done = files_in("out")
     assert 3 < len(done) < 38
-    with Pipeline(device, WriteOptions(skip_existing=True), workers=12) as pipeline:
+    with FilePipeline(device, WriteOptions(skip_existing=True), workers=12) as pipeline:
         outcomes = list(pipeline.run(reversed(jobs_of(*names))))
     assert sum(outcome.status == "skipped" for outcome in outcomes) == len(done)
     assert files_in("out") == files_in("alone")

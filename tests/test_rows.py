@@ -179,7 +179,7 @@ def test_stopping_leaves_no_temporary(by_rows, tmp_path, monkeypatch):
 
             return Stream(parts(), Change(*size), str)
 
-    with pytest.raises(KeyboardInterrupt), pipeline.Pipeline(Endless(Restored), pipeline.WriteOptions()) as running:
+    with pytest.raises(KeyboardInterrupt), pipeline.FilePipeline(Endless(Restored), pipeline.WriteOptions()) as running:
         list(running.run([Job(path, tmp_path / "b.tif")]))
     assert os.listdir(tmp_path) == ["a.tif"]
     goes_on.set()

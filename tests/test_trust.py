@@ -21,7 +21,7 @@ from restore.cli.app import run as run_cli
 from restore.devices import _container_limit
 from restore.errors import ImageError, TrainingError, WeightsError
 from restore.folders.compute_queue import PerPicture
-from restore.folders.pipeline import Pipeline, WriteOptions
+from restore.folders.pipeline import FilePipeline, WriteOptions
 from restore.folders.plan import Job
 from restore.images import Image, image_size, write_image
 from restore.inference.restored import Restored
@@ -76,7 +76,7 @@ def test_an_output_that_became_the_input_is_not_written(folder, tmp_path):
     (tmp_path / "out").symlink_to(folder)
     before = contents(folder)
     job = Job(folder / "a.png", tmp_path / "out" / "a.png")
-    with Pipeline(PerPicture(lambda image, mask: Restored(image)), WriteOptions(overwrite=True)) as pipeline:
+    with FilePipeline(PerPicture(lambda image, mask: Restored(image)), WriteOptions(overwrite=True)) as pipeline:
         (outcome,) = pipeline.run([job])
     assert "nothing is written over an input" in outcome.error
     assert contents(folder) == before

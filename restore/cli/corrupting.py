@@ -83,7 +83,7 @@ def _body(spec: TaskSpec) -> Any:
         import numpy as np
 
         from restore.folders.compute_queue import PerPicture
-        from restore.folders.pipeline import Pipeline
+        from restore.folders.pipeline import FilePipeline
         from restore.inference.restored import Restored
         from restore.pixels import to_dtype, to_float
         from restore.tasks.base import load_task
@@ -99,7 +99,7 @@ def _body(spec: TaskSpec) -> Any:
             return Restored(replace(image, pixels=pixels, alpha=alpha), damaged.hints if spec.hints else damaged.mask)
 
         write_options = replace(files.write_options(), done="corrupted")
-        with Pipeline(PerPicture(corrupt), write_options, files.workers) as pipeline:
+        with FilePipeline(PerPicture(corrupt), write_options, files.workers) as pipeline:
             run_jobs(request, pipeline, done=write_options.done)
 
     return body

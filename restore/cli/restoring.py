@@ -145,12 +145,12 @@ def run_on_devices(request: FileRequest, devices: list[str], prepare_on: partial
             run_jobs(request, pool, done=done)
         return
 
-    from restore.folders.pipeline import Pipeline
+    from restore.folders.pipeline import FilePipeline
 
     prepared = prepare_on(devices[0], 1)
     if files.verbose:
         say(f"{name} on {prepared.description}")
-    with Pipeline(prepared.processor, write_options, files.workers, scale=prepared.scale) as pipeline:
+    with FilePipeline(prepared.processor, write_options, files.workers, scale=prepared.scale) as pipeline:
         run_jobs(request, pipeline, done=done)
 
 

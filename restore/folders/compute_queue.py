@@ -7,34 +7,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock, Semaphore
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from restore.images import Image
-from restore.inference.restored import Pending as Pending
-from restore.inference.restored import Restored
+from restore.inference.restored import MaskedImage, Pending, Processor, Restored
 
 BATCHES_IN_FLIGHT = 3  # one on its way to the GPU, one that is computed, one on its way back
 
 ResultT = TypeVar("ResultT")
-# A picture and its mask, (H,W) bool, or hints, (H,W,4), if the user gave them.
-Picture = tuple[Image, "np.ndarray | None"]
-
-
-class Processor(Protocol):
-    """Restores pictures in batches, as `Restorer` does; one with its `stream` also those too large for memory."""
-
-    def batch_size(self, image: Image) -> int:
-        """How many pictures of the size of `image` are worth computing at once; 1 if more are no faster."""
-        ...
-
-    def enqueue(self, pictures: Sequence[Picture]) -> Sequence[Pending]:
-        """Begins with pictures of one shape and dtype; returns one result each without waiting for a GPU.
-
-        Called in one thread only.
-        """
-        ...
 
 
 class PerPicture:
@@ -51,7 +33,7 @@ class PerPicture:
         """Always 1."""
         return 1
 
-    def enqueue(self, pictures: Sequence[Picture]) -> list[Future[Restored]]:
+    def enqueue(self, pictures: Sequence[MaskedImage]) -> list[Future[Restored]]:
         """Processes `pictures` before it returns."""
         results: list[Future[Restored]] = []
         for image, mask in pictures:

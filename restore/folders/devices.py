@@ -7,19 +7,21 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from restore.errors import RestoreError
-from restore.folders.compute_queue import Processor
 from restore.folders.limits import MemoryLimiter, default_memory_limit, file_size
-from restore.folders.pipeline import Outcome, Pipeline, Runner, WriteOptions
+from restore.folders.pipeline import FilePipeline, Outcome, Runner, WriteOptions
 from restore.folders.plan import Job
+from restore.inference.restored import Processor
 from restore.utils.atomic_write import discard_unfinished, remove_stale
 
 logger = logging.getLogger("restore")
@@ -51,21 +53,18 @@ class _Task:
 
 @dataclass(eq=False)
 class _Worker:
-    """The process of a device, what it is doing, and the tasks that it has not finished, by number.
-
-    call: preparing until it is `ready`, then `_exchange`; None while it has nothing to do.
-    """
+    """The process of a device, the pipe to it, and the tasks that it has not finished, by number."""
 
     device: str
-    executor: ProcessPoolExecutor
     process: BaseProcess
-    call: Future | None
-    ready: bool = False
+    pipe: Any  # a `multiprocessing.connection.Connection`, on Windows a `PipeConnection`
+    ready: bool = False  # it has what it restores with
+    alone: bool = False  # its task is a suspect, beside which it gets no other
     tasks: dict[int, _Task] = field(default_factory=dict)
 
 
 class DevicePool(Runner):
-    """Restores files with a process for each device, each with the threads of a `Pipeline`.
+    """Restores files with a process for each device, each with the threads of a `FilePipeline`.
 
     Entering the `with` block waits until all processes are ready, and raises what `prepare` raises in them.
     The processes share the cores of the machine and the memory for pictures in flight evenly.
@@ -92,14 +91,16 @@ class DevicePool(Runner):
             for device in self._devices:
                 self._start(device)
             for worker in self._workers:
-                assert worker.call is not None
-                while not wait([worker.call], timeout=0.5).done:
+                while not worker.pipe.poll(0.5):
                     pass  # in steps: on Windows Ctrl-C does not interrupt a longer wait
                 try:
-                    self.descriptions.append(worker.call.result())
-                except BrokenProcessPool:
+                    answer = worker.pipe.recv()
+                except (EOFError, OSError):
                     raise RestoreError(f"{worker.device}: the process for it died while it began") from None
-                worker.ready, worker.call = True, None
+                if isinstance(answer, Exception):
+                    raise answer
+                self.descriptions.append(answer)
+                worker.ready = True
         except BaseException:
             self.close()
             raise
@@ -112,7 +113,10 @@ class DevicePool(Runner):
         other job has failed.
         """
         self._waiting = [_Task(job) for job in sorted(jobs, key=lambda job: file_size(job.input))]
-        self._suspects = []
+        self._suspects, self._losses = [], 0
+        if self._waiting:  # an earlier run may have lost processes in the end
+            for device in (Counter(self._devices) - Counter(worker.device for worker in self._workers)).elements():
+                self._start(device)
         while self._waiting or self._suspects or any(worker.tasks for worker in self._workers):
             for outcome in self._round():
                 if outcome.error is not None and fail_fast:
@@ -135,49 +139,47 @@ class DevicePool(Runner):
     def _round(self) -> Iterator[Outcome]:
         """Hands out tasks, and waits for the next outcomes."""
         for worker in self._workers:
-            if worker.ready and worker.call is None:
+            if worker.ready:
                 self._hand_out(worker)
-        calls = {worker.call: worker for worker in self._workers if worker.call is not None}
-        for call in wait(calls, timeout=0.5, return_when=FIRST_COMPLETED).done:  # in steps, for Ctrl-C on Windows
-            worker = calls[call]
-            worker.call = None
+        workers = {worker.pipe: worker for worker in self._workers if worker.tasks or not worker.ready}
+        for pipe in connection.wait(workers, timeout=0.5):  # in steps, for Ctrl-C on Windows
+            worker = workers[pipe]
             try:
-                result = call.result()
-            except BrokenProcessPool:
+                answer = worker.pipe.recv()
+            except (EOFError, OSError):
                 yield from self._replace(worker)
-            except Exception as error:
-                if worker.ready:
-                    raise
-                # It was to replace a lost one.
-                logger.warning("%s: goes on without it: %s", worker.device, error)
+                continue
+            if worker.ready:
+                number, outcome = answer
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                self._losses = 0
+                del worker.tasks[number]
+                yield outcome
+            elif isinstance(answer, Exception):  # it was to replace a lost one
+                logger.warning("%s: goes on without it: %s", worker.device, answer)
                 self._workers.remove(worker)
-                worker.process.kill()
                 _clean_up(worker)
             else:
-                if worker.ready:
-                    self._losses = 0
-                    for number, outcome in result:
-                        del worker.tasks[number]
-                        yield outcome
                 worker.ready = True
 
     def _hand_out(self, worker: _Worker) -> None:
-        """Gives an idle or returning worker new tasks; a suspect only alone."""
+        """Gives a worker new tasks; a suspect only alone."""
+        if worker.alone and worker.tasks:
+            return
         suspected, new = bool(self._suspects), list[_Task]()
         if not suspected:
+            worker.alone = False
             count = self._threads + 1 + _QUEUED - len(worker.tasks)
             new = [self._waiting.pop() for _ in range(min(count, len(self._waiting)))]
         elif not worker.tasks:
             new = [self._suspects.pop()]
+            worker.alone = True
         worker.tasks.update((id(task), task) for task in new)
-        if worker.tasks:
-            # A lost process may have written the file of a suspect: that one is replaced.
-            jobs = [(id(task), task.job, suspected) for task in new]
-            try:
-                worker.call = worker.executor.submit(_exchange, jobs)
-            except BrokenProcessPool as error:  # died while it was idle
-                worker.call = Future()
-                worker.call.set_exception(error)
+        with suppress(OSError):  # it died, as reading from it will show
+            for task in new:
+                # A lost process may have written the file of a suspect: that one is replaced.
+                worker.pipe.send((id(task), task.job, suspected))
 
     def _replace(self, worker: _Worker) -> Iterator[Outcome]:
         """After the loss of a process: its tasks become suspects or have failed, and another process is started."""
@@ -196,57 +198,46 @@ class DevicePool(Runner):
             self._start(worker.device)
 
     def _start(self, device: str) -> None:
-        # Spawned: neither CUDA nor threads survive a fork.
-        executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_initialize)
-        before = set(multiprocessing.active_children())
-        arguments = (self._prepare, device, self._options, self._threads, len(self._devices), self._memory)
-        with _interrupts_blocked():
-            call = executor.submit(_build, *arguments)
-            (process,) = set(multiprocessing.active_children()) - before
-            self._workers.append(_Worker(device, executor, process, call))
+        context = multiprocessing.get_context("spawn")  # neither CUDA nor threads survive a fork
+        ours, theirs = context.Pipe()
+        arguments = (theirs, self._prepare, device, self._options, self._threads, len(self._devices), self._memory)
+        process = context.Process(target=_work, args=arguments)
+        with theirs, _interrupts_blocked():
+            process.start()
+            self._workers.append(_Worker(device, process, ours))
 
 
-# In the process of a device.
-
-_pipeline: Pipeline
-_running: dict[Future[Outcome | None], int] = {}
-
-
-def _initialize() -> None:
+def _work(
+    pipe: Any, prepare: Prepare, device: str, options: WriteOptions, threads: int, processes: int, memory: int
+) -> None:
+    """In the process of a device: prepares it, sends its description or an error, and then the outcomes of jobs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sending = threading.Lock()
 
+    def send(number: int, done: Future[Outcome | None]) -> None:
+        with sending:
+            pipe.send((number, done.exception() or done.result()))
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+    with suppress(EOFError, OSError):  # the first process is gone
+        try:
+            prepared = prepare(device, processes)
+        except Exception as error:
+            pipe.send(error)
+            return
+        limiter = MemoryLimiter(memory)
+        pipeline = FilePipeline(prepared.processor, options, threads, scale=prepared.scale, memory=limiter)
+        pipe.send(prepared.description)
+        while True:
+            number, job, overwrite = pipe.recv()
+            pipeline.submit(job, overwrite=overwrite).add_done_callback(partial(send, number))
     discard_unfinished()
     os._exit(1)
 
 
-def _build(prepare: Prepare, device: str, options: WriteOptions, threads: int, processes: int, memory: int) -> str:
-    """Prepares the device; returns its description. Not an initializer: what that raises is not passed on."""
-    global _pipeline
-    prepared = prepare(device, processes)
-    limiter = MemoryLimiter(memory)
-    _pipeline = Pipeline(prepared.processor, options, threads, scale=prepared.scale, memory=limiter)
-    return prepared.description
-
-
-def _exchange(jobs: list[tuple[int, Job, bool]]) -> list[tuple[int, Outcome]]:
-    """Begins (number, job, overwrite) and waits for the next outcomes of those begun by now."""
-    for number, job, overwrite in jobs:
-        _running[_pipeline.submit(job, overwrite=overwrite)] = number
-    finished = wait(_running, return_when=FIRST_COMPLETED).done
-    outcomes = [(_running.pop(future), future.result()) for future in finished]
-    return [(number, outcome) for number, outcome in outcomes if outcome is not None]
-
-
 def _clean_up(worker: _Worker) -> None:
-    # Not `join`: the executor's own thread does that. Until the process is gone its temporary files are not stale.
-    ended = connection.wait([worker.process.sentinel], timeout=1)
-    worker.executor.shutdown(wait=bool(ended), cancel_futures=True)
+    worker.process.join(1)  # until it is gone its temporary files are not stale
+    worker.process.kill()
+    worker.pipe.close()
     remove_stale(path.parent for task in worker.tasks.values() for path in task.job.outputs)
 
 

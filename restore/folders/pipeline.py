@@ -22,7 +22,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from restore.errors import ImageError, RestoreError, UsageError
-from restore.folders.compute_queue import ComputeQueue, Processor
+from restore.folders.compute_queue import ComputeQueue
 from restore.folders.limits import DiskSpace, MemoryLimiter, default_memory_limit, estimate_memory, give_back_memory
 from restore.folders.masks import encode_hints, encode_mask, read_hints, read_mask
 from restore.folders.plan import Job
@@ -40,7 +40,7 @@ from restore.images import (
 from restore.images.failures import printable, reason
 from restore.images.reading import one_line
 from restore.images.tiff import TiffReader, append_page
-from restore.inference.restored import Restored, StepResult, Stream, percent
+from restore.inference.restored import Processor, Restored, StepResult, Stream, percent
 from restore.utils.atomic_write import atomic_file, discard_unfinished
 
 logger = logging.getLogger("restore")
@@ -110,7 +110,7 @@ class Runner(AbstractContextManager["Runner"]):
         """Stops: no file is written any more and no temporary file is left."""
 
 
-class Pipeline(Runner):
+class FilePipeline(Runner):
     """Restores files in several threads: while one picture is computed others are decoded and encoded.
 
     Every result depends on its own input alone, not on the number of threads, timing, or other files.
@@ -210,9 +210,9 @@ class Pipeline(Runner):
 
     def _restore(self, job: Job, overwrite: bool) -> Outcome | None:
         options, before = self._options, _file_state(job.input)
-        with self._opened(job) as (reader, stream):
-            if job.input is not None and reader is not None and stream is not None:
-                return self._restore_rows(job, job.input, reader, stream, overwrite)
+        with ExitStack() as files:
+            if (rows := self._by_rows(job, files)) is not None:
+                return self._restore_rows(job, *rows, overwrite)
         # stdin and pipes can be read only once.
         source: Path | bytes
         if job.input is None:
@@ -290,30 +290,22 @@ class Pipeline(Runner):
                 append_page(out, restored.image, metadata=self._options.metadata)
         return out.getvalue(), changed, seconds
 
-    @contextmanager
-    def _opened(self, job: Job) -> Iterator[tuple[TiffReader | None, Stream | None]]:
-        """The input for reading by rows and its restored rows, where it is a TIFF too large to be held as a whole."""
-        if (
-            (source := job.input) is None
-            or _file_state(source) is None  # a pipe can be read only once
-            or job.output is None
-            or SUFFIXES[job.output.suffix.lower()] != "tiff"
-            or job.mask is not None
-            or job.save_mask is not None
-            or self._options.dry_run
-            or (stream := getattr(self._processor, "stream", None)) is None
-        ):
-            yield None, None
-            return
-        with ExitStack() as files:
-            try:
-                reader = files.enter_context(open_tiff(source))
-            except OSError:  # reading it as a whole will report the reason
-                reader = None
-            if reader is None or not reader.fits_rows(STREAMED_PIXELS):
-                yield None, None
-            else:
-                yield reader, stream(reader.size, partial(_rows, source, reader))
+    def _by_rows(self, job: Job, files: ExitStack) -> tuple[Path, TiffReader, Stream] | None:
+        """The input, open in `files`, and its restored rows, where it is a TIFF too large to be held as a whole."""
+        stream_of, masked = getattr(self._processor, "stream", None), job.mask is not None or job.save_mask is not None
+        if stream_of is None or masked or self._options.dry_run or job.output is None:
+            return None
+        # A pipe, which has no state, can be read only once.
+        if SUFFIXES[job.output.suffix.lower()] != "tiff" or job.input is None or _file_state(job.input) is None:
+            return None
+        try:
+            reader = files.enter_context(open_tiff(job.input))
+        except OSError:  # reading it as a whole will report the reason
+            return None
+        if reader is None or not reader.fits_rows(STREAMED_PIXELS):
+            return None
+        stream = stream_of(reader.size, partial(_rows, job.input, reader))
+        return None if stream is None else (job.input, reader, stream)
 
     def _restore_rows(
         self, job: Job, source: Path, reader: TiffReader, stream: Stream, overwrite: bool

@@ -61,9 +61,12 @@ def measure(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) ->
 
 
 class _IdleEngine(Engine):
-    """Returns empty tensors of the right shapes, which it computes once for each shape of input on the meta device."""
+    """Returns empty tensors of the right shapes; what a stage of the network gives is asked once, on the meta device.
 
-    _shapes: dict[tuple[Any, ...], torch.Size]
+    shapes: of the output of `predict`, by shape of the input and stage.
+    """
+
+    shapes: dict[tuple[torch.Size, str], torch.Size]
 
     def restore(
         self,
@@ -73,22 +76,16 @@ class _IdleEngine(Engine):
         device: torch.device,
         dtype: torch.dtype | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        compute = super().restore
-        shape = self._shape((pixels.shape, gray), lambda: compute(pixels, context, gray, device)[0])
-        finite = torch.empty(len(pixels), dtype=torch.bool, device=device)
-        return torch.empty(shape, dtype=pixels.dtype, device=device), finite
+        count, height, width, _ = pixels.shape
+        scale, channels = self.model.head.scale, 1 if gray else 3
+        restored = torch.empty((count, height * scale, width * scale, channels), dtype=pixels.dtype, device=device)
+        return restored, torch.empty(count, dtype=torch.bool, device=device)
 
     def predict(self, planes: torch.Tensor, device: torch.device, stage: str = "") -> torch.Tensor:
-        compute = super().predict
-        shape = self._shape((planes.shape, stage), lambda: compute(planes, device, stage))
-        return torch.empty(shape, device=device)
-
-    def _shape(self, key: tuple[Any, ...], compute: Callable[[], torch.Tensor]) -> torch.Size:
-        if not hasattr(self, "_shapes"):
-            self._shapes = {}
-        if key not in self._shapes:
-            self._shapes[key] = compute().shape
-        return self._shapes[key]
+        key = planes.shape, stage
+        if key not in self.shapes:
+            self.shapes[key] = super().predict(planes, device, stage).shape
+        return torch.empty(self.shapes[key], device=device)
 
 
 def measure_host(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) -> dict[str, Any]:
@@ -110,6 +107,7 @@ def measure_host(restorer: Restorer, sources: Sequence[Path | bytes], repeat: in
     readable = _readable(sources)
     bare = Restorer(restorer.head, restorer.network, restorer.options, torch.device("meta"), torch.bfloat16)
     bare._engine = _IdleEngine(bare._engine.model, torch.bfloat16)
+    bare._engine.shapes = {}
     seconds, megapixels = _medians([_pass(bare, readable, time.thread_time) for _ in range(repeat + 1)][1:])
     cost = {phase: 1000 * value / (megapixels * restorer.head.scale**2) for phase, value in seconds.items()}
     files = 15 * 1000 / max(cost["decode"] + cost["encode"], 1e-9)

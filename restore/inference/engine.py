@@ -92,7 +92,6 @@ class Engine:
         self.model, self.dtype, self.compile = model, dtype, compile
         model.network.eval().to(memory_format=torch.channels_last)
         self._models: dict[tuple[torch.device, torch.dtype], PixelModel] = {}
-        self._compiled: dict[tuple[torch.device, torch.dtype], Any] = {}
 
     def restore(
         self,
@@ -120,9 +119,9 @@ class Engine:
         on_host = device.type == "mps" and pixels.dtype == torch.uint16  # Metal has no uint16 conversion
         sent = to_planes(pixels).permute(0, 2, 3, 1) if on_host else pixels
         with torch.inference_mode():
-            module = self._forward(device, dtype)
+            model = self._model_on(device, dtype)
             try:
-                restored, finite = module(sent.to(device), None if context is None else context.to(device), gray)
+                restored, finite = model(sent.to(device), None if context is None else context.to(device), gray)
             except RuntimeError as error:
                 compiling = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
                 if not compiling or is_out_of_memory(error):
@@ -144,16 +143,13 @@ class Engine:
                     output[number] = self._model_on(device, torch.float32).predict(moved[number : number + 1], stage)[0]
             return output
 
-    def _forward(self, device: torch.device, dtype: torch.dtype) -> Any:
-        model, key = self._model_on(device, dtype), (device, dtype)
-        if self.compile and key not in self._compiled:
-            self._compiled[key] = torch.compile(model)
-        return self._compiled[key] if self.compile else model
-
     def _model_on(self, device: torch.device, dtype: torch.dtype) -> PixelModel:
         """The model with its network on `device` in `dtype`; copied once, from the float32 weights."""
         key = (device, dtype)
         if key not in self._models:
             network = copy.deepcopy(self.model.network).to(device=device, dtype=dtype)
-            self._models[key] = PixelModel(self.model.head, network, self.model.strength, self.model.tta).eval()
+            model = PixelModel(self.model.head, network, self.model.strength, self.model.tta).eval()
+            if self.compile:
+                model.compile()
+            self._models[key] = model
         return self._models[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import repeat
@@ -17,7 +18,7 @@ from restore.images import Image, read_image
 from restore.images.masks import as_mask, hints_from
 from restore.images.pixels import array_to_pil, split_picture
 from restore.images.profiles import true_profile
-from restore.inference.restored import Pending, Restored
+from restore.inference.restored import MaskedImage, Processor, Restored
 from restore.pixels import to_uint8, white
 from restore.tasks.spec import TASKS
 
@@ -42,30 +43,15 @@ class Found(NamedTuple):
     confidence: float | None
 
 
-class InputAdapter:
-    """Calls of what restores pictures, as `Restorer` does: a subclass brings `batch_size`, `enqueue` and `examine`."""
+class InputAdapter(Processor):
+    """Calls of what restores pictures; a subclass brings the methods of `Processor`, and `examine`."""
 
     hinted = False  # whether it takes hints
     masked = False  # whether it looks for damage, or takes a mask of it
 
-    def batch_size(self, image: Image) -> int:
-        """How many pictures of this size to give to `enqueue` at once; 1 where more are not faster."""
-        raise NotImplementedError
-
-    def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> Sequence[Pending]:
-        """Starts to restore pictures, in shared batches of tiles, without waiting for a GPU.
-
-        Args:
-            pictures: each with its mask (H,W) bool, or its hints (H,W,4) where the task takes those, or None.
-
-        Returns:
-            One `Pending` for each; an error of one picture is raised by its `Pending` only.
-        """
-        raise NotImplementedError
-
+    @abstractmethod
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Analyses a picture without restoring it."""
-        raise NotImplementedError
 
     @overload
     def __call__(self, image: T, mask: Any = None, *, hints: Any = None, clip: bool = True) -> T: ...
@@ -171,7 +157,7 @@ class InputAdapter:
         return self._stream(_alike(frames), repeat(_given(*self._chosen(mask, hints))), clip)
 
     def _stream(self, images: Iterable[Any], given: Iterable[np.ndarray | None], clip: bool) -> Iterator[Any]:
-        group: list[tuple[Image, np.ndarray | None]] = []
+        group: list[MaskedImage] = []
         back: list[Callable[[Image], Any]] = []
         masks = iter(given)
 

@@ -12,8 +12,8 @@ import torch
 from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.inputs import InputAdapter
-from restore.inference.restored import Pending, Restored, StepResult, percent, root_mean_square_change
-from restore.inference.restorer import Begun, Restorer
+from restore.inference.restored import MaskedImage, Pending, Restored, StepResult, percent, root_mean_square_change
+from restore.inference.restorer import Deferred, Restorer
 from restore.pixels import to_dtype, to_float
 from restore.tasks import TASKS, TaskSpec
 from restore.tasks.steps import check_steps, step_with_input
@@ -57,7 +57,7 @@ class Pipeline(InputAdapter):
     def batch_size(self, image: Image) -> int:
         return self.steps[0].batch_size(image)
 
-    def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Pending]:
+    def enqueue(self, pictures: Sequence[MaskedImage]) -> list[Pending]:
         works = [_Work(image, mask, image) for image, mask in pictures]
         for work in works if len(self.steps) > 1 else ():
             if work.image.pixels.dtype == np.uint8:
@@ -70,7 +70,7 @@ class Pipeline(InputAdapter):
                     work.add(spec, step, self.accept(spec, work.image, pending.result()))
                 except Exception as error:  # must not affect the other pictures
                     work.error = error
-        return [Begun(work.finish) for work in works]
+        return [Deferred(work.finish) for work in works]
 
     def examine(self, image: Image, mask: np.ndarray | None = None) -> Restored:
         """Says what would be done. Later steps see what earlier ones make of the picture, so all of it is computed."""

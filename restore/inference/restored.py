@@ -1,9 +1,9 @@
-"""The result of restoring a picture. Does not import torch, for processes that only handle files."""
+"""What restores pictures, and its results. Does not import torch, for processes that only handle files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from restore.images import Image
 from restore.pixels import to_float
+
+MaskedImage = tuple[Image, "np.ndarray | None"]  # with a mask (H,W) bool, or hints (H,W,4), if there are any
 
 CHANGE_PIXELS = 250_000  # of a large picture that tell by how much it has changed
 
@@ -113,6 +115,25 @@ class Pending(Protocol):
 
     def result(self) -> Restored:
         """Waits for the device; raises what is wrong with this picture. May be called once, in any thread."""
+        ...
+
+
+class Processor(Protocol):
+    """Restores pictures in batches; one with a `Restorer`'s `stream` also those too large for memory."""
+
+    def batch_size(self, image: Image) -> int:
+        """How many pictures of the size of `image` to give to `enqueue` at once; 1 where more are not faster."""
+        ...
+
+    def enqueue(self, pictures: Sequence[MaskedImage]) -> Sequence[Pending]:
+        """Starts to restore pictures, in shared batches, without waiting for a GPU. One thread at a time may call it.
+
+        Args:
+            pictures: each with its mask (H,W) bool, or its hints (H,W,4) where the task takes those, or None.
+
+        Returns:
+            One `Pending` for each; an error of one picture is raised by its `Pending` only.
+        """
         ...
 
 

@@ -18,7 +18,7 @@ from restore.errors import UsageError
 from restore.images import Image
 from restore.inference.engine import Engine, PixelModel
 from restore.inference.inputs import InputAdapter
-from restore.inference.restored import Change, Pending, Restored, Stream, root_mean_square_change
+from restore.inference.restored import Change, MaskedImage, Pending, Restored, Stream, root_mean_square_change
 from restore.inference.tiling import Item, Tile, TilePlanner, is_out_of_memory
 from restore.inference.transfer import transfer_for
 from restore.models.registry import Architecture
@@ -35,7 +35,7 @@ QUESTIONED = 0.5  # share of a picture from which on a given mask may be inverte
 
 
 @dataclass(frozen=True)
-class Begun:
+class Deferred:
     """A `Pending` that asks a function for its result, or raises an error."""
 
     finish: Callable[[], Restored] | Exception
@@ -124,7 +124,7 @@ class Restorer(InputAdapter):
     def batch_size(self, image: Image) -> int:
         return self._planner.batch_size(*image.pixels.shape[:2])
 
-    def enqueue(self, pictures: Sequence[tuple[Image, np.ndarray | None]]) -> list[Pending]:
+    def enqueue(self, pictures: Sequence[MaskedImage]) -> list[Pending]:
         with self._lock:
             works = [self._attempt(image, mask) for image, mask in pictures]
             begun = [work for work in works if isinstance(work, _Work)]
@@ -198,7 +198,7 @@ class Restorer(InputAdapter):
 
     def _pending(self, image: Image, work: _Work | Exception) -> Pending:
         if isinstance(work, Exception):
-            return Begun(work)
+            return Deferred(work)
         alpha = None if image.alpha is None else work.whole[..., -1]
         if alpha is not None and work.filled is not None:  # what was erased is there again
             opaque = alpha[work.filled] + min(self.strength, 1.0) * (white(alpha.dtype) - alpha[work.filled])
@@ -212,7 +212,7 @@ class Restorer(InputAdapter):
             restored = replace(image, pixels=work.out, alpha=alpha)
             return Restored(restored, analysis.mask, analysis.nothing, note, change, analysis.confidence)
 
-        return Begun(finish)
+        return Deferred(finish)
 
     def _begin(
         self, image: np.ndarray, mask: np.ndarray | None, out: np.ndarray, whole: np.ndarray, gray: bool | None = None

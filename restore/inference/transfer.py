@@ -1,11 +1,10 @@
 """Transfer of pictures to the computing device and back, once each, in their own dtype.
 
-On a CPU tensors share the memory of arrays. On CUDA copies go through reused pinned buffers, in a stream of their own.
+On a CPU tensors share the memory of arrays. On CUDA copies go through pinned memory, in a stream of their own.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,6 @@ from restore.devices import free_memory
 from restore.tasks.functional import as_tensor
 
 RESIDENT_SHARE = 0.25  # of the free memory of a device: larger pictures stay on the host, and are sent by tiles
-KEPT_BUFFERS = 8  # pinned buffers kept for reuse
 
 
 class Transfer:
@@ -55,78 +53,50 @@ class Transfer:
 
 
 class CudaTransfer(Transfer):
-    """Asynchronous copies beside the computation: pinned buffers, a copy stream, events."""
+    """Asynchronous copies beside the computation: a copy stream, events, and pinned memory.
+
+    torch keeps freed pinned memory for reuse, and what is being copied from or to until that is done.
+    """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self._stream: Any = torch.cuda.Stream(device)
-        self._buffers: list[torch.Tensor] = []
-        self._in_flight: list[tuple[Any, torch.Tensor]] = []
-        self._lock = threading.Lock()
 
     def upload(self, array: np.ndarray) -> torch.Tensor:
         if not self._fits(array):
             return as_tensor(array)
-        staged = self._pinned(array.nbytes)
-        host = staged[: array.nbytes].view(as_tensor(array[:1, :1]).dtype).view(array.shape)
-        host.copy_(as_tensor(array))
+        host = _pinned(as_tensor(array)).copy_(as_tensor(array))
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             uploaded = host.to(self.device, non_blocking=True)
-            copied = torch.cuda.Event()
-            copied.record(self._stream)
         compute = torch.cuda.current_stream(self.device)
-        compute.wait_event(copied)
+        compute.wait_stream(self._stream)
         uploaded.record_stream(compute)
-        with self._lock:
-            self._in_flight.append((copied, staged))
         return uploaded
 
     def download(self, tensor: torch.Tensor, out: np.ndarray) -> Callable[[], None]:
         if tensor.device.type == "cpu":  # too large for the device; its tiles were copied synchronously
             return _nothing
-        staged = self._pinned(out.nbytes)
-        host = staged[: out.nbytes].view(tensor.dtype).view(tensor.shape)
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
-            host.copy_(tensor, non_blocking=True)
+            wait = self._to_host(tensor)
             tensor.record_stream(self._stream)
-            done = torch.cuda.Event()
-            done.record(self._stream)
-
-        def wait() -> None:
-            done.synchronize()
-            np.copyto(out, host.numpy())
-            with self._lock:
-                self._buffers.append(staged)
-
-        return wait
+        return lambda: np.copyto(out, wait().numpy())
 
     def flags(self, flags: torch.Tensor) -> Callable[[], list[bool]]:
-        host = torch.empty(flags.shape, dtype=torch.bool, pin_memory=True)
-        host.copy_(flags, non_blocking=True)
+        wait = self._to_host(flags)
+        return lambda: list(wait().tolist())
+
+    def _to_host(self, tensor: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Starts a copy in the current stream; the returned function waits for it."""
+        host = _pinned(tensor).copy_(tensor, non_blocking=True)
         done = torch.cuda.Event()
         done.record(torch.cuda.current_stream(self.device))
 
-        def wait() -> list[bool]:
+        def wait() -> torch.Tensor:
             done.synchronize()
-            return list(host.tolist())
+            return host
 
         return wait
-
-    def _pinned(self, size: int) -> torch.Tensor:
-        """Takes a pinned buffer of at least `size` bytes."""
-        with self._lock:
-            in_flight, self._in_flight = self._in_flight, []
-            for copied, buffer in in_flight:
-                if copied.query():
-                    self._buffers.append(buffer)
-                else:
-                    self._in_flight.append((copied, buffer))
-            del self._buffers[:-KEPT_BUFFERS]
-            for number, buffer in enumerate(self._buffers):
-                if size <= len(buffer) <= 2 * size + (1 << 20):
-                    return self._buffers.pop(number)
-        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
 
 class MetaTransfer(Transfer):
@@ -153,6 +123,10 @@ class MetaTransfer(Transfer):
 def transfer_for(device: torch.device) -> Transfer:
     """The transfer for a device."""
     return {"cuda": CudaTransfer, "meta": MetaTransfer}.get(device.type, Transfer)(device)
+
+
+def _pinned(like: torch.Tensor) -> torch.Tensor:
+    return torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
 
 
 def _nothing() -> None:

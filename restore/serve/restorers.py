@@ -15,10 +15,9 @@ import torch
 
 from restore import weights
 from restore.devices import pick_device, pick_precision
-from restore.folders.compute_queue import Pending, Picture
 from restore.images import Image
 from restore.inference.automatic import AutoPipeline
-from restore.inference.restored import Restored
+from restore.inference.restored import MaskedImage, Pending, Restored
 from restore.inference.restorer import Restorer
 from restore.inference.tiling import Item
 from restore.models.registry import Architecture
@@ -92,7 +91,7 @@ class WatchedRestorer(Restorer):
             finally:
                 self.watch = None
 
-    def enqueue(self, pictures: Sequence[Picture]) -> list[Pending]:
+    def enqueue(self, pictures: Sequence[MaskedImage]) -> list[Pending]:
         self._area, self._done = sum(image.size[0] * image.size[1] for image, _ in pictures), 0
         return super().enqueue(pictures)
 
@@ -151,7 +150,7 @@ class Dispatcher:
         one = cast(Assigned, image)
         return 1 if one.examine else one.processor.batch_size(image)
 
-    def enqueue(self, pictures: Sequence[Picture]) -> list[Pending]:
+    def enqueue(self, pictures: Sequence[MaskedImage]) -> list[Pending]:
         """Begins with `pictures`; those that nobody waits for any more are not begun."""
         results: list[Pending | None] = [None] * len(pictures)
         groups: dict[WatchedRestorer | AutoPipeline, list[int]] = {}

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -133,7 +134,7 @@ class Run:
         log = Log(folder / "tensorboard" if processes.first else None)
         hidden = bar if processes.first else True
         steps = tqdm(total=settings.length, initial=progress.step, disable=hidden, unit="step", dynamic_ncols=True)
-        with interruptible() as interrupted, steps:
+        with interruptible() as interrupted, steps, closing(log):
             for step, batch in enumerate(self._batches(progress.step, settings.length), progress.step):
                 loss = self._step(step, batch)
                 now = time.monotonic()
@@ -155,7 +156,6 @@ class Run:
                 if (stop or pause) and not last:
                     status = "interrupted" if stop else "paused"
                     break
-        log.close()
         return Result(status, progress.step, progress.best_scores, self._compared(progress.best_scores))
 
     def best_weights(self) -> dict[str, torch.Tensor]:
