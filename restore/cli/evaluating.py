@@ -43,7 +43,7 @@ class EvaluateFlags:
     limit: int | None = option(None, "Only the first pictures, by path.", min=1)
     seed: int = option(0, "Seed of the damage; a picture's pixels and the seed fix it.", min=0)
     json: bool = option(False, "Print JSON instead of the table, with every picture's scores.")
-    csv: Path | None = option(None, "Also write every picture's scores to this file.", metavar="FILE")
+    csv: Path | None = option(None, "Also write every picture's scores to this file.", metavar="FILE.csv")
     report: Path | None = option(None, "Also write a page with table, plots and pictures.", metavar="FILE.html")
     overwrite: bool = option(False, "Replace outputs that exist.")
     device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
@@ -111,16 +111,11 @@ def add(app: typer.Typer) -> None:
 
 def _body(spec: TaskSpec) -> Any:
     def body(flags: EvaluateFlags, damage: Options, options: Options) -> None:
-        from restore.evaluation.page import refuse_existing, write_text
-        from restore.images import SUFFIXES
+        from restore.evaluation.page import check_output, write_text
 
-        outputs = [path for path in (flags.csv, flags.report) if path is not None]
-        for path in outputs:
-            if path.suffix.lower() in (*SUFFIXES, ".safetensors"):  # the folder of pictures may hold one by that name
-                raise UsageError(f"{path}: a picture or weights go by that name; end --csv in .csv, --report in .html")
-            refuse_existing(path, flags.overwrite)
-        if len({path.resolve() for path in outputs}) < len(outputs):
-            raise UsageError(f"--csv and --report name the same file, {outputs[0]}")
+        for path, suffixes in ((flags.csv, (".csv",)), (flags.report, (".html", ".htm"))):
+            if path is not None:
+                check_output(path, flags.overwrite, suffixes)
         if flags.no_baselines and flags.baselines:
             raise UsageError("--baselines and --no-baselines contradict each other")
 
@@ -238,7 +233,7 @@ def _compare(flags: CompareFlags) -> None:
     if not folders and (flags.before.is_dir() or flags.after.is_dir()):
         raise UsageError(f"{flags.before} and {flags.after}: give two pictures, or two folders")
     from restore.evaluation.compare import find_pairs, read_pair, side_by_side, slider_page
-    from restore.evaluation.page import refuse_existing, write_text
+    from restore.evaluation.page import check_output, write_text
     from restore.images import WRITABLE, write_image
 
     beside = flags.after.with_name(f"{flags.after.stem}.compared.png")
@@ -246,11 +241,9 @@ def _compare(flags: CompareFlags) -> None:
     html = output.suffix.lower() in (".html", ".htm")
     if folders and not html:
         raise UsageError(f"{output}: two folders are compared on a page; end it in .html")
-    if not html and output.suffix.lower() not in WRITABLE:
-        raise UsageError(f"{output}: end it in .html, or in one of {' '.join(WRITABLE)}")
     if output.exists() and any(output.samefile(path) for path in (flags.before, flags.after)):
         raise UsageError(f"{output}: is an input, and inputs are never written over; give another name with -o")
-    refuse_existing(output, flags.overwrite)
+    check_output(output, flags.overwrite, (".html", ".htm", *WRITABLE))
     labels = flags.named(flags.before.absolute().name, flags.after.absolute().name)
     if not folders:
         first, second = read_pair(flags.before, flags.after)
