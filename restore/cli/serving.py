@@ -13,10 +13,10 @@ import typer
 
 from restore.cli.flags import add_command
 from restore.errors import UsageError, install_hint
+from restore.serve import LOCAL_NAMES
 from restore.tasks import TASKS
 from restore.tasks.spec import option
 
-LOCAL = ("localhost", "127.0.0.1", "::1")
 NEEDED = ("fastapi", "uvicorn", "python_multipart")
 
 
@@ -43,7 +43,7 @@ class ServeFlags:
     quiet: bool = option(False, "Print failures only.", flags=("-q",))
 
     def __post_init__(self) -> None:
-        if self.host not in LOCAL and not self.token and not self.insecure:
+        if self.host not in LOCAL_NAMES and not self.token and not self.insecure:
             raise UsageError(
                 f"--host {self.host} lets others in: give a --token that they must know, or say --insecure"
             )
@@ -74,7 +74,7 @@ def serve(flags: ServeFlags) -> None:
 
         from restore.devices import describe, keep_freed_memory
         from restore.serve.app import create_app
-        from restore.serve.guard import LOCAL_NAMES, Access
+        from restore.serve.guard import Access
         from restore.serve.limits import Limits
         from restore.serve.restorers import Restorers
         from restore.serve.server import run
@@ -93,7 +93,7 @@ def serve(flags: ServeFlags) -> None:
             keep_seconds=flags.keep,
         )
         service = Service(Restorers(flags.device, flags.precision, flags.tile, models), limits, flags.workers)
-        access = Access(flags.token, LOCAL_NAMES if flags.host in LOCAL else None)
+        access = Access(flags.token, LOCAL_NAMES if flags.host in LOCAL_NAMES else None)
         host = f"[{flags.host}]" if ":" in flags.host else flags.host
         token = f"?token={quote(flags.token)}" if flags.token else ""
         address = f"http://{host}:{listening.getsockname()[1]}/{token}"

@@ -122,9 +122,8 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
     )
     app.state.server = server
     app.add_middleware(Guard, access=access or Access(), limits=limits, metrics=server.metrics)
-    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
 
     @app.get("/healthz", summary="Whether the server works")
     async def healthz() -> JSONResponse:
@@ -461,16 +460,10 @@ def _headers(output: Output) -> dict[str, str]:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    body, headers = problem(error)
-    return Response(body, error.status, headers)
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return await _refused(request, Refused(422, wrong_query(error.errors())))
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return await _refused(request, Refused(error.status_code, str(error.detail)))
+    return problem(error)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem(Refused(422, wrong_query(error.errors())))
