@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from restore.cli.flags import DEVICE, argument
+from restore.cli.flags import argument
 from restore.cli.reporting import mute, say
 from restore.errors import RestoreError, UsageError
 from restore.latent.options import CodecOptions
@@ -19,7 +19,7 @@ class CodecFlags(Options):
     model: Path = option(
         Path("codec.safetensors"), "Weights made by `restore latent train-codec`.", flags=("-m",), metavar="FILE"
     )
-    device: str = DEVICE
+    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
     overwrite: bool = option(False, "Replace outputs that exist.")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.flags import add_command, argument, group
+from restore.cli.flags import ComputeFlags, add_command, argument, group
 from restore.cli.reporting import say
 from restore.errors import RestoreError, UsageError
 from restore.tasks import TASKS, Options, TaskSpec
@@ -46,9 +46,6 @@ class EvaluateFlags:
     csv: Path | None = option(None, "Also write every picture's scores to this file.", metavar="FILE.csv")
     report: Path | None = option(None, "Also write a page with table, plots and pictures.", metavar="FILE.html")
     overwrite: bool = option(False, "Replace outputs that exist.")
-    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
-    precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
-    tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
     tta: bool = option(
         False,
         "Average over the eight symmetries (colorize: two): a little better, as many times slower.",
@@ -98,19 +95,19 @@ def add(app: typer.Typer) -> None:
             f"restore evaluate {spec.name} my-pictures/ --report report.html",
             f"restore evaluate {spec.name} my-pictures/ -m default -m mine.safetensors --limit 20 --csv scores.csv",
         )
-        kinds, panels = (EvaluateFlags, spec.trial_options, spec.measured_options), {spec.measured_options: "Effect"}
-        panels[spec.trial_options] = "Damage"
+        kinds = (EvaluateFlags, ComputeFlags, spec.trial_options, spec.measured_options)
+        panels = {spec.measured_options: "Effect", spec.trial_options: "Damage"}
         add_command(evaluating, spec.name, body, *kinds, examples=examples, panels=panels)
     app.add_typer(evaluating, name="evaluate")
     examples = (
         "restore compare photo.jpg photo.denoised.jpg -o both.html",
         "restore compare scans/ scans.denoised/ -o all.html --labels before,after",
     )
-    add_command(app, "compare", _compare, CompareFlags, examples=examples)
+    add_command(app, "compare", _compare, examples=examples)
 
 
 def _body(spec: TaskSpec) -> Any:
-    def body(flags: EvaluateFlags, damage: Options, options: Options) -> None:
+    def body(flags: EvaluateFlags, compute: ComputeFlags, damage: Options, options: Options) -> None:
         from restore.evaluation.page import check_output, write_text
 
         for path, suffixes in ((flags.csv, (".csv",)), (flags.report, (".html", ".htm"))):
@@ -130,7 +127,7 @@ def _body(spec: TaskSpec) -> Any:
         entries = find_entries(flags.folder, flags.corrupted, flags.masks, flags.limit)
         task = load_task(spec.name)
         _note_idle(task, damage, flags)
-        results = _prepared(spec, task, damage, options, flags)
+        results = _prepared(task, damage, options, flags, compute)
         hidden = True if flags.quiet or flags.json else None  # None: only on a terminal
         with tqdm(total=len(entries), disable=hidden, unit="picture", dynamic_ncols=True) as bar:
 
@@ -155,7 +152,7 @@ def _body(spec: TaskSpec) -> Any:
     return body
 
 
-def _prepared(spec: TaskSpec, task: Task, damage: Options, options: Options, flags: EvaluateFlags) -> Results:
+def _prepared(task: Task, damage: Options, options: Options, flags: EvaluateFlags, compute: ComputeFlags) -> Results:
     """Everyone who takes part, before the first picture is read. Raises UsageError for a call that cannot be."""
     from restore import weights
     from restore.devices import describe, pick_device, pick_precision
@@ -163,14 +160,15 @@ def _prepared(spec: TaskSpec, task: Task, damage: Options, options: Options, fla
     from restore.evaluation.evaluate import Model, all_methods
     from restore.evaluation.results import Results
 
+    spec = task.spec
     names = None if flags.baselines is None else [name.strip() for name in flags.baselines.split(",")]
     known = not flags.corrupted or flags.masks is not None  # where the damage is
     chosen, missing = ([], []) if flags.no_baselines else choose(spec.name, names, masks=known)
-    device = pick_device(flags.device)
-    dtype = pick_precision(flags.precision, device)
+    device = pick_device(compute.device)
+    dtype = pick_precision(compute.precision, device)
     paths = [weights.find(spec.name, name) for name in flags.model or (None,)]
     given = spec.options(**asdict(options))
-    models = [Model(path, task, device, dtype, given, tile=flags.tile, tta=flags.tta) for path in paths]
+    models = [Model(path, task, device, dtype, given, tile=compute.tile, tta=flags.tta) for path in paths]
     if not flags.quiet and not flags.json:
         say(f"{spec.name} on {describe(device, dtype)}")
     if not flags.corrupted:
@@ -178,7 +176,7 @@ def _prepared(spec: TaskSpec, task: Task, damage: Options, options: Options, fla
             for model in models:
                 model.check(case.pair.head.scale)
     methods = all_methods(models, [baseline.method() for baseline in chosen])
-    return Results(spec.name, flags.seed, _typed(spec, flags, damage, options), methods, notes=missing)
+    return Results(spec.name, flags.seed, _typed(spec, flags, compute, damage, options), methods, notes=missing)
 
 
 def _note_idle(task: Task, damage: Options, flags: EvaluateFlags) -> None:
@@ -197,10 +195,10 @@ def _note_idle(task: Task, damage: Options, flags: EvaluateFlags) -> None:
             say(f"--{name} changes nothing here: {task.spec.name} is measured at {labels}")
 
 
-def _typed(spec: TaskSpec, flags: EvaluateFlags, *more: Options) -> str:
+def _typed(spec: TaskSpec, flags: EvaluateFlags, compute: ComputeFlags, *more: Options) -> str:
     """The command that gives these results again, without the places of files on this machine."""
     words = ["restore", "evaluate", spec.name, _shown(flags.folder)]
-    given: list[EvaluateFlags | Options] = [flags, *more]
+    given: list[EvaluateFlags | ComputeFlags | Options] = [flags, compute, *more]
     for options in given:
         for known in fields(options):
             value = getattr(options, known.name)

@@ -27,14 +27,15 @@ class LimitFlags:
     )
 
 
-# Fields of the flags of several commands.
-DEVICE = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
-PRECISION = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
-TILE = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
-MODEL = option(
-    None, "A shipped variant, or a weights file [default: the task's].", flags=("-m",), metavar="VARIANT|FILE"
-)
-QUIET = option(False, "Print failures only.", flags=("-q",))
+@dataclass(frozen=True)
+class ComputeFlags:
+    """Flags of every command that runs the network of a task."""
+
+    PANEL = "Network"
+
+    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
+    precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
+    tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
 
 
 def output(default: str | None, help: str = "A picture, or a page (.html).") -> Any:

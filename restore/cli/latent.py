@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from restore.cli.compressing import compress, decompress, train_codec
-from restore.cli.flags import DEVICE, OutputFlags, add_command, argument, group, output
+from restore.cli.flags import OutputFlags, add_command, argument, group, output
 from restore.cli.reporting import mute, say
 from restore.cli.swapping import swap
 from restore.errors import UsageError
@@ -34,7 +34,7 @@ class WeightsFlags(Options):
     model: Path = option(
         Path("latent.safetensors"), "Weights made by `restore latent train`.", flags=("-m",), metavar="FILE"
     )
-    device: str = DEVICE
+    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
 
     def load(self) -> Latent:
         """The autoencoder, on the device."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from restore.cli.flags import DEVICE, OutputFlags, argument, output
+from restore.cli.flags import OutputFlags, argument, output
 from restore.cli.reporting import say
 from restore.tasks.spec import option
 
@@ -30,7 +30,7 @@ class SwapFlags(OutputFlags):
     batch_size: int = option(64, "Pairs a step.", min=1)
     lr: float = option(1e-3, "Peak learning rate.")
     seed: int = option(0, "Seed of everything random.", min=0)
-    device: str = DEVICE
+    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
     resume: bool = option(False, "Go on with a training that was interrupted.")
     overwrite: bool = option(False, "Train anew where weights exist, and replace outputs.")
 
