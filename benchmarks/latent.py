@@ -236,7 +236,7 @@ def codec(path: Path) -> None:
     print("| level | bit a pixel | PSNR (dB) | JPEG: bit a pixel | PSNR | WebP: bit a pixel | PSNR |")
     for level in range(network.config.levels):
         coder = Coder(network, level, device)
-        names = names_of(paths, paths[0].parent)
+        names = names_of(paths, paths[0].parent).values()
         packed = [coder.pack(name, picture) for name, picture in zip(names, pictures, strict=True)]
         size = len(to_bytes(packed, level, network.digest(level)))
         scores = [psnr(coder.unpack(one), picture) for one, picture in zip(packed, pictures, strict=True)]

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -71,12 +70,10 @@ def serving(
     limits: Limits | None = None,
     token: str | None = None,
     tile: int = 0,
-    workers: int = 4,
-    samples: Path | None = None,
 ) -> Iterator[Served]:
     """A server on the CPU at a free port."""
-    service = Service(Restorers("cpu", "fp32", tile, models), limits or Limits(), workers)
-    app = create_app(service, Access(token), samples=samples)
+    service = Service(Restorers("cpu", "fp32", tile, models), limits or Limits(), workers=4)
+    app = create_app(service, Access(token))
     listening = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))

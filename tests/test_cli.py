@@ -99,7 +99,7 @@ def test_every_flag_is_documented(capsys):
         (["corrupt", "denoise", "{picture}", "out.png", "--sigma", "loud"], "'loud' is not a list of numbers"),
         (["corrupt", "denoise", "{picture}", "out.png", "--sigma", "50,10"], "sigma must be a range"),
         (["corrupt", "super-resolve", "{picture}", "out.png", "--scales", "1"], "at least 2"),
-        (["train", "denoise", "nowhere"], "nowhere: no such folder"),
+        (["train", "denoise", "nowhere"], "nowhere: no such file or folder"),
         (["train", "denoise", "{picture}", "--steps", "5", "--minutes", "1"], "two ways to say one thing"),
         (["train", "denoise", "{picture}", "--net", "depth=3"], "unknown setting of conv-autoencoder 'depth'"),
         (["train", "denoise", "{picture}", "--net", "widths"], "write NAME=VALUE"),

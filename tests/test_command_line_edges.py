@@ -259,12 +259,6 @@ def test_camera_raws(tmp_path, monkeypatch):
         read_image(tmp_path / "a.dng")
 
 
-def test_cmyk_is_said(tiny, tmp_path, capsys):
-    PIL.Image.fromarray(raw_frames(1)[0]).convert("CMYK").save(tmp_path / "a.jpg")
-    assert run(["denoise", str(tmp_path / "a.jpg"), "-m", str(tiny("denoise")), "--device", "cpu"]) == 0
-    assert "its CMYK colours are written as RGB" in capsys.readouterr().err
-
-
 def test_overwrite_and_o_agree(tiny, tmp_path):
     """-o with --overwrite replaces, and so does an output in a folder."""
     path, out = tmp_path / "a.png", tmp_path / "b.png"

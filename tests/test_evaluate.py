@@ -155,7 +155,7 @@ def test_seed_tile_and_symmetries_take_effect(
         (["denoise", "clean", "--corrupted", "nowhere"], "nowhere: no such folder"),
         (["denoise", "clean", "--corrupted", "clean", "--sigma", "5"], "--sigma describes damage made here"),
         (["denoise", "clean", "--csv", "there.csv"], "there.csv exists; use --overwrite"),
-        (["denoise", "clean", "--csv", "a", "--report", "a"], "name the same file"),
+        (["denoise", "clean", "--report", "r.txt"], "r.txt: end it in .html or .htm"),
         (["denoise", "clean", "--device", "toaster"], "unknown device"),
         (["colourise", "clean"], "No such command"),
     ],

@@ -105,7 +105,7 @@ def test_training_goes_by_the_seed_alone(clean_folder, tmp_path):
 
 def test_no_two_pictures_get_one_name():
     files = [Path(name) for name in ("a/x.jpg", "a/x.png", "a/x.jpg.webp", "a/y.jpg", "a/b/x.png")]
-    assert names_of(files, Path("a")) == ["x.jpg", "x.png", "x.jpg.webp", "y", "b/x"]
+    assert list(names_of(files, Path("a")).values()) == ["x.jpg", "x.png", "x.jpg.webp", "y", "b/x"]
 
 
 def test_beside_jpeg_and_webp(pictures, codec, tmp_path, capsys):
@@ -177,4 +177,10 @@ def test_a_four_becomes_a_nine(tmp_path, capsys):
     capsys.readouterr()
     assert run([*words[:-2], "-o", str(tmp_path / "t.html"), "--device", "cpu"]) == 0  # with the weights that are there
     assert "--overwrite trains anew" in capsys.readouterr().err
-    assert run([*words[:-2], "-o", str(tmp_path / "s.png")]) == 2
+    written = sorted(tmp_path.rglob("*"))
+    for name, outputs in (("s.png", ["-o", "s.png"]), (str(made[0]), ["-o", "n.png", "--pictures", "out"])):
+        places = [word if word.startswith("-") else str(tmp_path / word) for word in outputs]
+        assert run([*words[:-6], "-m", str(tmp_path / "new.safetensors"), *places, "--device", "cpu"]) == 2
+        said = capsys.readouterr().err
+        assert f"{name} exists" in said and "training" not in said  # refused before any work
+    assert sorted(tmp_path.rglob("*")) == written

@@ -220,7 +220,7 @@ def test_pictures_of_one_stem_are_paired_by_their_whole_name(tmp_path: Path) -> 
         (["cat.png", "cat.png", "-o", "out.txt"], "end it in .html"),
         (["cat.png", "cat.png", "-o", "cat.png", "--overwrite"], "is an input"),
         (["cat.png", "cat.png", "-o", "cat.png"], "is an input"),
-        (["cat.png", "cat.png", "-o", "raw.nef"], "end it in .html, or in one of .png .jpg"),
+        (["cat.png", "cat.png", "-o", "raw.nef"], "end it in .html, .htm, .png, .jpg"),
     ],
 )
 def test_compare_refuses_in_one_line(

@@ -13,7 +13,7 @@ import threading
 import time
 import zipfile
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -27,6 +27,9 @@ from serve_tools import Limits, Served, serving
 from restore import load
 from restore.cli import app
 from restore.images import Image, encode_image, read_image
+from restore.serve.jobs import Job, Jobs
+from restore.serve.limits import Admission, Refused
+from restore.serve.service import Output
 from restore.tasks import TASKS
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -368,6 +371,27 @@ def test_a_job_can_be_cancelled(slow, photo):
     slow.until(lambda: slow.gauge("pictures_in_flight") == 0, 1)
 
 
+def test_a_job_ends_once(monkeypatch):
+    """One whose time is over while its result is written has failed, and only that; a job that is done stays so."""
+    output = Output(b"result", "a.png", "png", "restored", (1, 1), 0.1, mask=b"mask")
+    jobs, admission = Jobs(Limits()), Admission(Limits())
+    late, done = (jobs.create("denoise", "a.png") for _ in range(2))
+    keep = Job.keep
+    monkeypatch.setattr(Job, "keep", lambda self, output: (self is late and jobs.expire(late), keep(self, output))[1])
+    for job in (late, done):
+        with admission.admitted("a", 1) as place:
+            place.keep()
+            jobs.begin(job, future := Future(), place)
+        future.set_result(output)
+    jobs.expire(done)
+    assert (late.state["stage"], late.state["status"], late.output) == ("failed", 504, None)
+    with pytest.raises(Refused, match="took longer"):
+        jobs.finished(late.id)
+    assert done.state["stage"] == "done" and "error" not in done.state and admission.count == 0
+    assert sorted(path.name for path in done.path.parent.iterdir()) == sorted([done.id, f"{done.id}.mask"])
+    jobs.close()
+
+
 def test_jobs_give_masks_and_an_archive(server, photo_png):
     mask = np.zeros((200, 300, 1), np.uint8)
     mask[:50] = 255
@@ -412,6 +436,7 @@ def test_a_token_is_demanded(models, photo_png):
 def test_other_pages_cannot_use_it(server, photo_png):
     for headers in (
         {"origin": "https://evil.example"},
+        {"origin": "http://["},
         {"sec-fetch-site": "cross-site"},
         {"host": "evil.example"},  # DNS rebinding
     ):

@@ -511,8 +511,8 @@ def test_patches_shrink_to_fit_and_say_so(tmp_path):
     ("changes", "reason"),
     [
         ({"resume": True}, "no checkpoint to resume"),
-        ({"folders": [Path("/nowhere")]}, "no such folder"),
-        ({"val": [Path("/nowhere")]}, "no such folder"),
+        ({"folders": [Path("/nowhere")]}, "no such file or folder"),
+        ({"val": [Path("/nowhere")]}, "no such file or folder"),
         ({"steps": None, "minutes": -1.0}, "minutes must be above 0"),
         ({"lr": 0.0}, "--lr must be above 0"),
         ({"device": "cuda:99"}, "this machine has"),

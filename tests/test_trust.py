@@ -68,7 +68,7 @@ def test_results_never_replace_a_picture_of_the_input(arguments, folder, capsys)
     before = contents(folder)
     assert run_cli([text.replace("IN", str(folder)) for text in arguments]) == 2
     said = capsys.readouterr().err
-    assert ("by that name" in said or "weights files end in" in said) and contents(folder) == before
+    assert ("end it in" in said or "weights files end in" in said) and contents(folder) == before
 
 
 def test_an_output_that_became_the_input_is_not_written(folder, tmp_path):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from restore.cli.flags import add_command, argument, picture_size
+from restore.cli.flags import ComputeFlags, add_command, argument, picture_size
 from restore.errors import UsageError
 from restore.tasks import task_spec
 from restore.tasks.spec import option
@@ -23,9 +23,6 @@ class BenchmarkFlags:
     model: str | None = option(
         None, "A shipped variant, or a weights file [default: the task's].", flags=("-m",), metavar="VARIANT|FILE"
     )
-    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
-    precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
-    tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
     compile: bool = option(False, "Compile the network (slow start).")
     host: bool = option(False, "Measure the share of the host alone, without the work of the device.")
     repeat: int = option(5, "Number of passes, of which the median is taken.", min=1)
@@ -38,10 +35,10 @@ def add(app: typer.Typer) -> None:
         "restore benchmark denoise --size 4000x3000",
         "restore benchmark super-resolve --folder my-pictures/ --device cuda",
     )
-    add_command(app, "benchmark", benchmark, BenchmarkFlags, examples=examples, pictures=False)
+    add_command(app, "benchmark", benchmark, examples=examples, pictures=False)
 
 
-def benchmark(flags: BenchmarkFlags) -> None:
+def benchmark(flags: BenchmarkFlags, compute: ComputeFlags) -> None:
     """Measure speed, memory, and the shares of decoding, computing and encoding on this device."""
     task_spec(flags.task)
     width, height = picture_size("--size", flags.size)
@@ -77,12 +74,11 @@ def benchmark(flags: BenchmarkFlags) -> None:
         from restore import __version__
         from restore.devices import describe
 
-        options = (flags.device, flags.precision, flags.tile)
-        restore = load(flags.task, flags.model, *options, compile=flags.compile)
+        restore = load(flags.task, flags.model, **asdict(compute), compile=flags.compile)
         assert isinstance(restore, Restorer)
         record |= {
             "device": describe(restore.device, restore.dtype),
-            "tile": flags.tile,
+            "tile": compute.tile,
             "compiled": flags.compile,
             "torch": torch.__version__,
             "restore": __version__,

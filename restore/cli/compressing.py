@@ -7,19 +7,15 @@ from pathlib import Path
 
 import typer
 
-from restore.cli.flags import add_command, argument
+from restore.cli.flags import argument
 from restore.cli.reporting import mute, say
 from restore.errors import RestoreError, UsageError
 from restore.latent.options import CodecOptions
 from restore.tasks.spec import Options, option
 
-JPEG_AND_WEBP = ("jpeg", "webp")
-
 
 @dataclass(frozen=True)
 class CodecFlags(Options):
-    """Flags of both directions."""
-
     model: Path = option(
         Path("codec.safetensors"), "Weights made by `restore latent train-codec`.", flags=("-m",), metavar="FILE"
     )
@@ -29,8 +25,6 @@ class CodecFlags(Options):
 
 @dataclass(frozen=True)
 class CompressFlags(Options):
-    """Flags of `restore latent compress`."""
-
     folder: Path = argument("A folder of pictures, searched through and through, or one picture.", "FOLDER")
     output: Path | None = option(None, "File to write [default: FOLDER.pictures].", flags=("-o",), metavar="FILE")
     level: int = option(3, "From 1, small, to 5, good.", flags=("-l",), min=1)
@@ -39,23 +33,10 @@ class CompressFlags(Options):
 
 @dataclass(frozen=True)
 class DecompressFlags(Options):
-    """Flags of `restore latent decompress`."""
-
     file: Path = argument("A file made by `restore latent compress`.", "FILE")
     output: Path | None = option(
         None, "Folder to write PNG files to [default: FILE without its suffix].", flags=("-o",), metavar="DIR"
     )
-
-
-def add(group: typer.Typer) -> None:
-    """Adds the commands to those of `restore latent`."""
-    for name, body, kinds, examples in (
-        ("train-codec", train_codec, (CodecOptions,), ("my-pictures/", "my-pictures/ --minutes 60")),
-        ("compress", compress, (CompressFlags, CodecFlags), ("my-pictures/ -l 2", "my-pictures/ --compare")),
-        ("decompress", decompress, (DecompressFlags, CodecFlags), ("my-pictures.pictures", "a.pictures -o back/")),
-    ):
-        lines = [f"restore latent {name} {example}" for example in examples]
-        add_command(group, name, body, *kinds, examples=lines)
 
 
 def train_codec(options: CodecOptions) -> None:
@@ -90,13 +71,14 @@ def compress(flags: CompressFlags, model: CodecFlags) -> None:
     refuse_existing(output, model.overwrite)
 
     from restore.latent.compression import Coder, beside, load_codec, names_of, read_pictures, to_bytes
+    from restore.latent.data import root_of
     from restore.metrics import psnr
     from restore.training.data import list_pictures
 
     network, device = load_codec(model.model, model.device)
     coder = Coder(network, flags.level - 1, device)
     paths = list_pictures([source])
-    names = dict(zip(paths, names_of(paths, source if source.is_dir() else source.parent), strict=True))
+    names = names_of(paths, root_of(source))
     failed: list[RestoreError] = []
     packed, scores, area = [], [], 0
     for path, pixels in read_pictures(paths, failed.append, say):
@@ -115,7 +97,7 @@ def compress(flags: CompressFlags, model: CodecFlags) -> None:
         print(f"{what}: {size} bytes, {8 * size / area:.3f} bit a pixel, PSNR {sum(scores) / len(scores):.2f} dB")
 
     row(f"{len(packed)} pictures in {output}", len(data), scores)
-    for format in JPEG_AND_WEBP if flags.compare else ():
+    for format in ("jpeg", "webp") if flags.compare else ():
         quality, size, theirs = beside(paths, len(data), format)
         row(f"{format} at quality {quality}", size, theirs)
     if failed:
@@ -124,8 +106,9 @@ def compress(flags: CompressFlags, model: CodecFlags) -> None:
 
 def decompress(flags: DecompressFlags, model: CodecFlags) -> None:
     """Write the pictures of a compressed file as PNG."""
-    from restore.evaluation.page import refuse_existing, write_bytes
+    from restore.evaluation.page import write_bytes
     from restore.latent.compression import Coder, from_bytes, load_codec
+    from restore.latent.views import png, png_targets
 
     try:
         data = flags.file.read_bytes()
@@ -133,14 +116,7 @@ def decompress(flags: DecompressFlags, model: CodecFlags) -> None:
         raise UsageError(f"{flags.file}: cannot be read ({error.strerror or error})") from error
     packed, level, digest = from_bytes(data, str(flags.file))
     folder = flags.output or flags.file.with_suffix("")
-    targets = [folder / f"{one.name}.png" for one in packed]
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file, where a folder would have to go")
-    for target in targets:
-        refuse_existing(target, model.overwrite)
-
-    from restore.latent.views import png
-
+    targets = png_targets(folder, [one.name for one in packed], model.overwrite)
     network, device = load_codec(model.model, model.device)
     coder = Coder(network, level, device)
     if network.digest(level) != digest:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restore.cli.flags import add_command, argument, group
+from restore.cli.flags import ComputeFlags, add_command, argument, group
 from restore.cli.reporting import say
 from restore.errors import RestoreError, UsageError
 from restore.tasks import TASKS, Options, TaskSpec
@@ -43,12 +43,9 @@ class EvaluateFlags:
     limit: int | None = option(None, "Only the first pictures, by path.", min=1)
     seed: int = option(0, "Seed of the damage; a picture's pixels and the seed fix it.", min=0)
     json: bool = option(False, "Print JSON instead of the table, with every picture's scores.")
-    csv: Path | None = option(None, "Also write every picture's scores to this file.", metavar="FILE")
+    csv: Path | None = option(None, "Also write every picture's scores to this file.", metavar="FILE.csv")
     report: Path | None = option(None, "Also write a page with table, plots and pictures.", metavar="FILE.html")
     overwrite: bool = option(False, "Replace outputs that exist.")
-    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
-    precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
-    tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
     tta: bool = option(
         False,
         "Average over the eight symmetries (colorize: two): a little better, as many times slower.",
@@ -98,29 +95,24 @@ def add(app: typer.Typer) -> None:
             f"restore evaluate {spec.name} my-pictures/ --report report.html",
             f"restore evaluate {spec.name} my-pictures/ -m default -m mine.safetensors --limit 20 --csv scores.csv",
         )
-        kinds, panels = (EvaluateFlags, spec.trial_options, spec.measured_options), {spec.measured_options: "Effect"}
-        panels[spec.trial_options] = "Damage"
+        kinds = (EvaluateFlags, ComputeFlags, spec.trial_options, spec.measured_options)
+        panels = {spec.measured_options: "Effect", spec.trial_options: "Damage"}
         add_command(evaluating, spec.name, body, *kinds, examples=examples, panels=panels)
     app.add_typer(evaluating, name="evaluate")
     examples = (
         "restore compare photo.jpg photo.denoised.jpg -o both.html",
         "restore compare scans/ scans.denoised/ -o all.html --labels before,after",
     )
-    add_command(app, "compare", _compare, CompareFlags, examples=examples)
+    add_command(app, "compare", _compare, examples=examples)
 
 
 def _body(spec: TaskSpec) -> Any:
-    def body(flags: EvaluateFlags, damage: Options, options: Options) -> None:
-        from restore.evaluation.page import refuse_existing, write_text
-        from restore.images import SUFFIXES
+    def body(flags: EvaluateFlags, compute: ComputeFlags, damage: Options, options: Options) -> None:
+        from restore.evaluation.page import check_output, write_text
 
-        outputs = [path for path in (flags.csv, flags.report) if path is not None]
-        for path in outputs:
-            if path.suffix.lower() in (*SUFFIXES, ".safetensors"):  # the folder of pictures may hold one by that name
-                raise UsageError(f"{path}: a picture or weights go by that name; end --csv in .csv, --report in .html")
-            refuse_existing(path, flags.overwrite)
-        if len({path.resolve() for path in outputs}) < len(outputs):
-            raise UsageError(f"--csv and --report name the same file, {outputs[0]}")
+        for path, suffixes in ((flags.csv, (".csv",)), (flags.report, (".html", ".htm"))):
+            if path is not None:
+                check_output(path, flags.overwrite, suffixes)
         if flags.no_baselines and flags.baselines:
             raise UsageError("--baselines and --no-baselines contradict each other")
 
@@ -135,7 +127,7 @@ def _body(spec: TaskSpec) -> Any:
         entries = find_entries(flags.folder, flags.corrupted, flags.masks, flags.limit)
         task = load_task(spec.name)
         _note_idle(task, damage, flags)
-        results = _prepared(spec, task, damage, options, flags)
+        results = _prepared(task, damage, options, flags, compute)
         hidden = True if flags.quiet or flags.json else None  # None: only on a terminal
         with tqdm(total=len(entries), disable=hidden, unit="picture", dynamic_ncols=True) as bar:
 
@@ -160,7 +152,7 @@ def _body(spec: TaskSpec) -> Any:
     return body
 
 
-def _prepared(spec: TaskSpec, task: Task, damage: Options, options: Options, flags: EvaluateFlags) -> Results:
+def _prepared(task: Task, damage: Options, options: Options, flags: EvaluateFlags, compute: ComputeFlags) -> Results:
     """Everyone who takes part, before the first picture is read. Raises UsageError for a call that cannot be."""
     from restore import weights
     from restore.devices import describe, pick_device, pick_precision
@@ -168,14 +160,15 @@ def _prepared(spec: TaskSpec, task: Task, damage: Options, options: Options, fla
     from restore.evaluation.evaluate import Model, all_methods
     from restore.evaluation.results import Results
 
+    spec = task.spec
     names = None if flags.baselines is None else [name.strip() for name in flags.baselines.split(",")]
     known = not flags.corrupted or flags.masks is not None  # where the damage is
     chosen, missing = ([], []) if flags.no_baselines else choose(spec.name, names, masks=known)
-    device = pick_device(flags.device)
-    dtype = pick_precision(flags.precision, device)
+    device = pick_device(compute.device)
+    dtype = pick_precision(compute.precision, device)
     paths = [weights.find(spec.name, name) for name in flags.model or (None,)]
     given = spec.options(**asdict(options))
-    models = [Model(path, task, device, dtype, given, tile=flags.tile, tta=flags.tta) for path in paths]
+    models = [Model(path, task, device, dtype, given, tile=compute.tile, tta=flags.tta) for path in paths]
     if not flags.quiet and not flags.json:
         say(f"{spec.name} on {describe(device, dtype)}")
     if not flags.corrupted:
@@ -183,7 +176,7 @@ def _prepared(spec: TaskSpec, task: Task, damage: Options, options: Options, fla
             for model in models:
                 model.check(case.pair.head.scale)
     methods = all_methods(models, [baseline.method() for baseline in chosen])
-    return Results(spec.name, flags.seed, _typed(spec, flags, damage, options), methods, notes=missing)
+    return Results(spec.name, flags.seed, _typed(spec, flags, compute, damage, options), methods, notes=missing)
 
 
 def _note_idle(task: Task, damage: Options, flags: EvaluateFlags) -> None:
@@ -202,10 +195,10 @@ def _note_idle(task: Task, damage: Options, flags: EvaluateFlags) -> None:
             say(f"--{name} changes nothing here: {task.spec.name} is measured at {labels}")
 
 
-def _typed(spec: TaskSpec, flags: EvaluateFlags, *more: Options) -> str:
+def _typed(spec: TaskSpec, flags: EvaluateFlags, compute: ComputeFlags, *more: Options) -> str:
     """The command that gives these results again, without the places of files on this machine."""
     words = ["restore", "evaluate", spec.name, _shown(flags.folder)]
-    given: list[EvaluateFlags | Options] = [flags, *more]
+    given: list[EvaluateFlags | ComputeFlags | Options] = [flags, compute, *more]
     for options in given:
         for known in fields(options):
             value = getattr(options, known.name)
@@ -238,7 +231,7 @@ def _compare(flags: CompareFlags) -> None:
     if not folders and (flags.before.is_dir() or flags.after.is_dir()):
         raise UsageError(f"{flags.before} and {flags.after}: give two pictures, or two folders")
     from restore.evaluation.compare import find_pairs, read_pair, side_by_side, slider_page
-    from restore.evaluation.page import refuse_existing, write_text
+    from restore.evaluation.page import check_output, write_text
     from restore.images import WRITABLE, write_image
 
     beside = flags.after.with_name(f"{flags.after.stem}.compared.png")
@@ -246,11 +239,9 @@ def _compare(flags: CompareFlags) -> None:
     html = output.suffix.lower() in (".html", ".htm")
     if folders and not html:
         raise UsageError(f"{output}: two folders are compared on a page; end it in .html")
-    if not html and output.suffix.lower() not in WRITABLE:
-        raise UsageError(f"{output}: end it in .html, or in one of {' '.join(WRITABLE)}")
     if output.exists() and any(output.samefile(path) for path in (flags.before, flags.after)):
         raise UsageError(f"{output}: is an input, and inputs are never written over; give another name with -o")
-    refuse_existing(output, flags.overwrite)
+    check_output(output, flags.overwrite, (".html", ".htm", *WRITABLE))
     labels = flags.named(flags.before.absolute().name, flags.after.absolute().name)
     if not folders:
         first, second = read_pair(flags.before, flags.after)

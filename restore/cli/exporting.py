@@ -31,7 +31,7 @@ def add(app: typer.Typer) -> None:
         "restore export denoise --onnx denoise.onnx",
         "restore export super-resolve -s 4 --onnx x4.onnx --overwrite",
     )
-    add_command(app, "export", export, ExportFlags, examples=examples, pictures=False)
+    add_command(app, "export", export, examples=examples, pictures=False)
 
 
 def export(flags: ExportFlags) -> None:

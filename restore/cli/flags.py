@@ -6,13 +6,14 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, cast, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from restore.errors import UsageError
-from restore.tasks.spec import option
+from restore.tasks.spec import Options, option
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,43 @@ class LimitFlags:
     max_pixels: float | None = option(
         None, "Pixels that a picture may have, such as 3e9; larger ones are refused [default: 5e8].", min=1
     )
+
+
+@dataclass(frozen=True)
+class ComputeFlags:
+    """Flags of every command that runs the network of a task."""
+
+    PANEL = "Network"
+
+    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
+    precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
+    tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
+
+
+def output(default: str | None, help: str = "A picture, or a page (.html).") -> Any:
+    """Declares the field of the file that a command writes."""
+    return option(None if default is None else Path(default), help, flags=("-o",), metavar="FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFlags(Options):
+    """The file that a command writes.
+
+    Raises:
+        UsageError: it cannot be written, or exists without --overwrite; before any work is done.
+    """
+
+    SUFFIXES: ClassVar[tuple[str, ...]] = (".png", ".html")
+
+    output: Path | None = output(None)
+    overwrite: bool = option(False, "Replace outputs that exist.")
+
+    def __post_init__(self) -> None:
+        from restore.evaluation.page import check_output
+
+        super().__post_init__()
+        if self.output is not None:
+            check_output(self.output, self.overwrite, self.SUFFIXES)
 
 
 # The groups of flags in `--help`, in this order; others follow as they come.

@@ -32,7 +32,7 @@ class ModelsFlags:
 def add(app: typer.Typer) -> None:
     """Adds `restore models` to `app`."""
     examples = ("restore models --json", "restore models -m mine.safetensors --json")
-    add_command(app, "models", models, ModelsFlags, examples=examples, pictures=False)
+    add_command(app, "models", models, examples=examples, pictures=False)
 
 
 def models(flags: ModelsFlags) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from restore.cli.files import FileFlags, FileRequest, plan_files
-from restore.cli.flags import add_command
+from restore.cli.flags import ComputeFlags, add_command
 from restore.cli.reporting import run_jobs, say
 from restore.cli.video import RawFlags, check_raw, restore_frames
 from restore.errors import UsageError
@@ -24,18 +24,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DeviceFlags:
-    """Flags of the device, and of how it computes."""
-
-    PANEL = "Network"
+class DeviceFlags(ComputeFlags):
+    """The same for a folder, which several devices may restore."""
 
     device: str = option(
         "auto",
         "Where to compute; a list spreads a folder over several devices.",
         metavar="auto|cpu|mps|cuda|cuda:N[,cuda:M...]",
     )
-    precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
-    tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
     tile_overlap: int | None = option(
         None, "Overlap of tiles in pixels [default: by the radius of the network].", min=0
     )

@@ -6,17 +6,17 @@ import importlib.util
 import logging
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from urllib.parse import quote
 
 import typer
 
-from restore.cli.flags import add_command
+from restore.cli.flags import ComputeFlags, add_command
 from restore.errors import UsageError, install_hint
+from restore.serve import LOCAL_NAMES
 from restore.tasks import TASKS
 from restore.tasks.spec import option
 
-LOCAL = ("localhost", "127.0.0.1", "::1")
 NEEDED = ("fastapi", "uvicorn", "python_multipart")
 
 
@@ -30,9 +30,6 @@ class ServeFlags:
     model: list[str] | None = option(
         None, "Weights of a task, a variant or a file; may be repeated.", flags=("-m",), metavar="TASK=VARIANT|FILE"
     )
-    device: str = option("auto", "Where to compute.", metavar="auto|cpu|mps|cuda|cuda:N")
-    precision: str = option("auto", "Precision of the convolutions.", metavar="auto|fp32|bf16|fp16")
-    tile: int = option(0, "Side of a tile in pixels; 0: as large as memory allows.", flags=("-t",), min=0)
     workers: int | None = option(None, "Threads that decode and encode [default: by cores].", flags=("-j",), min=1)
     max_mb: int = option(128, "Largest body of a request, in megabytes.", min=1)
     max_megapixels: float = option(100.0, "Largest picture; results may be four times as large.", min=0.001)
@@ -43,7 +40,7 @@ class ServeFlags:
     quiet: bool = option(False, "Print failures only.", flags=("-q",))
 
     def __post_init__(self) -> None:
-        if self.host not in LOCAL and not self.token and not self.insecure:
+        if self.host not in LOCAL_NAMES and not self.token and not self.insecure:
             raise UsageError(
                 f"--host {self.host} lets others in: give a --token that they must know, or say --insecure"
             )
@@ -57,10 +54,10 @@ def add(app: typer.Typer) -> None:
         "restore serve --open                                      # the page, on this machine",
         "restore serve --host 0.0.0.0 --token 0123456789abcdef     # for others who know the token",
     )
-    add_command(app, "serve", serve, ServeFlags, examples=examples, pictures=False)
+    add_command(app, "serve", serve, examples=examples, pictures=False)
 
 
-def serve(flags: ServeFlags) -> None:
+def serve(flags: ServeFlags, compute: ComputeFlags) -> None:
     """Serve a page that does every task, and an HTTP API, on this machine."""
     models = _models(flags.model or [])
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
@@ -74,7 +71,7 @@ def serve(flags: ServeFlags) -> None:
 
         from restore.devices import describe, keep_freed_memory
         from restore.serve.app import create_app
-        from restore.serve.guard import LOCAL_NAMES, Access
+        from restore.serve.guard import Access
         from restore.serve.limits import Limits
         from restore.serve.restorers import Restorers
         from restore.serve.server import run
@@ -92,8 +89,8 @@ def serve(flags: ServeFlags) -> None:
             job_seconds=12 * flags.timeout,
             keep_seconds=flags.keep,
         )
-        service = Service(Restorers(flags.device, flags.precision, flags.tile, models), limits, flags.workers)
-        access = Access(flags.token, LOCAL_NAMES if flags.host in LOCAL else None)
+        service = Service(Restorers(**asdict(compute), models=models), limits, flags.workers)
+        access = Access(flags.token, LOCAL_NAMES if flags.host in LOCAL_NAMES else None)
         host = f"[{flags.host}]" if ":" in flags.host else flags.host
         token = f"?token={quote(flags.token)}" if flags.token else ""
         address = f"http://{host}:{listening.getsockname()[1]}/{token}"

@@ -7,21 +7,19 @@ from pathlib import Path
 
 import typer
 
-from restore.cli.flags import add_command, argument
+from restore.cli.flags import OutputFlags, argument, output
 from restore.cli.reporting import say
-from restore.tasks.spec import Options, option
+from restore.tasks.spec import option
 
 
-@dataclass(frozen=True)
-class SwapFlags(Options):
-    """Flags of `restore latent swap`."""
-
+@dataclass(frozen=True, kw_only=True)
+class SwapFlags(OutputFlags):
     first: Path = argument("A folder of aligned pictures, such as faces.", "A")
     second: Path = argument("Another, aligned alike.", "B")
     model: Path = option(
         Path("swap.safetensors"), "Weights: used where they exist, else trained.", flags=("-m",), metavar="FILE"
     )
-    output: Path = option(Path("swapped.png"), "A picture, or a page (.html).", flags=("-o",), metavar="FILE")
+    output: Path = output("swapped.png")
     pictures: Path | None = option(None, "Also write every picture of A as B to this folder, as PNG.", metavar="DIR")
     n: int = option(12, "Pictures to show, spread over A.", flags=("-n",), min=1)
     code: int = option(64, "Numbers in a code.", min=1)
@@ -37,26 +35,19 @@ class SwapFlags(Options):
     overwrite: bool = option(False, "Train anew where weights exist, and replace outputs.")
 
 
-def add(group: typer.Typer) -> None:
-    """Adds the command to those of `restore latent`."""
-    examples = ("restore latent swap a/ b/", "restore latent swap a/ b/ --pictures a-as-b/ -n 24")
-    add_command(group, "swap", swap, SwapFlags, examples=examples)
-
-
 def swap(flags: SwapFlags) -> None:
     """Show pictures of folder A as a decoder for folder B makes them: one encoder, a decoder for each."""
-    from restore.evaluation.page import refuse_existing, write_bytes
-    from restore.latent.views import check_output, png, sheet, write_view
-
-    check_output(flags.output, flags.overwrite)
-
-    import numpy as np
-
+    from restore.evaluation.page import write_bytes
     from restore.latent.compression import names_of
-    from restore.latent.data import read_folder
+    from restore.latent.data import read_folder, root_of
     from restore.latent.options import TrainingOptions
     from restore.latent.swapping import SwapModel, decoded_as, load_swap, train_pair
+    from restore.latent.views import png, png_targets, write_sheet
+    from restore.training.data import list_pictures
 
+    names = names_of(list_pictures([flags.first]), root_of(flags.first))
+    if flags.pictures is not None:  # refused before hours of training
+        png_targets(flags.pictures, names.values(), flags.overwrite)
     if flags.overwrite or flags.resume or not flags.model.exists():
         model = SwapModel(code=flags.code, net=flags.net, size=flags.size, amount=flags.amount)
         same = ("steps", "batch_size", "lr", "seed", "device", "resume", "overwrite")
@@ -67,16 +58,10 @@ def swap(flags: SwapFlags) -> None:
         say(f"as {flags.model} makes them; --overwrite trains anew")
     network, device = load_swap(flags.model, flags.device)
     pictures = read_folder(flags.first, network.config.size, network.config.channels, say)
-    targets = []
-    if flags.pictures is not None:
-        root = flags.first if flags.first.is_dir() else flags.first.parent
-        targets = [flags.pictures / f"{name}.png" for name in names_of(pictures.paths, root)]
-        for target in targets:
-            refuse_existing(target, flags.overwrite)
     own, other = (decoded_as(network, device, pictures.pixels, number) for number in (0, 1))
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(flags.n, len(pictures))).round().astype(int))
-    rows = [list(part[chosen]) for part in (pictures.pixels, own, other)]
-    write_view(flags.output, png(sheet(rows)), "Pictures of A; as A; as B")
-    for target, picture in zip(targets, other, strict=False):  # no targets where none are asked for
-        write_bytes(target, png(picture))
+    chosen = pictures.spread(flags.n)
+    write_sheet(flags.output, [part[chosen] for part in (pictures.pixels, own, other)], "Pictures of A; as A; as B")
+    if flags.pictures is not None:
+        for path, picture in zip(pictures.paths, other, strict=True):
+            write_bytes(flags.pictures / f"{names[path]}.png", png(picture))
     say(f"{flags.output}: written")

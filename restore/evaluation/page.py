@@ -87,6 +87,14 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{printable(path)} exists; use --overwrite to replace it")
 
 
+def check_output(path: Path, overwrite: bool, suffixes: tuple[str, ...] = (".png", ".html")) -> None:
+    """As `refuse_existing`, and raises UsageError if `path` ends in none of `suffixes`."""
+    if path.suffix.lower() not in suffixes:
+        known = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        raise UsageError(f"{printable(path)}: end it in {known}")
+    refuse_existing(path, overwrite)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` in UTF-8; see `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))

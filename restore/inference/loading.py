@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from restore import weights
 from restore.devices import pick_device, pick_precision
-from restore.errors import UsageError
+from restore.errors import UsageError, unknown_name
 from restore.inference.automatic import AutoPipeline
 from restore.inference.pipeline import Pipeline
 from restore.inference.restorer import Restorer
@@ -56,10 +57,10 @@ def load(
                 "model and strength are of one task: write, for example, denoise_model and denoise_strength"
             )
         kind = Pipeline if several else AutoPipeline
-        steps = options_by_task(parse_steps(task), options) if several else make_options(AutoOptions, options).steps()
+        steps = options_by_task(parse_steps(task), options) if several else _options(task, AutoOptions, options).steps()
         made: list[Any] = [load(name, device=device, precision=precision, **how, **own) for name, own in steps.items()]
         return kind(made)
-    own = make_options(task_spec(task).options, options)
+    own = _options(task, task_spec(task).options, options)
     where = pick_device(device)
     dtype = pick_precision(precision, where)
     header, network = weights.load(weights.find(task, model), task)
@@ -69,9 +70,9 @@ def load(
     return Restorer(head, network, own, where, dtype, strength=strength, header=header, **how)
 
 
-def make_options(kind: type[OptionsT], values: dict[str, Any]) -> OptionsT:
+def _options(task: str, kind: type[OptionsT], values: dict[str, Any]) -> OptionsT:
     """An instance of `kind` with `values`. Raises UsageError for unknown ones, and as `kind` does."""
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UsageError(f"{error}".replace("__init__()", "load()").split(".")[-1]) from error
+    known = [option.name for option in fields(kind)]
+    if unknown := [name for name in values if name not in known]:
+        raise unknown_name(f"option of {task}", unknown[0], known)
+    return kind(**values)

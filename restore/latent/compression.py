@@ -240,12 +240,13 @@ def from_bytes(data: bytes, name: str) -> tuple[list[Packed], int, str]:
     return pictures, level, digest
 
 
-def names_of(paths: Sequence[Path], root: Path) -> list[str]:
+def names_of(paths: Sequence[Path], root: Path) -> dict[Path, str]:
     """Names without suffixes, but with them where two pictures would be called alike."""
-    whole = [path.relative_to(root).as_posix() for path in paths]
-    bare = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
-    times = Counter(bare + whole)  # `x.jpg.webp` beside `x.jpg` and `x.png`
-    return [long if times[short] > 1 else short for short, long in zip(bare, whole, strict=True)]
+    inner = [path.relative_to(root) for path in paths]
+    bare = [path.with_suffix("").as_posix() for path in inner]
+    times = Counter([*bare, *(path.as_posix() for path in inner)])  # `x.jpg.webp` beside `x.jpg` and `x.png`
+    named = zip(paths, inner, bare, strict=True)
+    return {path: whole.as_posix() if times[short] > 1 else short for path, whole, short in named}
 
 
 def read_pictures(

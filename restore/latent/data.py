@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from restore.errors import ImageError, RestoreError, UsageError
-from restore.images import find_images, read_image
+from restore.errors import ImageError, RestoreError
+from restore.images import read_image
 from restore.pixels import luma, to_rgb, to_uint8
+from restore.training.data import list_pictures
 
 TURN = math.radians(90)  # by which pictures are turned at most, where they are moved by 1
 CONTRAST = 0.3  # standard deviation, white at 1
@@ -56,6 +57,10 @@ class Pictures:
         """Those with these numbers."""
         chosen = [int(number) for number in numbers]
         return Pictures(self.pixels[chosen], [self.paths[n] for n in chosen], [self.labels[n] for n in chosen])
+
+    def spread(self, count: int) -> np.ndarray:
+        """Numbers of up to `count` pictures, at equal distances from the first to the last."""
+        return np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int)
 
     def split(self) -> tuple[Pictures, Pictures]:
         """Those to learn from, and every `HELD_OUT`th to choose weights by."""
@@ -116,11 +121,7 @@ def read_folder(
         UsageError: The folder is missing or holds no picture.
         RestoreError: None of the pictures can be read.
     """
-    if not folder.exists():
-        raise UsageError(f"{folder}: no such file or folder; check the path")
-    paths = [folder] if folder.is_file() else find_images(folder)
-    if not paths:
-        raise UsageError(f"{folder}: no pictures in this folder")
+    paths = list_pictures([folder])
     with ThreadPoolExecutor() as pool:
         read = list(pool.map(partial(_square, size=size), paths))
     for found in read:
@@ -138,9 +139,14 @@ def read_folder(
     if channels is None:
         channels = 1 if all(pixels.shape[2] == 1 for _, pixels in kept) else 3
     stacked = np.stack([resized(_with_channels(pixels, channels), size) for _, pixels in kept])
-    root = folder.parent if folder.is_file() else folder
-    labels = ["" if (parent := path.relative_to(root).parent) == Path() else parent.parts[0] for path, _ in kept]
+    parents = [path.relative_to(root_of(folder)).parent for path, _ in kept]
+    labels = [parent.parts[0] if parent.parts else "" for parent in parents]
     return Pictures(stacked, [path for path, _ in kept], labels)
+
+
+def root_of(folder: Path) -> Path:
+    """What the paths of the pictures below `folder`, or of one file, are relative to."""
+    return folder.parent if folder.is_file() else folder
 
 
 def _square(path: Path, size: int) -> np.ndarray | ImageError:

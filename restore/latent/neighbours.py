@@ -19,8 +19,6 @@ from restore.latent.model import Latent
 
 LARGE = 100_000  # codes from which on usearch looks, where it is installed
 ITERATIONS = 30  # of the rotation
-CHUNK = 256  # queries compared at once
-POPCOUNT = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
 def nearest(gallery: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,14 +86,10 @@ def fit_hash(codes: np.ndarray, bits: int, seed: int = 0) -> Callable[[np.ndarra
 
 def hamming(gallery: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """As `nearest`, for packed bits (N,bytes) and (Q,bytes), by the number of bits that differ."""
-    count = min(count, len(gallery))
-    numbers, distances = [], []
-    for start in range(0, len(queries), CHUNK):
-        differing = POPCOUNT[queries[start : start + CHUNK, None] ^ gallery[None]].sum(2, dtype=np.int32)
-        order = differing.argsort(1, kind="stable")[:, :count]
-        numbers.append(order)
-        distances.append(np.take_along_axis(differing, order, 1))
-    return np.concatenate(numbers), np.concatenate(distances)
+    known, asked = (np.unpackbits(packed, axis=1).astype(bool) for packed in (gallery, queries))
+    neighbours = need("sklearn.neighbors").NearestNeighbors(n_neighbors=min(count, len(known)), metric="hamming")
+    shares, numbers = neighbours.fit(known).kneighbors(asked)
+    return numbers, np.rint(shares * known.shape[1]).astype(int)
 
 
 def duplicates(codes: np.ndarray, threshold: float) -> list[list[int]]:

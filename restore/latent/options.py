@@ -8,7 +8,7 @@ from pathlib import Path
 from restore.errors import UsageError
 from restore.tasks.spec import Options, option
 
-# Name -> what it is, in a line. The loss of each is in restore/latent/kinds, in a file of that name.
+# Name -> what it is, in a line. The losses are in restore/latent/kinds.
 KINDS: dict[str, str] = {
     "pca": "linear, squared error: finds the subspace of principal component analysis",
     "undercomplete": "a code smaller than the picture",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,18 @@ def enlarged(picture: np.ndarray) -> np.ndarray:
     return picture.repeat(times, 0).repeat(times, 1)
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+def sheet(rows: Iterable[Iterable[np.ndarray]]) -> np.ndarray:
     """Pictures (S,S,C) uint8 of one size in rows -> one picture, with gaps."""
     padding = ((GAP, GAP), (GAP, GAP), (0, 0))
     padded = [[np.pad(enlarged(one), padding, constant_values=BETWEEN) for one in row] for row in rows]
     return np.concatenate([np.concatenate(row, axis=1) for row in padded])
 
 
-def in_rows(pictures: np.ndarray) -> list[list[np.ndarray]]:
-    """(N,S,S,C) as nearly a square of rows, filled up with gray."""
+def in_rows(pictures: np.ndarray) -> np.ndarray:
+    """(N,S,S,C) as nearly a square of rows, filled up with gray: (R,K,S,S,C)."""
     across = max(1, round(len(pictures) ** 0.5))
     missing = np.full((-len(pictures) % across, *pictures.shape[1:]), BETWEEN, np.uint8)
-    filled = np.concatenate([pictures, missing])
-    return [list(filled[at : at + across]) for at in range(0, len(filled), across)]
+    return np.concatenate([pictures, missing]).reshape(-1, across, *pictures.shape[1:])
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -53,11 +52,19 @@ def inline(data: bytes, alt: str = "") -> str:
     return f'<img style="{style}" alt="{html.escape(alt)}" src="data:image/png;base64,{encoded}">'
 
 
-def check_output(path: Path, overwrite: bool, suffixes: tuple[str, ...] = (".png", ".html")) -> None:
-    """Raises UsageError for an output that cannot be; asked before the work, not after."""
-    if path.suffix.lower() not in suffixes:
-        raise UsageError(f"{path}: end it in {' or '.join(suffixes)}")
-    refuse_existing(path, overwrite)
+def write_sheet(path: Path, rows: Iterable[Iterable[np.ndarray]], title: str, more: str = "") -> None:
+    """Writes pictures (S,S,C) uint8 in rows; the other arguments are those of `write_view`."""
+    write_view(path, png(sheet(rows)), title, more)
+
+
+def png_targets(folder: Path, names: Iterable[str], overwrite: bool) -> list[Path]:
+    """A PNG file in `folder` for each of `names`. Raises UsageError where one cannot be written, or exists."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file, where a folder would have to go")
+    targets = [folder / f"{name}.png" for name in names]
+    for target in targets:
+        refuse_existing(target, overwrite)
+    return targets
 
 
 def write_view(path: Path, picture: bytes, title: str, more: str = "", script: str = SCRIPT) -> None:

@@ -28,7 +28,7 @@ from restore.errors import RestoreError, unknown_name
 from restore.images import SUFFIXES
 from restore.serve.guard import Access, Guard, problem
 from restore.serve.jobs import ENDED, Job, Jobs, found_in
-from restore.serve.limits import Admission, Admitted, Limits, Refused
+from restore.serve.limits import Admission, Admitted, Refused
 from restore.serve.metrics import Metrics
 from restore.serve.options import EXTENSIONS, SPECS, CommonQuery, describe, order, query_model, wrong_query
 from restore.serve.restorers import Watch
@@ -92,17 +92,16 @@ def samples_folder() -> Path | None:
     return None
 
 
-def create_app(service: Service, access: Access | None = None, *, samples: Path | None = None) -> FastAPI:
+def create_app(service: Service, access: Access) -> FastAPI:
     """The server as an ASGI application.
 
     Args:
         service: what restores the pictures; stopped when the application is.
-        access: who may ask; None: anyone who reaches it by a local name.
-        samples: a folder with a subfolder of pictures for each task; None: those that come with the package.
+        access: who may ask.
     """
     limits = service.limits
-    server = _Server(service, limits)
-    folder = samples or samples_folder()
+    server = _Server(service)
+    folder = samples_folder()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -121,10 +120,9 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
         redoc_url=None,
     )
     app.state.server = server
-    app.add_middleware(Guard, access=access or Access(), limits=limits, metrics=server.metrics)
-    app.add_exception_handler(Refused, _refused)
+    app.add_middleware(Guard, access=access, limits=limits, metrics=server.metrics)
+    app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
 
     @app.get("/healthz", summary="Whether the server works")
     async def healthz() -> JSONResponse:
@@ -242,9 +240,9 @@ def create_app(service: Service, access: Access | None = None, *, samples: Path 
 class _Server:
     """What the endpoints share."""
 
-    def __init__(self, service: Service, limits: Limits) -> None:
-        self.service, self.limits = service, limits
-        self.admission, self.jobs, self.metrics = Admission(limits), Jobs(limits), Metrics()
+    def __init__(self, service: Service) -> None:
+        self.service, self.limits = service, service.limits
+        self.admission, self.jobs, self.metrics = Admission(self.limits), Jobs(self.limits), Metrics()
 
     @property
     def gauges(self) -> dict[str, float]:
@@ -461,16 +459,10 @@ def _headers(output: Output) -> dict[str, str]:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    body, headers = problem(error)
-    return Response(body, error.status, headers)
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return await _refused(request, Refused(422, wrong_query(error.errors())))
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return await _refused(request, Refused(error.status_code, str(error.detail)))
+    return problem(error)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem(Refused(422, wrong_query(error.errors())))

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from restore.serve import LOCAL_NAMES
 from restore.serve.limits import Limits, Refused
 from restore.serve.metrics import Metrics
 
 COOKIE = "restore_token"
 OPEN = ("/healthz",)
 DISCARDING = 10.0  # seconds for which the rest of a body that is too large is read
-LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 HEADERS = {
     # Everything the page needs comes from this server.
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:;"
@@ -62,7 +62,6 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         start, status = time.perf_counter(), 500
 
         body = _Body(receive, self._limits.max_bytes)
@@ -83,41 +82,41 @@ class Guard:
             await send(message)
 
         try:
-            self._check(scope, headers)
-        except Refused as refused:
-            await answer(refused, counted)
-        else:
-            if not await self._signed_in(scope, counted):
-                await self._app(scope, body.receive, counted)
+            await self._answer(Request(scope))(scope, body.receive, counted)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.answered(scope["method"], route, status, time.perf_counter() - start)
 
-    def _check(self, scope: Scope, headers: dict[str, str]) -> None:
-        host = headers.get("host", "")
+    def _answer(self, request: Request) -> ASGIApp:
+        """What answers a request: the application, a refusal, or a page that lets the browser keep the token."""
+        token, given = self._access.token, request.query_params.get("token")
+        try:
+            self._check(request)
+        except Refused as refused:
+            response = problem(refused)
+            if refused.status_code == 413:  # what is still left of the body is not read
+                response.headers["connection"] = "close"
+            return response
+        if token is None or request["path"] != "/" or not given:
+            return self._app
+        page = RedirectResponse("/", 303)  # the address does not keep it
+        page.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+        return page
+
+    def _check(self, request: Request) -> None:
+        headers, host = request.headers, request.headers.get("host", "")
         if self._access.names is not None and _name(host) not in self._access.names:
             raise Refused(403, "this server answers to localhost only; --host makes it reachable by other names")
         origin = headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != host
+        foreign = origin is not None and origin.partition("://")[2] != host
         if foreign or headers.get("sec-fetch-site") == "cross-site":
             raise Refused(403, "pages of other servers may not ask here")
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limits.max_bytes:
             raise Refused(413, _too_much(self._limits.max_bytes))
         token = self._access.token
-        if token is not None and scope["path"] not in OPEN and not _knows(token, scope, headers):
+        if token is not None and request["path"] not in OPEN and not _knows(token, request):
             raise Refused(401, "send 'Authorization: Bearer TOKEN', or open the page with ?token=TOKEN")
-
-    async def _signed_in(self, scope: Scope, send: Send) -> bool:
-        """Answers a page that was opened with the right ?token= : the browser keeps it, the address does not."""
-        given = _query(scope).get("token")
-        if self._access.token is None or scope["path"] != "/" or not given:
-            return False
-        cookie = f"{COOKIE}={self._access.token}; HttpOnly; SameSite=Strict; Path=/"
-        headers = [(b"location", b"/"), (b"set-cookie", cookie.encode("latin-1"))]
-        await send({"type": "http.response.start", "status": 303, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
-        return True
 
 
 class _Body:
@@ -153,24 +152,11 @@ def _too_much(limit: int) -> str:
     return f"more than the {limit / 1e6:.0f} MB that are taken"
 
 
-def problem(refused: Refused) -> tuple[bytes, dict[str, str]]:
-    """The body and the headers of a refusal."""
-    headers = {"content-type": "application/json"}
-    if refused.retry_after is not None:
-        headers["retry-after"] = str(refused.retry_after)
-    if refused.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    return json.dumps({"status": refused.status, "detail": refused.message}).encode(), headers
-
-
-async def answer(refused: Refused, send: Send) -> None:
-    """Sends a refusal."""
-    body, headers = problem(refused)
-    encoded: list[Any] = [(name.encode(), value.encode()) for name, value in headers.items()]
-    # What is still left of the body is not read.
-    encoded += [(b"connection", b"close")] if refused.status == 413 else []
-    await send({"type": "http.response.start", "status": refused.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": body})
+def problem(refused: HTTPException) -> JSONResponse:
+    """The answer to a request that is not served."""
+    return JSONResponse(
+        {"status": refused.status_code, "detail": refused.detail}, refused.status_code, dict(refused.headers or {})
+    )
 
 
 def _name(host: str) -> str:
@@ -180,19 +166,9 @@ def _name(host: str) -> str:
         return ""
 
 
-def _query(scope: Scope) -> dict[str, str]:
-    return {name: values[0] for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()}
-
-
-def _knows(token: str, scope: Scope, headers: dict[str, str]) -> bool:
-    kind, _, bearer = headers.get("authorization", "").partition(" ")
-    given = [bearer.strip()] if kind.lower() == "bearer" else []
-    if scope["path"] == "/" and (asked := _query(scope).get("token")):
-        given.append(asked)
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        cookie = None
-    if cookie is not None:
-        given.append(cookie.value)
+def _knows(token: str, request: Request) -> bool:
+    kind, _, bearer = request.headers.get("authorization", "").partition(" ")
+    given = [bearer.strip() if kind.lower() == "bearer" else "", request.cookies.get(COOKIE, "")]
+    if request["path"] == "/":
+        given.append(request.query_params.get("token", ""))
     return any(hmac.compare_digest(one.encode(), token.encode()) for one in given)

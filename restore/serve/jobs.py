@@ -22,6 +22,7 @@ from restore.serve.service import Output
 
 CHUNK = 1 << 20
 ENDED = ("done", "failed", "cancelled")
+CANCELLED = 410  # the status of a job that its client gave up
 
 
 @dataclass(eq=False)
@@ -35,7 +36,7 @@ class Job:
         path: of the bytes of the result; those of its mask are beside it, in `mask_path`.
         output: the result without these bytes.
         bytes, mask_bytes: how many there are of either.
-        error: why there is none.
+        error: why there is none. Set once, by what comes first: a failure, a client that cancels, the time or the end.
         ended: when (time.monotonic()), or None.
     """
 
@@ -47,8 +48,7 @@ class Job:
     output: Output | None = None
     bytes: int = 0
     mask_bytes: int = 0
-    error: str | None = None
-    error_status: int | None = None
+    error: Refused | None = None
     ended: float | None = None
     future: Future[Output] | None = None
 
@@ -64,7 +64,7 @@ class Job:
             "url": f"/api/v1/jobs/{self.id}",
         }
         if self.error is not None:
-            found |= {"error": self.error, "status": self.error_status}
+            found |= {"error": self.error.detail, "status": self.error.status_code}
         if self.output is not None:
             found |= found_in(self.output) | {"bytes": self.bytes, "mask": self.mask_bytes > 0}
         return found
@@ -74,12 +74,12 @@ class Job:
         """Where the mask is kept."""
         return self.path.with_suffix(".mask")
 
-    def keep(self, output: Output) -> None:
-        """Writes the result to disk. Raises OSError."""
+    def keep(self, output: Output) -> Output:
+        """Writes the result to disk, and gives it without its bytes. Raises OSError."""
         self.bytes = self.path.write_bytes(output.data)
         if output.mask is not None:
             self.mask_bytes = self.mask_path.write_bytes(output.mask)
-        self.output = replace(output, data=b"", mask=None)
+        return replace(output, data=b"", mask=None)
 
     def discard(self) -> None:
         """Removes the result from the disk."""
@@ -159,7 +159,7 @@ class Jobs:
         """The job called `id`, which has a result. Raises Refused: 404, 409 if it has none yet, or why it has none."""
         job = self.get(id)
         if job.error is not None:
-            raise Refused(job.error_status or 500, job.error)
+            raise job.error.with_traceback(None)
         if job.output is None:
             raise Refused(409, "this job has not ended yet", retry_after=1)
         return job
@@ -167,19 +167,25 @@ class Jobs:
     def cancel(self, id: str) -> Job:
         """Gives up a job, and forgets it if it had ended. Raises Refused (404)."""
         job = self.get(id)
-        if job.ended is not None:
+        if not self._give_up(job, Refused(CANCELLED, "cancelled")):
             self.drop(job)
-            return job
-        job.watch.cancel()
-        if job.future is not None:
-            job.future.cancel()
         return job
 
     def expire(self, job: Job) -> None:
         """Gives up a job for which the time is over."""
-        if job.ended is None:
-            job.error, job.error_status = f"took longer than {self._limits.job_seconds:g} seconds", 504
-            self.cancel(job.id)
+        self._give_up(job, Refused(504, f"took longer than {self._limits.job_seconds:g} seconds"))
+
+    def _give_up(self, job: Job, why: Refused) -> bool:
+        """Ends a job without a result, at its next tile; False if it has ended already. From any thread."""
+        with self._lock:  # a thread that computes may end it at this moment
+            if job.ended is not None:
+                return False
+            job.error = job.error or why
+            future = job.future
+        job.watch.cancel()
+        if future is not None:
+            future.cancel()  # which may end it here and now
+        return True
 
     def forget(self) -> None:
         """Removes results that are too old, or the oldest where they are too many."""
@@ -200,9 +206,7 @@ class Jobs:
         with self._lock:
             jobs = list(self._jobs.values())
         for job in jobs:
-            if job.ended is None:
-                job.error, job.error_status = "the server was stopped", 503
-                job.watch.cancel()
+            self._give_up(job, Refused(503, "the server was stopped"))
 
     def close(self) -> None:
         """Removes all results."""
@@ -214,21 +218,25 @@ class Jobs:
         return _zipped(jobs)
 
     def _end(self, job: Job, future: Future[Output]) -> None:
-        stage = "failed"
+        output, error = None, None
         try:
-            job.keep(future.result())
-            stage = "done"
+            output = job.keep(future.result())
         except CancelledError:
-            if job.error is None:
-                job.error, job.error_status, stage = "cancelled", 410, "cancelled"
+            error = Refused(CANCELLED, "cancelled")
         except Refused as refused:
-            job.error, job.error_status = refused.message, refused.status
+            error = refused
         except OSError:
+            error = Refused(507, "the server has no space left for the result")
+        with self._lock:
+            job.error = job.error or error
+            if job.error is None:
+                job.output, job.watch.stage = output, "done"
+            else:
+                job.watch.stage = "cancelled" if job.error.status_code == CANCELLED else "failed"
+                job.bytes = job.mask_bytes = 0
+            job.future, job.watch.share, job.ended = None, 1.0, time.monotonic()
+        if job.error is not None:
             job.discard()
-            job.error, job.error_status = "the server has no space left for the result", 507
-        job.ended = time.monotonic()
-        job.watch.stage, job.watch.share = stage, 1.0
-        job.future = None
 
 
 class _Pieces(RawIOBase):

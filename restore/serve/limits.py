@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from starlette.exceptions import HTTPException
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -38,8 +40,8 @@ class Limits:
     keep_bytes: int = 4 << 30
 
 
-class Refused(Exception):
-    """A request that is not served.
+class Refused(HTTPException):
+    """A request that is not served, answered in JSON.
 
     Args:
         status: of HTTP.
@@ -48,8 +50,10 @@ class Refused(Exception):
     """
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.retry_after = status, message, retry_after
+        headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+        if retry_after is not None:
+            headers["retry-after"] = str(retry_after)
+        super().__init__(status, message, headers)
 
 
 class Admission:

@@ -48,7 +48,7 @@ def list_pictures(folders: Sequence[Path]) -> list[Path]:
         elif folder.is_dir():
             paths = find_images(folder)
         else:
-            raise UsageError(f"{folder}: no such folder; check the path")
+            raise UsageError(f"{folder}: no such file or folder; check the path")
         if not paths:
             raise UsageError(f"{folder}: no pictures in this folder")
         found.update(dict.fromkeys(paths))

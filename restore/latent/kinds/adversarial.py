@@ -34,6 +34,3 @@ class Adversarial(Kind):
         encoded = network.critic(_Reversed.apply(code, self.weight(0.01)))
         normal = network.critic(drawn)
         return self.error(network, code, clean) + F.softplus(encoded).mean() + F.softplus(-normal).mean()
-
-
-LOSS = Adversarial

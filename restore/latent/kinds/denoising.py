@@ -39,6 +39,3 @@ class Denoising(Kind):
     def seen(self, clean: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
         """`clean`, damaged."""
         return damaged(clean.cpu(), self.options.damage, self.options.amount, draw).to(clean.device)
-
-
-LOSS = Denoising

@@ -14,6 +14,3 @@ class KSparse(Kind):
     def code(self, network: LatentAutoencoder, encoded: torch.Tensor) -> torch.Tensor:
         """`encoded` with all but the largest units at zero."""
         return kept_largest(encoded, network.config.active)
-
-
-LOSS = KSparse

@@ -22,6 +22,3 @@ class Sparse(Kind):
     def penalty(self, network: LatentAutoencoder, clean: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """The mean divergence over the units."""
         return self.weight(0.1) * bernoulli_divergence(self.options.target, code.mean(0)).mean()
-
-
-LOSS = Sparse

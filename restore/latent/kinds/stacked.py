@@ -10,8 +10,6 @@ from restore.latent.kinds.base import Kind
 from restore.latent.networks import LatentAutoencoder
 from restore.latent.options import ModelOptions
 
-LOSS = Kind
-
 
 class Layer(Kind):
     """Dense layer `number`, counted from the picture, as an autoencoder of its own; the layers below it stay.

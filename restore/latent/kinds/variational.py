@@ -74,6 +74,3 @@ class Variational(Kind):
         if self.options.loss == "mse":  # without its constant, so that the loss stays above 0
             fit = fit + 0.5 * network.config.values * (LOG_TWO_PI + 2 * math.log(SIGMA))
         return (self.options.beta * divergence(mean, log_variance) - fit).mean() / network.config.values
-
-
-LOSS = Variational

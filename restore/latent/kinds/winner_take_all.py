@@ -16,6 +16,3 @@ class WinnerTakeAll(Kind):
         """The positive part of `encoded`, with all but the winners of each column at zero."""
         winners = max(1, round(self.options.winners * len(encoded)))
         return kept_largest(F.relu(encoded).t(), winners).t()
-
-
-LOSS = WinnerTakeAll
