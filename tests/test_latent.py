@@ -24,9 +24,9 @@ from restore.latent.kinds.variational import divergence, drawn, importance_weigh
 from restore.latent.model import load_latent
 from restore.latent.networks import LatentAutoencoder, LatentConfig
 from restore.latent.objective import config_for
-from restore.latent.options import KINDS, ModelOptions
+from restore.latent.options import KINDS, ModelOptions, TrainingOptions
+from restore.latent.training import make_way
 from restore.models import build
-from restore.training.train import refuse_to_overwrite
 
 
 @pytest.fixture(scope="module")
@@ -269,23 +269,20 @@ def test_bad_input_is_one_line(words, code, said, model, folder, tmp_path, capsy
 
 
 def test_overwrite_removes_checkpoints_only(tmp_path):
-    """What somebody else has put beside the checkpoints, or beside those of a layer, stays."""
+    """What somebody else has put beside the checkpoints, or beside those of a layer, stops the run before it starts."""
     more = {"kind": "stacked", "code": 4, "widths": (8,), "layerwise": True}
     output, folder = tmp_path / "a.safetensors", tmp_path / "a.checkpoint"
     trained(small_digits(60), output, 9, **more)
     with pytest.raises(UsageError, match=r"--augment was 0\.0"):
         trained(small_digits(60), output, 9, resume=True, augment=0.1, **more)
-    (folder / "tensorboard").mkdir()
-    for name in ("tensorboard/events.1", "notes.txt", "layer-1/notes.txt"):
-        (folder / name).write_text("mine")
-    before = sorted(tmp_path.rglob("*"))
+    for place in (folder, folder / "layer-1"):
+        (place / "notes.txt").write_text("mine")
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(UsageError, match=r"holds notes\.txt"):
+            make_way(TrainingOptions(output=output, overwrite=True))
+        assert sorted(tmp_path.rglob("*")) == before
+        (place / "notes.txt").unlink()
     with pytest.raises(UsageError, match="--overwrite"):
-        refuse_to_overwrite(output, resume=False, overwrite=False)
-    assert sorted(tmp_path.rglob("*")) == before
-    refuse_to_overwrite(output, resume=False, overwrite=True)
-    left = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    assert left == {"notes.txt", "layer-1", "layer-1/notes.txt"}
-    for name in ("notes.txt", "layer-1/notes.txt"):
-        (folder / name).unlink()
-    refuse_to_overwrite(output, resume=False, overwrite=True)
+        make_way(TrainingOptions(output=output))
+    make_way(TrainingOptions(output=output, overwrite=True))
     assert [path.name for path in tmp_path.iterdir()] == [output.name]

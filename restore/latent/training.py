@@ -109,7 +109,7 @@ def train_folder(
         UsageError: The call is wrong: outputs exist, the folder is missing or empty, options contradict each other.
         TrainingError: The loss is no longer finite; the last good weights are then still written.
     """
-    refuse_to_overwrite(training.output, resume=training.resume, overwrite=training.overwrite)
+    make_way(training)
     pictures = read_folder(folder, model.size, None, report, shrink=True)
     if training.val is not None:
         validation = read_folder(training.val, pictures.pixels.shape[1], pictures.pixels.shape[3], report)
@@ -120,6 +120,17 @@ def train_folder(
         pictures, validation = pictures.split()
         report(f"no --val: {len(validation)} pictures are held out to choose by, {len(pictures)} left to learn from")
     return train(pictures, validation, model, training, report, bar, folder=folder.name)
+
+
+def make_way(training: TrainingOptions) -> None:
+    """`refuse_to_overwrite` for a run that may train its layers one at a time; asked before pictures are read."""
+    layers = _layers(checkpoint_folder(training.output))
+    refuse_to_overwrite(training.output, resume=training.resume, overwrite=training.overwrite, parts=layers)
+
+
+def _layers(folder: Path) -> list[Path]:
+    """Where the layers that were trained one at a time have their checkpoints."""
+    return [path for path in sorted(folder.glob("layer-*")) if path.is_dir() and not path.is_symlink()]
 
 
 def train(

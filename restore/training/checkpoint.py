@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ KEPT = 2  # checkpoints: the newest may turn out to be unreadable
 Tensors = dict[str, torch.Tensor]
 _STEP = re.compile(r"step-(\d+)")
 _STATE, _FILES = "state.json", "files"
+_PARTS = re.compile(r"\.?step-\d+(\.restore-tmp)?|tensorboard")  # what a run keeps in its folder
+_IN_STEP = re.compile(r"\.?.*\.(safetensors|restore-tmp)|state\.json")
 
 
 @dataclass(frozen=True)
@@ -109,16 +110,29 @@ def exists(folder: Path) -> bool:
     return bool(_steps(folder))
 
 
+def foreign(folder: Path, but: Collection[Path] = ()) -> str | None:
+    """The name of something in `folder` that no training run has put there; None where there is nothing.
+
+    Args:
+        folder: Where a run keeps its checkpoints and logs.
+        but: What not to look at.
+    """
+    if not folder.is_dir():
+        return None
+    for path in sorted(set(folder.iterdir()) - set(but)):
+        if not _PARTS.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+            return path.name
+        for inner in sorted(path.iterdir()):
+            logs = path.name == "tensorboard" and inner.name.startswith("events.")
+            if not (logs or _IN_STEP.fullmatch(inner.name)) or inner.is_dir():
+                return f"{path.name}/{inner.name}"
+    return None
+
+
 def clear(folder: Path) -> None:
-    """Removes the checkpoints and logs in `folder`, and it, unless it holds something else, which stays."""
-    for step in [*_steps(folder), *folder.glob(".step-*.restore-tmp")]:
-        shutil.rmtree(step, ignore_errors=True)
-    with suppress(OSError):  # a folder that is not empty, or not there
-        for log in folder.glob("tensorboard/events.*"):
-            log.unlink()
-        (folder / "tensorboard").rmdir()
-    with suppress(OSError):
-        folder.rmdir()
+    """Removes `folder`, where all that it holds is a training run's (see `foreign`)."""
+    if folder.is_dir() and foreign(folder) is None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -102,22 +102,20 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
     return result
 
 
-def refuse_to_overwrite(out: Path, *, resume: bool, overwrite: bool) -> None:
+def refuse_to_overwrite(out: Path, *, resume: bool, overwrite: bool, parts: Sequence[Path] = ()) -> None:
     """Checks that a run has what it resumes, or replaces nothing unasked; removes the checkpoints that it replaces.
-
-    What else lies in the folder of the checkpoints stays.
 
     Args:
         out: The weights file.
         resume: Whether the run goes on from its checkpoint.
         overwrite: Whether it may replace the file and the checkpoint.
+        parts: Folders within that of the checkpoint, for runs that are made of several.
 
     Raises:
         UsageError: Something is missing or in the way.
     """
     folder = checkpoint_folder(out)
-    layers = [path for path in folder.glob("layer-*") if not path.is_symlink()]  # those trained one at a time
-    places = [*layers, folder]
+    places = [*parts, folder]
     begun = any(checkpoint.exists(place) for place in places)
     if resume:
         if not begun:
@@ -131,6 +129,11 @@ def refuse_to_overwrite(out: Path, *, resume: bool, overwrite: bool) -> None:
         if found and not overwrite:
             hint = " (--resume goes on with it)" if path == folder else ""
             raise UsageError(f"{path} exists{hint}; choose another -o or use --overwrite")
+    for place in places:
+        if foreign := checkpoint.foreign(place, parts):
+            raise UsageError(
+                f"{place}: holds {foreign}, which is no part of a checkpoint; move it or choose another -o"
+            )
     for place in places:
         checkpoint.clear(place)
 
