@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from scipy.special import logit
 
 from restore.images import Image
 from restore.inference.pipeline import Pipeline
@@ -110,7 +109,8 @@ def odds_ratio(mark: Restored, hole: Restored) -> float:
         return 0.0
     if mark.confidence is None or hole.confidence is None:
         return 0.0
-    return float(np.exp(logit(hole.confidence) - logit(mark.confidence)))
+    found, doubted = hole.confidence * (1 - mark.confidence), mark.confidence * (1 - hole.confidence)
+    return found / doubted if doubted else np.inf
 
 
 def _middle(size: tuple[int, ...]) -> tuple[slice, ...]:
