@@ -21,8 +21,8 @@ WORTHWHILE = 3  # times as many pixels as that, from which on the middle is deno
 LEAST_NOISE = 3.5
 LEAST_STEP = 10.0
 # What both `dewatermark` and `inpaint` find is opaque, and left to the latter, if its odds are so many times as high:
-# so are XX of XX bars of the training set that `dewatermark` took for marks, and X of XX marks.
-LEAST_ODDS_RATIO = 12.0
+# so are 22 of 46 bars that `dewatermark` took for marks, and 4 of 203 marks (`benchmarks/auto.py --thresholds`).
+LEAST_ODDS_RATIO = 6.0
 STEPS = range(3, 60)
 # Horizontal plus vertical frequency, of the coefficients that are looked at; how many are needed; and how well they are
 # multiples of a step, as the mean cosine of their phase.
