@@ -7,7 +7,7 @@ intercept colour * opacity. (Dekel et al. 2017 estimate the same from many image
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -55,17 +55,11 @@ def estimate_alpha(image: np.ndarray, mask: np.ndarray) -> Blend | None:
 
     None if the border is too short or the correlation too low.
     """
-    samples: list[list[Array]] = [[] for _ in MARGINS]
-    for band in _bands(image, mask):
-        for number, margin in enumerate(MARGINS):
-            samples[number].append(band.samples(*margin))
-        if max(sum(map(len, parts)) for parts in samples) >= MAX_POSITIONS:
-            break
-    blends: list[Blend] = []
-    for parts in samples:
-        joined = np.concatenate(parts) if parts else np.empty((0, 7))
-        if len(joined) >= MIN_POSITIONS:
-            blends.append(_fit_line(*np.split(joined.astype(np.float64), (3, 6), axis=1)))
+    blends = [
+        _fit_line(*np.split(samples.astype(np.float64), (3, 6), axis=1))
+        for samples in _border_samples(image, mask, mask, MARGINS)
+        if len(samples) >= MIN_POSITIONS
+    ]
     best = max((blend.correlation for blend in blends), default=0.0)
     if best < MIN_CORRELATION:
         return None
@@ -89,7 +83,7 @@ def estimate_parts(image: np.ndarray, mask: np.ndarray, blend: Blend) -> tuple[A
     parts, blends = np.zeros(mask.shape, np.uint8), []
     for number in 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:MAX_PARTS]:
         left, top, width, height, _ = stats[number].tolist()
-        reach = 2 * STRIP_WIDTH
+        reach = 2 * STRIP_WIDTH  # more than the strips and their sums are wide
         window = slice(max(0, top - reach), top + height + reach), slice(max(0, left - reach), left + width + reach)
         part = labels[window] == number
         own = _own_blend(image[window], part, mask[window], blend)
@@ -101,10 +95,7 @@ def estimate_parts(image: np.ndarray, mask: np.ndarray, blend: Blend) -> tuple[A
 
 def _own_blend(image: np.ndarray, part: np.ndarray, mask: np.ndarray, blend: Blend) -> Blend | None:
     """The blend of a part (h,w) of a mark; None if `blend` explains it, or its border is too short to tell."""
-    inside = part.astype(np.uint8)
-    border = (cv2.dilate(inside, np.ones((3, 3), np.uint8)) > 0) & ~mask
-    band = _Band(to_float(image), _depth(inside), _depth((~mask).astype(np.uint8)), border)
-    samples = band.samples(*PART_MARGIN)
+    (samples,) = _border_samples(image, part, mask, (PART_MARGIN,))
     if len(samples) < MIN_PART_POSITIONS:
         return None
     inner, outer, colour = samples[:, :3], samples[:, 3:6], np.array(blend.colour)
@@ -145,21 +136,34 @@ class _Band:
         return np.asarray(sums)[self.border]
 
 
-def _bands(image: np.ndarray, mask: np.ndarray) -> Iterator[_Band]:
+def _border_samples(
+    image: np.ndarray, part: np.ndarray, mask: np.ndarray, margins: Sequence[tuple[int, int]]
+) -> list[Array]:
+    """`_Band.samples` for each of `margins`, of positions along the border of a part (H,W) bool of `mask`."""
+    samples: list[list[Array]] = [[np.empty((0, 7), np.float32)] for _ in margins]
+    for band in _bands(image, part, mask):
+        for found, margin in zip(samples, margins, strict=True):
+            found.append(band.samples(*margin))
+        if max(sum(map(len, found)) for found in samples) >= MAX_POSITIONS:
+            break
+    return [np.concatenate(found) for found in samples]
+
+
+def _bands(image: np.ndarray, part: np.ndarray, mask: np.ndarray) -> Iterator[_Band]:
     reach = 2 * (STRIP_WIDTH + max(map(max, MARGINS)))
-    height, width = mask.shape
+    height, width = part.shape
     rows = max(1, BAND_PIXELS // width)
     tops = range(0, height, rows)
     for top in (top for first in range(BAND_STEP) for top in tops[first::BAND_STEP]):
         around = slice(max(0, top - reach), top + rows + reach)
-        columns = np.flatnonzero(mask[around].any(axis=0))
+        columns = np.flatnonzero(part[around].any(axis=0))
         if not len(columns):
             continue
-        part = around, slice(max(0, columns[0] - reach), columns[-1] + 1 + reach)
-        inside = mask[part].astype(np.uint8)
-        border = (cv2.dilate(inside, np.ones((3, 3), np.uint8)) > inside).astype(bool)
+        window = around, slice(max(0, columns[0] - reach), columns[-1] + 1 + reach)
+        inside, outside = part[window].astype(np.uint8), ~mask[window]
+        border = (cv2.dilate(inside, np.ones((3, 3), np.uint8)) > 0) & outside
         border[: top - around.start] = border[top - around.start + rows :] = False
-        yield _Band(to_float(image[part]), _depth(inside), _depth(1 - inside), border)
+        yield _Band(to_float(image[window]), _depth(inside), _depth(outside.astype(np.uint8)), border)
 
 
 def _depth(inside: Array) -> Array:
