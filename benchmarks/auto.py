@@ -146,10 +146,8 @@ def _noise_thresholds(data: Path, limit: int | None, device: str) -> None:
     operators = {case.label: case.pair.corruption for case in cases if not case.label.startswith("sigma")}
     denoise = load("denoise", device=device)
     measured: dict[str, list[Noise]] = {}
-    validation = find_images(data / "val", recursive=True)
-    for path in tqdm([*validation, *find_images(data / "train", recursive=True)[::EVERY]][:limit], disable=None):
-        clean = _at_most(read_image(path).pixels, LARGEST)
-        for label, operator in {"clean": None, **(operators if path in validation else {})}.items():
+    for path, clean in _clean_pictures(data, limit):
+        for label, operator in {"clean": None, **(operators if path.is_relative_to(data / "val") else {})}.items():
             rng = np.random.default_rng(zlib.crc32(f"{label} {path.stem}".encode()))
             pixels = clean if operator is None else operator.apply(clean, operator.sample(clean.shape, rng)).image
             pixels = to_dtype(to_float(pixels), np.uint8)
@@ -174,9 +172,7 @@ def _odds_ratios(data: Path, limit: int | None, device: str) -> None:
     assert isinstance(dewatermark, Restorer)
     assert isinstance(inpaint, Restorer)
     ratios: dict[str, list[float]] = {}
-    validation = find_images(data / "val", recursive=True)
-    for path in tqdm([*validation, *find_images(data / "train", recursive=True)[::EVERY]][:limit], disable=None):
-        clean = _at_most(read_image(path).pixels, LARGEST)
+    for path, clean in _clean_pictures(data, limit):
         for label, operator in {"marks": WatermarkOverlay(), "bars": OcclusionBars()}.items():
             for share in (0.0, 1.0):
                 rng = np.random.default_rng(zlib.crc32(f"{label} {share} {path.stem}".encode()))
@@ -192,6 +188,13 @@ def _odds_ratios(data: Path, limit: int | None, device: str) -> None:
         print(
             f"| {label} | {len(values)} | {' / '.join(str(sum(one >= least for one in values)) for least in RATIOS)} |"
         )
+
+
+def _clean_pictures(data: Path, limit: int | None) -> Iterator[tuple[Path, np.ndarray]]:
+    """Pictures of the validation set, and then of the training set, (H,W,C) with sides of at most `LARGEST`."""
+    paths = [*find_images(data / "val", recursive=True), *find_images(data / "train", recursive=True)[::EVERY]]
+    for path in tqdm(paths[:limit], disable=None):
+        yield path, _at_most(read_image(path).pixels, LARGEST)
 
 
 def _at_most(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 
 from restore.errors import ImageError, UsageError
 from restore.images import SUFFIXES, Image, encode_image, read_image, writable_suffix
-from restore.inference.engine import Engine
+from restore.inference.engine import Engine, PixelModel
 from restore.inference.restorer import Restorer
 
 PHASES = ("decode", "compute", "encode")
@@ -61,12 +61,11 @@ def measure(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) ->
 
 
 class _IdleEngine(Engine):
-    """Returns empty tensors of the right shapes; what a stage of the network gives is asked once, on the meta device.
+    """Returns empty tensors of the right shapes, which a stage of the network is asked for once, on the meta device."""
 
-    shapes: of the output of `predict`, by shape of the input and stage.
-    """
-
-    shapes: dict[tuple[torch.Size, str], torch.Size]
+    def __init__(self, model: PixelModel, dtype: torch.dtype) -> None:
+        super().__init__(model, dtype)
+        self._shapes: dict[tuple[torch.Size, str], torch.Size] = {}  # of what `predict` gives, by input and stage
 
     def restore(
         self,
@@ -83,9 +82,9 @@ class _IdleEngine(Engine):
 
     def predict(self, planes: torch.Tensor, device: torch.device, stage: str = "") -> torch.Tensor:
         key = planes.shape, stage
-        if key not in self.shapes:
-            self.shapes[key] = super().predict(planes, device, stage).shape
-        return torch.empty(self.shapes[key], device=device)
+        if key not in self._shapes:
+            self._shapes[key] = super().predict(planes, device, stage).shape
+        return torch.empty(self._shapes[key], device=device)
 
 
 def measure_host(restorer: Restorer, sources: Sequence[Path | bytes], repeat: int) -> dict[str, Any]:
@@ -107,7 +106,6 @@ def measure_host(restorer: Restorer, sources: Sequence[Path | bytes], repeat: in
     readable = _readable(sources)
     bare = Restorer(restorer.head, restorer.network, restorer.options, torch.device("meta"), torch.bfloat16)
     bare._engine = _IdleEngine(bare._engine.model, torch.bfloat16)
-    bare._engine.shapes = {}
     seconds, megapixels = _medians([_pass(bare, readable, time.thread_time) for _ in range(repeat + 1)][1:])
     cost = {phase: 1000 * value / (megapixels * restorer.head.scale**2) for phase, value in seconds.items()}
     files = 15 * 1000 / max(cost["decode"] + cost["encode"], 1e-9)
