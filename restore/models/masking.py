@@ -18,7 +18,7 @@ from torch import nn
 
 from restore.errors import UsageError
 from restore.models.autoencoder import ConvAutoencoder, ConvAutoencoderConfig
-from restore.models.blocks import crop, folded
+from restore.models.blocks import crop, folded, max_filter
 from restore.models.registry import Architecture, register
 
 FIND, JUDGE, TRAIN = "find", "judge", "train"
@@ -228,7 +228,7 @@ class HoleAutoencoder(MaskedAutoencoder):
         logits: torch.Tensor = self.finder.heads(features, seen, 1)
         if self.print_finder is not None:
             fold = self.config.finder_fold
-            both = torch.cat([folded(seen, self.finder.stride, fold).to(features.dtype), features], dim=1)
+            both = torch.cat([folded(seen.to(features.dtype), self.finder.stride, fold), features], dim=1)
             of_prints = self.print_finder.features(both)
             raised = crop(F.pixel_shuffle(self.print_finder.heads(of_prints, both, 1), fold), *size)
             if not self.training or self.config.trained == "judge":  # else there is a gradient in every pixel
@@ -356,10 +356,11 @@ def flatness(planes: torch.Tensor) -> torch.Tensor:
     """
     across = F.pad((planes[..., 1:] - planes[..., :-1]).abs().amax(1, keepdim=True), (0, 1))
     down = F.pad((planes[..., 1:, :] - planes[..., :-1, :]).abs().amax(1, keepdim=True), (0, 0, 0, 1))
+    reach = FLATNESS_SIDE // 2
     contrasts = (
-        F.max_pool2d(across, (1, FLATNESS_SIDE), 1, (0, FLATNESS_SIDE // 2)),
-        F.max_pool2d(down, (FLATNESS_SIDE, 1), 1, (FLATNESS_SIDE // 2, 0)),
-        F.max_pool2d(torch.maximum(across, down), 3, 1, 1),
+        max_filter(across, -1, reach, reach),
+        max_filter(down, -2, reach, reach),
+        max_filter(max_filter(torch.maximum(across, down), -1, 1, 1), -2, 1, 1),
     )
     levels = torch.cat(contrasts, dim=1).clamp(0, 1)
     return -torch.log2(levels + MIN_CONTRAST) / -math.log2(MIN_CONTRAST)

@@ -131,7 +131,7 @@ class NAFNet(Architecture):
 
     def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         scale = self.scales[0] if scale is None else scale
-        features = self.stem(folded(planes, self.stride, self.config.fold).to(self.stem.weight.dtype))
+        features = self.stem(folded(planes.to(self.stem.weight.dtype), self.stride, self.config.fold))
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             skips.append(blocks(features))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from restore.models.blocks import max_filter
 from restore.pixels import BT601, white
 
 if TYPE_CHECKING:
@@ -86,14 +87,20 @@ def in_gamut(luminance: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
 
 
 def flat_centres(planes: torch.Tensor) -> torch.Tensor:
-    """Pixels whose neighbourhood of `FLAT_SIDE` pixels a side is constant: (N,C,H,W) -> (N,1,H,W) float32, 0 or 1."""
-    varies = _max_filter(planes) != -_max_filter(-planes)
-    return (~varies.any(dim=1, keepdim=True)).float()
+    """Pixels whose neighbourhood of `FLAT_SIDE` pixels a side is constant: (N,C,H,W) -> (N,1,H,W) bool."""
+    reach = FLAT_SIDE // 2
+    across = F.pad((planes[..., 1:] != planes[..., :-1]).any(1, keepdim=True), (0, 1))
+    down = F.pad((planes[..., 1:, :] != planes[..., :-1, :]).any(1, keepdim=True), (0, 0, 0, 1))
+    # A change lies between a pixel and the next one, so that a window has one less of them than pixels.
+    across = max_filter(max_filter(across, -1, reach, reach - 1), -2, reach, reach)
+    down = max_filter(max_filter(down, -1, reach, reach), -2, reach, reach - 1)
+    return ~(across | down)
 
 
 def flat_areas(planes: torch.Tensor) -> torch.Tensor:
     """All pixels of constant neighbourhoods, see `flat_centres`: (N,C,H,W) -> (N,1,H,W) bool."""
-    return _max_filter(flat_centres(planes)) > 0
+    reach = FLAT_SIDE // 2
+    return max_filter(max_filter(flat_centres(planes), -1, reach, reach), -2, reach, reach)
 
 
 def sample_window(planes: torch.Tensor, size: tuple[int, int], window: Window) -> torch.Tensor:
@@ -138,9 +145,3 @@ def _neighbours(
     lower = position.floor()
     first = lower.long()
     return first, (first + 1).clamp(max=count - 1), (position - lower).float()
-
-
-def _max_filter(planes: torch.Tensor) -> torch.Tensor:
-    reach = FLAT_SIDE // 2
-    rows = F.max_pool2d(planes, (FLAT_SIDE, 1), 1, (reach, 0))
-    return F.max_pool2d(rows, (1, FLAT_SIDE), 1, (0, reach))

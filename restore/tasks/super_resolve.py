@@ -32,7 +32,7 @@ class SuperResolveHead(Head[ScaleOptions, Analysis]):
         return Analysis()
 
     def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
-        flat = F.interpolate(flat_centres(planes), scale_factor=float(self.scale), mode="nearest")
+        flat = F.interpolate(flat_centres(planes).float(), scale_factor=float(self.scale), mode="nearest")
         constant = F.interpolate(planes, scale_factor=float(self.scale), mode="nearest")
         return torch.where(flat > 0, constant, output)
 
