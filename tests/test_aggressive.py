@@ -18,14 +18,14 @@ from restore.tasks.inpaint import detection
 @pytest.mark.parametrize(
     ("task", "folder", "doubting", "flag"),
     [
-        ("inpaint", "covered", (detection, "CONVINCING"), "--aggressive"),
-        ("dewatermark", "marked", (dewatermark, "CONFIDENT_LOG_ODDS"), "--eager"),  # its earlier name
+        ("inpaint", "covered", (detection, "CONVINCING", (1e3, 0)), "--aggressive"),
+        ("dewatermark", "marked", (dewatermark, "CONFIDENT_LOG_ODDS", 1e3), "--eager"),  # its earlier name
     ],
 )
 def test_what_is_in_doubt(task, folder, doubting, flag, tmp_path, monkeypatch, capsys):
     """A damaged sample through a JPEG file, to a finder that is never convinced."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(*doubting, 1e3)
+    monkeypatch.setattr(*doubting)
     cv2.imwrite("in.jpg", cv2.imread(str(ROOT / "samples" / folder / "coffee.png")), [cv2.IMWRITE_JPEG_QUALITY, 85])
     damaged, clean = (read_image(path).pixels for path in (Path("in.jpg"), ROOT / "samples/clean/coffee.png"))
 

@@ -26,18 +26,9 @@ from restore.models.ab_cells import ab_centres, cells_of
 from restore.models.pretrained_unet import DISTRIBUTION, LOGIT_CELL
 from restore.pixels import luma, to_dtype, to_float, white
 from restore.tasks.base import Picture, restore_whole
-from restore.tasks.colorize import (
-    ANALYSED,
-    COLOURED_SHARE,
-    GRAY_TOLERANCE,
-    LONGEST,
-    TASK,
-    ColorizeHead,
-    analysed_size,
-    rebalancing_weight,
-    shrunk_luma,
-)
+from restore.tasks.colorize import TASK, ColorizeHead, rebalancing_weight
 from restore.tasks.losses import mse
+from restore.tasks.monochrome import ANALYSED, COLOURED_SHARE, GRAY_TOLERANCE, LONGEST, analysed_size, shrunk_luma
 from restore.tasks.objective import RestorationObjective
 from restore.tasks.spec import ColorizeOptions
 
@@ -221,7 +212,7 @@ def test_the_network_sees_the_whole_picture_at_a_bounded_size(photo):
 
 def test_shrinking_in_bands_is_shrinking(monkeypatch, photo):
     whole = cv2.resize(luma_of(to_float(photo)), analysed_size(*photo.shape[:2])[::-1], interpolation=cv2.INTER_AREA)
-    monkeypatch.setattr("restore.tasks.colorize.BAND_PIXELS", 5000)
+    monkeypatch.setattr("restore.tasks.monochrome.BAND_PIXELS", 5000)
     assert np.abs(shrunk_luma(Picture.of(photo)) - whole).max() < 1e-5
 
 

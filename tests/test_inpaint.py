@@ -12,7 +12,7 @@ from restore.corruptions.occlusion_bars import OcclusionBars
 from restore.errors import UsageError
 from restore.metrics import masked_psnr
 from restore.models import build
-from restore.pixels import to_dtype, to_float, white
+from restore.pixels import luma, to_dtype, to_float, white
 from restore.tasks import TASKS
 from restore.tasks.base import Picture, Sample, Window, load_task
 from restore.tasks.functional import sample_window
@@ -323,7 +323,7 @@ def test_pictures_and_parts_are_judged(photo):
     mask, _, note = detection.detect_holes(picture, Found(logits, odds), aggressive=False)
     assert mask[80:90].all() and mask[40:52, 20:80].all() and mask[100:104, 5:9].all()
     assert not mask[:35].any() and not mask[115].any() and not note
-    doubtful = Found(logits, odds, (detection.CONVINCING + detection.DOUBTFUL) / 2)
+    doubtful = Found(logits, odds, (detection.CONVINCING[0] + detection.DOUBTFUL) / 2)
     mask, _, note = detection.detect_holes(picture, doubtful, aggressive=False)
     assert not mask.any()
     assert note.startswith("3 parts may be damage and are left unchanged; --aggressive restores them too")
@@ -338,6 +338,21 @@ def test_pictures_and_parts_are_judged(photo):
     mask, _, note = detection.detect_holes(picture, Found(logits, [-3.0, 1.0, 5.0]), aggressive=False)
     assert not mask.any() and "may be damage" in note
     assert detection.detect_holes(picture, Found(logits, [-3.0, 1.0, 5.0]), aggressive=True)[0][70:110].all()
+
+
+def test_less_is_needed_to_restore_old_prints(photo):
+    """In gray and sepia pictures; in one with colours the same is in doubt."""
+    logits = np.full((120, 160), -8.0, np.float32)
+    logits[40:52, 20:80] = 6.0
+    found = Found(logits, [detection.CONVINCING_MONOCHROME[1] + 0.1], detection.CONVINCING_MONOCHROME[0] + 0.1)
+    gray = to_dtype(luma(to_float(photo[:120, :160]))[..., None], np.uint8)
+    for pixels in (gray, np.repeat(gray, 3, axis=-1), to_dtype(to_float(gray) * [1, 0.9, 0.7], np.uint8)):
+        mask, _, note = detection.detect_holes(Picture.of(pixels), found, aggressive=False)
+        assert mask[40:52, 20:80].all() and not note
+    mask, _, note = detection.detect_holes(Picture.of(photo[:120, :160]), found, aggressive=False)
+    assert not mask.any() and note.startswith("1 part may be damage")
+    found.whole_odds = detection.CONVINCING_MONOCHROME[0] - 0.1
+    assert not detection.detect_holes(Picture.of(gray), found, aggressive=False)[0].any()
 
 
 def test_isolated_high_logits_are_ignored(photo):

@@ -8,10 +8,9 @@ Sun 2015), and the luma is the input's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from math import atan2, cos, degrees, hypot, nan, radians
+from math import cos, nan, radians
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from restore.colour import chroma_of, has_colours, luma_of, to_lab, with_luma
+from restore.colour import chroma_of, luma_of, to_lab, with_luma
 from restore.colour import in_gamut as fit_gamut
 from restore.corruptions.base import Corrupted
 from restore.corruptions.grayscale import Grayscale, opaque
@@ -34,22 +33,15 @@ from restore.models.pretrained_unet import DISTRIBUTION, LOGIT_CELL, PretrainedU
 from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
 from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
-from restore.tasks.functional import in_gamut, luma, resize_area, sample_window, to_array, to_planes
+from restore.tasks.functional import in_gamut, luma, sample_window, to_array, to_planes
 from restore.tasks.losses import PixelLoss
+from restore.tasks.monochrome import is_monochrome, shrunk, shrunk_luma, shrunk_rgb
 from restore.tasks.spec import TASKS, ColorizeOptions, ColorizeTraining, GrayOptions, Options
-
-ANALYSED = 192  # short side of what the network sees, in pixels
-LONGEST = 4  # the long side is at most so many times that; longer pictures are squeezed
-BAND_PIXELS = 1 << 20  # of the picture that are shrunk together
 
 # The guided filter: colours are taken as linear in the luma within so many pixels, and contrasts below
 # sqrt(GUIDED_EPSILON) (white at 1) as no edges.
 GUIDED_RADIUS = 2
 GUIDED_EPSILON = 3e-4
-
-# Of 255: how far the channels of gray pictures that went through JPEG, WebP or a scanner may be apart.
-GRAY_TOLERANCE = 3.0
-COLOURED_SHARE = 0.001  # share of the pixels that may be further apart than that
 
 # Class rebalancing of the loss (Zhang et al. 2016), since coloured pixels are rare: a pixel has the weight
 # 1 + chroma / REBALANCING_CHROMA, at most MAX_REBALANCING, and decoding divides by it again.
@@ -62,12 +54,6 @@ LIGHTNESS = 60.0  # at which colours are compared; CIEDE2000 of equally light on
 # What it costs to miss the hue of a coloured pixel, beside the difference of the colours, in units of CIEDE2000:
 # without it, gray is what errs least.
 HUE_MISS_COST = 13.0
-
-# Sepia prints: the RMS deviation of a*b* from its mean in each of BINS ranges of L* is below TINTED and below
-# TINT_SHARE of the mean chroma, and the mean hue lies within WARM, in degrees.
-TINTED, BINS = 3.0, 16
-TINT_SHARE = 0.25
-WARM = (30.0, 110.0)
 
 # Palette matching: additive smoothing of the histograms, step of each round, and number of rounds.
 PALETTE_FLOOR, PALETTE_STEP, PALETTE_ROUNDS = 0.01, 0.7, 3
@@ -116,7 +102,7 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
 
         A sepia print is taken as gray. mask: (H,W,4), hints, which are colours where opaque.
         """
-        if not options.force and has_colours(picture.array, GRAY_TOLERANCE, COLOURED_SHARE) and not is_tinted(picture):
+        if not options.force and not is_monochrome(picture):
             return Colours(np.zeros(picture.size, bool), "has colours already (--force colours it anew)")
         small = np.clip(shrunk_luma(picture), 0, 1)
         planes = torch.from_numpy(small)[None].to(picture.device)
@@ -220,35 +206,6 @@ def colour_psnr(restored: np.ndarray, clean: np.ndarray) -> float:
     return nan if is_gray(clean) else psnr(restored, clean)
 
 
-def analysed_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width at which a picture is looked at: `ANALYSED` pixels on the short side, its proportions kept."""
-    scale = ANALYSED / min(height, width)
-    return min(round(height * scale), LONGEST * ANALYSED), min(round(width * scale), LONGEST * ANALYSED)
-
-
-def shrunk_luma(picture: Picture) -> np.ndarray:
-    """BT.601 luma at `analysed_size`: (h,w) float32 on the host, white at 1; see `shrunk`."""
-    return to_array(shrunk(lambda window: luma(picture.planes(window)), picture.size)[0, 0])
-
-
-def shrunk_rgb(picture: Picture) -> np.ndarray:
-    """RGB at `analysed_size`: (h,w,3) float32 on the host, white at 1; see `shrunk`."""
-    return to_array(shrunk(picture.planes, picture.size)[0].permute(1, 2, 0))
-
-
-def shrunk(planes: Callable[[Window], torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
-    """Planes (1,C,h,w) of a picture of `size` at `analysed_size`, by area where it shrinks, else bicubic.
-
-    Computed a band of rows at a time, on the device of what `planes` gives for a window, (1,C,h,w).
-    """
-    (total, across), (height, width) = size, analysed_size(*size)
-    rows = max(1, BAND_PIXELS // across)
-    bands = [Window(top, 0, min(rows, total - top), across) for top in range(0, total, rows)]
-    # Rows first shrink in width only; both interpolations are separable.
-    narrow = torch.cat([_resized(planes(band), band.height, width) for band in bands], dim=2)
-    return _resized(narrow, height, width)
-
-
 def guided(gray: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`chroma` (h,w,2) as slope * luma + offset, with slope and offset (h,w,2) that vary little (He et al. 2013)."""
     guide = gray[..., None]
@@ -256,12 +213,6 @@ def guided(gray: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray
     variance = _box(gray * gray)[..., None] - mean * mean
     slope = (_box(guide * chroma) - mean * mean_chroma) / (np.maximum(variance, 0) + np.float32(GUIDED_EPSILON))
     return _box(slope), _box(mean_chroma - slope * mean)
-
-
-def _resized(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    if height <= planes.shape[-2] and width <= planes.shape[-1]:
-        return resize_area(planes, (height, width))
-    return F.interpolate(planes, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
 
 
 def _box(values: np.ndarray) -> np.ndarray:
@@ -295,22 +246,6 @@ def cost_matrix(count: int) -> torch.Tensor:
     alike = ab @ ab.T >= cos(radians(HUE)) * chroma[:, None] * chroma
     missed = (chroma > COLOURED) & ~(alike & (chroma[:, None] > COLOURED_AT_ALL))
     return torch.from_numpy((difference + HUE_MISS_COST * missed).astype(np.float32))
-
-
-def is_tinted(picture: Picture) -> bool:
-    """Whether a picture is a sepia print: gray but for a warm tint, that goes with the lightness.
-
-    In each of `BINS` ranges of lightness all pixels then have about the same a*b*. It was so for 87 % of gray pictures
-    printed in six tints with noise or JPEG, and for 0.7 % of 677 training pictures: skies at dusk, sand, old paper.
-    """
-    lab = to_lab(np.clip(shrunk_rgb(picture), 0, 1)).reshape(-1, 3)
-    place = np.clip(lab[:, 0] * (BINS / 100), 0, BINS - 1).astype(np.intp)
-    count = np.bincount(place, minlength=BINS).clip(min=1)
-    usual = np.stack([np.bincount(place, ab, BINS) / count for ab in lab[:, 1:].T], axis=-1)[place]
-    off = float(np.sqrt(np.square(lab[:, 1:] - usual).sum(axis=-1).mean()))
-    a, b = lab[:, 1:].mean(axis=0)
-    warm = WARM[0] <= degrees(atan2(b, a)) <= WARM[1]
-    return warm and off < min(TINTED, TINT_SHARE * hypot(a, b))
 
 
 def palette_of(path: str, count: int) -> torch.Tensor:
