@@ -343,7 +343,7 @@ def test_pictures_and_parts_are_judged(photo):
 def test_less_is_needed_to_restore_old_prints(photo):
     """In gray and sepia pictures; in one with colours the same is in doubt."""
     logits = np.full((120, 160), -8.0, np.float32)
-    logits[40:52, 20:80] = 6.0
+    logits[40:52, 20:80] = 6.0  # 4 % of the picture
     found = Found(logits, [detection.CONVINCING_MONOCHROME[1] + 0.1], detection.CONVINCING_MONOCHROME[0] + 0.1)
     gray = to_dtype(luma(to_float(photo[:120, :160]))[..., None], np.uint8)
     for pixels in (gray, np.repeat(gray, 3, axis=-1), to_dtype(to_float(gray) * [1, 0.9, 0.7], np.uint8)):
@@ -351,6 +351,8 @@ def test_less_is_needed_to_restore_old_prints(photo):
         assert mask[40:52, 20:80].all() and not note
     mask, _, note = detection.detect_holes(Picture.of(photo[:120, :160]), found, aggressive=False)
     assert not mask.any() and note.startswith("1 part may be damage")
+    larger = Found(np.roll(logits, 12, 0).clip(logits), found.odds, found.whole_odds)
+    assert not detection.detect_holes(Picture.of(gray), larger, aggressive=False)[0].any()
     found.whole_odds = detection.CONVINCING_MONOCHROME[0] - 0.1
     assert not detection.detect_holes(Picture.of(gray), found, aggressive=False)[0].any()
 

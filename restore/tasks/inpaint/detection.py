@@ -40,11 +40,12 @@ REENCODED_THRESHOLD = HysteresisThreshold(low=-4.0, high=4.5)
 # high logits everywhere, similar objects of the scene only in spots.
 MIN_MEAN_LOGIT = 1.5
 # Thresholds of weights with a judge.
-LIKELY = -1.5  # log odds that a part is damage, from which on it is taken, if the picture is
-# Log odds that a picture is damaged, and that its most certain part is, from which on the picture is restored.
-# Scratches are more frequent in gray and sepia pictures, many of which are old prints: 1.8 times as many of ours are
-# found by the second thresholds, which 15 instead of 9 of 311 undamaged ones reach.
-CONVINCING, CONVINCING_MONOCHROME = (2.5, 1.25), (1.75, 1.0)
+# Log odds that a picture is damaged, and that its most certain part is, from which on it is restored; and log odds of
+# the parts that are.
+CONVINCING, LIKELY = (2.5, 1.25), -1.5
+# The same in gray and sepia pictures, many of which are old prints with scratches, if the parts are no larger share of
+# the picture.
+CONVINCING_MONOCHROME, LIKELY_MONOCHROME, MONOCHROME_SHARE = (1.75, 1.0), -1.0, 0.05
 DOUBTFUL = 1.0  # log odds that a picture is damaged, from which on its parts are reported
 LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, which nothing has blurred
 # Largest share of a picture that is restored unasked: one of 112 damaged pictures of the validation set has more, and a
@@ -83,11 +84,15 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     part, whole = _judged(levels, evidence, labels, predict)
     likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
     odds = float(whole.max()), float(part[likely].max(initial=LIKELY))
-    convincing = all(np.greater_equal(odds, CONVINCING)) or (
-        all(np.greater_equal(odds, CONVINCING_MONOCHROME)) and is_monochrome(picture)
-    )
-    taken = likely & (whole >= DOUBTFUL if aggressive else convincing)
-    left = int(np.count_nonzero(likely & ~taken & (whole >= DOUBTFUL)))
+    if aggressive:
+        taken = likely & (odds[0] >= DOUBTFUL)
+    elif all(np.greater_equal(odds, CONVINCING)):
+        taken = likely
+    else:
+        old = all(np.greater_equal(odds, CONVINCING_MONOCHROME)) and is_monochrome(picture)
+        taken = likely & (part >= LIKELY_MONOCHROME) & old
+        taken &= sizes[taken].sum() <= MONOCHROME_SHARE * labels.size
+    left = int(np.count_nonzero(likely & ~taken)) if odds[0] >= DOUBTFUL else 0
     confidence, nothing = probability(odds[0]), np.zeros(picture.size, bool)
     if not taken.any():
         return nothing, confidence, left_note(left)
