@@ -78,7 +78,11 @@ class ConvAutoencoder(Architecture):
 
     def features(self, planes: torch.Tensor) -> torch.Tensor:
         """What the heads are given: (N,widths[0],h,w), of the folded and padded input."""
-        features = stem = self.stem(folded(planes.to(self.stem.weight.dtype), self.stride, self.config.fold))
+        return self.features_of(folded(planes.to(self.stem.weight.dtype), self.stride, self.config.fold))
+
+    def features_of(self, cells: torch.Tensor) -> torch.Tensor:
+        """`features` of an input that is `folded` already."""
+        features = stem = self.stem(cells)
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             skips.append(blocks(features))
