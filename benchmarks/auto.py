@@ -31,6 +31,7 @@ from restore.corruptions.base import Corruption
 from restore.corruptions.gaussian_noise import GaussianNoise
 from restore.corruptions.jpeg_compression import JpegCompression
 from restore.corruptions.occlusion_bars import OcclusionBars
+from restore.corruptions.print_damage import PrintDamage
 from restore.corruptions.reencoded import Reencoded
 from restore.corruptions.watermark_overlay import WatermarkOverlay
 from restore.images import Image, find_images, read_image
@@ -40,7 +41,7 @@ from restore.inference.pipeline import Pipeline
 from restore.inference.restored import Restored
 from restore.inference.restorer import Restorer
 from restore.metrics import psnr
-from restore.pixels import to_dtype, to_float
+from restore.pixels import luma, to_dtype, to_float
 from restore.tasks.base import load_task
 from restore.tasks.spec import NoiseTrial
 
@@ -90,10 +91,13 @@ class Pair:
     title: str
     operators: tuple[Corruption[Any], Corruption[Any]]
     tasks: tuple[str, str]
+    gray: bool = False  # of pictures that were made gray
 
 
+NOISE = GaussianNoise((8.0, 25.0), clip=1.0)
 PAIRS = (
-    Pair("bars, then noise", (OcclusionBars(), GaussianNoise((8.0, 25.0), clip=1.0)), ("denoise", "inpaint")),
+    Pair("bars, then noise", (OcclusionBars(), NOISE), ("denoise", "inpaint")),
+    Pair("scratches in gray, then noise", (PrintDamage("scratches"), NOISE), ("denoise", "inpaint"), gray=True),
     Pair(
         "watermark, then JPEG 25-60",
         (WatermarkOverlay(), JpegCompression((25, 60), twice=0.0)),
@@ -251,6 +255,8 @@ def _damaged(pair: Pair, folder: Path, limit: int) -> Iterator[tuple[np.ndarray,
     """Clean pixels, and the picture with both damages."""
     for path in find_images(folder)[:limit]:
         image = read_image(path)
+        if pair.gray:
+            image = replace(image, pixels=to_dtype(luma(to_float(image.pixels))[..., None], image.pixels.dtype))
         pixels = image.pixels
         rng = np.random.default_rng(zlib.crc32(path.stem.encode()))
         for operator in pair.operators:
