@@ -343,16 +343,21 @@ def test_pictures_and_parts_are_judged(photo):
 def test_less_is_needed_to_restore_old_prints(photo):
     """In gray and sepia pictures; in one with colours the same is in doubt."""
     logits = np.full((120, 160), -8.0, np.float32)
-    logits[40:52, 20:80] = 6.0  # 4 % of the picture
+    logits[40:44, 20:150] = 6.0  # 3 % of the picture
     found = Found(logits, [detection.CONVINCING_MONOCHROME[1] + 0.1], detection.CONVINCING_MONOCHROME[0] + 0.1)
     gray = to_dtype(luma(to_float(photo[:120, :160]))[..., None], np.uint8)
     for pixels in (gray, np.repeat(gray, 3, axis=-1), to_dtype(to_float(gray) * [1, 0.9, 0.7], np.uint8)):
         mask, _, note = detection.detect_holes(Picture.of(pixels), found, aggressive=False)
-        assert mask[40:52, 20:80].all() and not note
+        assert mask[40:44, 20:150].all() and not note
     mask, _, note = detection.detect_holes(Picture.of(photo[:120, :160]), found, aggressive=False)
     assert not mask.any() and note.startswith("1 part may be damage")
-    larger = Found(np.roll(logits, 12, 0).clip(logits), found.odds, found.whole_odds)
-    assert not detection.detect_holes(Picture.of(gray), larger, aggressive=False)[0].any()
+    for rows in (slice(40, 48), slice(40, 65, 8)):  # wide; more than a twentieth of the picture
+        wider = np.full_like(logits, -8.0)
+        for row in range(rows.start, rows.stop, rows.step or 1):
+            wider[row : row + 4, 20:150] = 6.0
+        other = Found(wider, found.odds * (1 if rows.step is None else 4), found.whole_odds)
+        mask, _, note = detection.detect_holes(Picture.of(gray), other, aggressive=False)
+        assert not mask.any() and "may be damage" in note
     found.whole_odds = detection.CONVINCING_MONOCHROME[0] - 0.1
     assert not detection.detect_holes(Picture.of(gray), found, aggressive=False)[0].any()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -43,9 +44,10 @@ MIN_MEAN_LOGIT = 1.5
 # Log odds that a picture is damaged, and that its most certain part is, from which on it is restored; and log odds of
 # the parts that are.
 CONVINCING, LIKELY = (2.5, 1.25), -1.5
-# The same in gray and sepia pictures, many of which are old prints with scratches, if the parts are no larger share of
-# the picture.
+# The same in gray and sepia pictures, many of which are old prints with scratches, for thin parts alone, if they are no
+# larger share of the picture.
 CONVINCING_MONOCHROME, LIKELY_MONOCHROME, MONOCHROME_SHARE = (1.75, 1.0), -1.0, 0.05
+THIN, THIN_SHARE = 3.0, 0.015  # half the width of thin parts at most: in pixels, or as a share of the short side
 DOUBTFUL = 1.0  # log odds that a picture is damaged, from which on its parts are reported
 LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, which nothing has blurred
 # Largest share of a picture that is restored unasked: one of 112 damaged pictures of the validation set has more, and a
@@ -90,7 +92,7 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
         taken = likely
     else:
         old = all(np.greater_equal(odds, CONVINCING_MONOCHROME)) and is_monochrome(picture)
-        taken = likely & (part >= LIKELY_MONOCHROME) & old
+        taken = likely & (part >= LIKELY_MONOCHROME) & _thin(labels, len(sizes)) if old else np.zeros_like(likely)
         taken &= sizes[taken].sum() <= MONOCHROME_SHARE * labels.size
     left = int(np.count_nonzero(likely & ~taken)) if odds[0] >= DOUBTFUL else 0
     confidence, nothing = probability(odds[0]), np.zeros(picture.size, bool)
@@ -100,6 +102,14 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     if mask.mean() > MAX_SHARE and not aggressive:
         return nothing, confidence, left_note(left + int(np.count_nonzero(taken)))
     return mask, confidence, left_note(left)
+
+
+def _thin(labels: np.ndarray, count: int) -> np.ndarray:
+    """Which of `count` parts, labelled from 1 in (H,W), are thin everywhere: (count,) bool."""
+    depth = cv2.distanceTransform((labels > 0).astype(np.uint8), cv2.DIST_L2, 3)
+    thin = np.ones(count, bool)
+    thin[np.unique(labels[depth > max(THIN, THIN_SHARE * min(labels.shape))]) - 1] = False
+    return thin
 
 
 def _completed(
