@@ -44,8 +44,8 @@ MIN_MEAN_LOGIT = 1.5
 # Log odds that a picture is damaged, and that its most certain part is, from which on it is restored; and log odds of
 # the parts that are.
 CONVINCING, LIKELY = (2.5, 1.25), -1.5
-# The same in gray and sepia pictures, many of which are old prints with scratches, for thin parts alone, if they are no
-# larger share of the picture.
+# The same in gray and sepia pictures, many of which are old prints with scratches, if the parts are no larger share of
+# the picture; only thin ones are restored.
 CONVINCING_MONOCHROME, LIKELY_MONOCHROME, MONOCHROME_SHARE = (1.75, 1.0), -1.0, 0.05
 THIN, THIN_SHARE = 3.0, 0.015  # half the width of thin parts at most: in pixels, or as a share of the short side
 DOUBTFUL = 1.0  # log odds that a picture is damaged, from which on its parts are reported
@@ -92,8 +92,10 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
         taken = likely
     else:
         old = all(np.greater_equal(odds, CONVINCING_MONOCHROME)) and is_monochrome(picture)
-        taken = likely & (part >= LIKELY_MONOCHROME) & _thin(labels, len(sizes)) if old else np.zeros_like(likely)
+        taken = likely & (part >= LIKELY_MONOCHROME) & old
         taken &= sizes[taken].sum() <= MONOCHROME_SHARE * labels.size
+        if taken.any():
+            taken &= _thin(labels, len(sizes))
     left = int(np.count_nonzero(likely & ~taken)) if odds[0] >= DOUBTFUL else 0
     confidence, nothing = probability(odds[0]), np.zeros(picture.size, bool)
     if not taken.any():
