@@ -515,6 +515,19 @@ def test_ctrl_c_ends_it_and_tells_the_jobs(tiny, photo, tmp_path):
     assert "Traceback" not in rest and "interrupted" in rest
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's own business")
+def test_a_signal_ends_it_in_the_background_of_a_script():
+    """There SIGINT is ignored until the server listens to it: no KeyboardInterrupt comes, and it ends all the same."""
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "restore", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        url = process.stderr.readline().split()[1]
+        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+            assert client.get("/healthz").status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert "interrupted" in process.stderr.read()
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
