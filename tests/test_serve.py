@@ -397,6 +397,7 @@ def test_a_job_ends_once(monkeypatch):
 def test_jobs_give_masks_and_an_archive(server, photo_png):
     mask = np.zeros((200, 300, 1), np.uint8)
     mask[:50] = 255
+    began = time.time()
     jobs = [server.begin("inpaint", photo_png, png(mask)), server.begin("inpaint", photo_png, png(mask))]
     states = [server.ended(job) for job in jobs]
     assert [state["stage"] for state in states] == ["done", "done"]
@@ -406,6 +407,7 @@ def test_jobs_give_masks_and_an_archive(server, photo_png):
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["a.inpainted.png", "a.inpainted~2.png"]
+        assert all(one.date_time >= time.localtime(began - 2)[:6] for one in archive.infolist())
         assert archive.read("a.inpainted.png") == server.client.get(f"{jobs[0]['url']}/result").content
     refused(server.client.get("/api/v1/archive", params={"id": [jobs[0]["id"], "none"]}), 404)
     failed = server.ended(server.begin("inpaint", b"nonsense"))
