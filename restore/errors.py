@@ -33,6 +33,10 @@ class ImageError(RestoreError):
     """An image cannot be read or written; the message names the file."""
 
 
+class TooLargeError(ImageError):
+    """An image has more pixels than are allowed."""
+
+
 class TrainingError(RestoreError):
     """Training cannot start or continue."""
 

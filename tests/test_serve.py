@@ -290,7 +290,9 @@ def test_limits_have_their_status(slow, photo):
     assert "2 MB" in refused(slow.post("denoise", bytes(2_100_000)), 413)
     chunks = (bytes(500_000) for _ in range(8))  # without a length
     refused(slow.client.post("/api/v1/denoise", content=chunks), 413)
-    assert "1 megapixel" in refused(slow.post("denoise", png(large)), 413)
+    assert "1.001 megapixels, at most 1 " in refused(slow.post("denoise", png(large)), 413)
+    jxl = refused(slow.post("denoise", encode_image(Image(large), "jxl")), 413)  # whose header Pillow does not read
+    assert "1000 x 1001" in jxl and "--" not in jxl
     assert "4" in refused(slow.post("super-resolve", png(large[:900]), params={"scale": 4}), 413)
     jobs = [slow.begin("denoise", picture) for _ in range(2)]
     answer = slow.post("denoise", picture)
@@ -395,6 +397,7 @@ def test_a_job_ends_once(monkeypatch):
 def test_jobs_give_masks_and_an_archive(server, photo_png):
     mask = np.zeros((200, 300, 1), np.uint8)
     mask[:50] = 255
+    began = time.time()
     jobs = [server.begin("inpaint", photo_png, png(mask)), server.begin("inpaint", photo_png, png(mask))]
     states = [server.ended(job) for job in jobs]
     assert [state["stage"] for state in states] == ["done", "done"]
@@ -404,6 +407,7 @@ def test_jobs_give_masks_and_an_archive(server, photo_png):
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["a.inpainted.png", "a.inpainted~2.png"]
+        assert all(one.date_time >= time.localtime(began - 2)[:6] for one in archive.infolist())
         assert archive.read("a.inpainted.png") == server.client.get(f"{jobs[0]['url']}/result").content
     refused(server.client.get("/api/v1/archive", params={"id": [jobs[0]["id"], "none"]}), 404)
     failed = server.ended(server.begin("inpaint", b"nonsense"))
@@ -513,6 +517,19 @@ def test_ctrl_c_ends_it_and_tells_the_jobs(tiny, photo, tmp_path):
         assert told[-1]["error"] == "the server was stopped"
         rest = process.stderr.read()
     assert "Traceback" not in rest and "interrupted" in rest
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's own business")
+def test_a_signal_ends_it_in_the_background_of_a_script():
+    """There SIGINT is ignored until the server listens to it: no KeyboardInterrupt comes, and it ends all the same."""
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "restore", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        url = process.stderr.readline().split()[1]
+        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+            assert client.get("/healthz").status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert "interrupted" in process.stderr.read()
 
 
 @pytest.mark.parametrize(

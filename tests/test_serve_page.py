@@ -101,6 +101,7 @@ def downloaded(page, number: int = 1) -> tuple[str, bytes]:
 def test_every_task_gives_what_the_api_gives(page, served, picture, task):
     data = png(picture if task != "colorize" else picture[..., :1])
     page.select_option("#task", task)
+    assert "-m " not in page.inner_text("#task-help")  # no flags of the command line
     choose(page, data)
     restored(page)
     name, result = downloaded(page)

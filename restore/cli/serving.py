@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from urllib.parse import quote
 
@@ -102,13 +103,12 @@ def serve(flags: ServeFlags, compute: ComputeFlags) -> None:
             import webbrowser
 
             threading.Timer(1.0, webbrowser.open, [address]).start()
-        try:
+        with suppress(KeyboardInterrupt):  # not raised in a shell's background, where Python ignores SIGINT
             run(create_app(service, access), listening)
-        except KeyboardInterrupt:
-            # All is told and removed by now. Ending the interpreter takes seconds once torch is loaded, and would wait
-            # for the tile that is computed.
-            print("restore: interrupted", file=sys.stderr, flush=True)
-            os._exit(130)
+        # All is told and removed by now. Ending the interpreter takes seconds once torch is loaded, and would wait
+        # for the tile that is computed.
+        print("restore: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
 
 
 def _models(given: list[str]) -> dict[str, str]:

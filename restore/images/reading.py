@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from restore.errors import ImageError, UsageError
+from restore.errors import ImageError, TooLargeError, UsageError
 from restore.images import codecs
 from restore.images.failures import is_own, printable, reason
 from restore.images.formats import FORMATS, detect, is_tiff
@@ -102,6 +102,8 @@ def one_line(shown: str, kind: str = "") -> Iterator[None]:
     """Makes an ImageError of one line of what is raised while a file of a format is read. shown: its name in errors."""
     try:
         yield
+    except TooLargeError as error:
+        raise TooLargeError(f"{shown}: {error}") from None
     except ImageError as error:
         raise ImageError(f"{shown}: {error}") from None
     except MemoryError as error:
@@ -189,14 +191,14 @@ def _stated(path: Path) -> tuple[int, int]:
 
 
 def size_check(max_megapixels: float | None = None) -> SizeCheck:
-    """A function of width and height that raises ImageError for more pixels than are allowed; None: `default_limit`."""
+    """A function of width and height that raises TooLargeError where more than allowed; None: `default_limit`."""
     limit = default_limit() if max_megapixels is None else max_megapixels
 
     def check(width: int, height: int) -> None:
         if width < 1 or height < 1:
             raise ValueError(f"a size of {width} x {height}")
         if width * height > limit * 1e6:
-            raise ImageError(
+            raise TooLargeError(
                 f"{width} x {height} is {width * height / 1e6:.0f} megapixels, more than the"
                 f" {limit:g} allowed; scale it down, or raise the limit with --max-pixels"
             )

@@ -269,7 +269,8 @@ def _zipped(jobs: Sequence[Job]) -> Iterator[bytes]:
                 number += 1
                 name = f"{path.stem}~{number}{path.suffix}"
             used.add(name.casefold())
-            with job.path.open("rb") as source, archive.open(name, "w", force_zip64=True) as target:
+            about = zipfile.ZipInfo(name, time.localtime()[:6])
+            with job.path.open("rb") as source, archive.open(about, "w", force_zip64=True) as target:
                 while data := source.read(CHUNK):
                     target.write(data)
                     yield pieces.take()

@@ -47,7 +47,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: FastAPI, listening: socket.socket) -> None:
-    """Serves `app`, made by `create_app`, until a signal; that is raised again afterwards (KeyboardInterrupt)."""
+    """Serves `app`, made by `create_app`, until a signal, which is raised again (as KeyboardInterrupt, if at all)."""
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from restore.errors import RestoreError, UsageError, WeightsError
+from restore.errors import RestoreError, TooLargeError, UsageError, WeightsError
 from restore.folders.compute_queue import ComputeQueue
 from restore.folders.limits import MemoryLimiter, default_memory_limit
 from restore.folders.masks import encode_mask
@@ -165,9 +165,9 @@ class Service:
         """Raises Refused (413) for a picture of (width, height) that is too large, or becomes it."""
         megapixels, limit = size[0] * size[1] / 1e6, self.limits.max_megapixels
         if megapixels > limit:
-            raise Refused(413, f"{size[0]} x {size[1]} is {megapixels:.0f} megapixels, at most {limit:g} are taken")
+            raise Refused(413, f"{size[0]} x {size[1]} is {megapixels:.6g} megapixels, at most {limit:g} are taken")
         if megapixels * scale**2 > 4 * limit:
-            larger = f"{scale} times larger it has {megapixels * scale**2:.0f} megapixels"
+            larger = f"{scale} times larger it has {megapixels * scale**2:.6g} megapixels"
             raise Refused(413, f"{larger}; at most {4 * limit:g} are made")
 
     def stop(self) -> None:
@@ -189,6 +189,8 @@ class Service:
             raise Refused(500, "the weights of this task cannot be used; the server's log says why") from error
         except MemoryError as error:
             raise Refused(503, "not enough memory for this picture now; try again later", retry_after=30) from error
+        except TooLargeError as error:  # its advice is for the command line
+            raise Refused(413, str(error).rpartition(";")[0]) from error
         except RestoreError as error:
             raise Refused(422, " ".join(str(error).split())) from error
         except Exception as error:  # a bug, here or in a library, which shall not cost the other pictures

@@ -67,7 +67,7 @@ function slider(name, label, help, min, max, value) {
 
 function makeOptions() {
   const { help, options, max_strength } = task();
-  $("task-help").textContent = help;
+  $("task-help").textContent = worded(help);
   const formats = ["png", "jpg", "webp", "tif", "avif"].filter((one) => about.formats.includes(one));
   const format = make("select", { name: "ext" }, new Option(TEXTS.sameFormat, ""), ...formats.map((one) => new Option(one, one)));
   const quality = make("input", { name: "quality", type: "number", min: 1, max: 100, placeholder: TEXTS.sameQuality });
@@ -134,6 +134,7 @@ const busy = (item) => ["sending", "queued", "decoding", "computing", "encoding"
 const worded = (text) =>
   text
     .replace(/, with --[^;]*/g, "") // advice on files of masks
+    .replace(/ \(-m [^)]*\)/g, "") // and on weights
     .replace(/--([a-z]+)/g, (flag, name) => (name in TEXTS.optionLabels ? `“${TEXTS.optionLabels[name]}”` : flag));
 
 function update(item) {
