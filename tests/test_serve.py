@@ -410,6 +410,10 @@ def test_jobs_give_masks_and_an_archive(server, photo_png):
         assert all(one.date_time >= time.localtime(began - 2)[:6] for one in archive.infolist())
         assert archive.read("a.inpainted.png") == server.client.get(f"{jobs[0]['url']}/result").content
     refused(server.client.get("/api/v1/archive", params={"id": [jobs[0]["id"], "none"]}), 404)
+    ids, folders = [jobs[0]["id"], jobs[1]["id"], jobs[0]["id"]], ["scans/1", "scans/2/", "/../..\\ü/./C:"]
+    answer = server.client.get("/api/v1/archive", params={"id": ids, "folder": folders})
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.namelist() == ["scans/1/a.inpainted.png", "scans/2/a.inpainted.png", "ü/C:/a.inpainted.png"]
     failed = server.ended(server.begin("inpaint", b"nonsense"))
     assert failed["stage"] == "failed" and failed["status"] == 422
     refused(server.post("jobs", photo_png, params={"task": "inpaint", "x": 1}), 422)

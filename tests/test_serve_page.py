@@ -283,6 +283,20 @@ def test_dropped_files_queue_progress_and_zip(page, picture):
         assert read_image(archive.read("d1.denoised.png")).size == (200, 160)
 
 
+def test_folders_are_kept_in_the_zip(page, picture, tmp_path):
+    for name in ("scans/1/x.png", "scans/2/x.png", "scans/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(picture))
+    page.set_input_files("#folder", tmp_path / "scans")
+    until(page, "document.querySelectorAll('#items li').length === 2")
+    page.click("#run")
+    until(page, "document.querySelectorAll('#items li.done').length === 2")
+    with page.expect_download() as caught:
+        page.click("#archive")
+    with zipfile.ZipFile(io.BytesIO(Path(caught.value.path()).read_bytes())) as archive:
+        assert sorted(archive.namelist()) == ["scans/1/x.denoised.png", "scans/2/x.denoised.png"]
+
+
 def test_a_picture_can_be_cancelled_and_removed(page, picture, monkeypatch):
     from restore.serve.restorers import WatchedRestorer
 

@@ -205,8 +205,11 @@ def create_app(service: Service, access: Access) -> FastAPI:
         return FileResponse(job.mask_path, media_type="image/png")
 
     @app.get("/api/v1/archive", summary="Results of several jobs as a zip file")
-    async def archive(id: Annotated[list[str], Query(max_length=10_000)]) -> StreamingResponse:
-        pieces = server.jobs.archive(id)
+    async def archive(
+        id: Annotated[list[str], Query(max_length=10_000)], folder: Annotated[tuple[str, ...], Query()] = ()
+    ) -> StreamingResponse:
+        """`folder`: of each result in the file, in the order of `id`."""
+        pieces = server.jobs.archive(id, folder)
         name = {"content-disposition": 'attachment; filename="restored.zip"'}
         return StreamingResponse(pieces, media_type="application/zip", headers=name)
 

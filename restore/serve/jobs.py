@@ -13,12 +13,13 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from io import RawIOBase
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from restore.serve.limits import Admitted, Limits, Refused
 from restore.serve.restorers import Watch
-from restore.serve.service import Output
+from restore.serve.service import Output, folder_name
 
 CHUNK = 1 << 20
 ENDED = ("done", "failed", "cancelled")
@@ -212,10 +213,13 @@ class Jobs:
         """Removes all results."""
         self._folder.cleanup()
 
-    def archive(self, ids: Sequence[str]) -> Iterator[bytes]:
-        """A zip file of results, piece by piece. Raises Refused before the first piece where one is missing."""
-        jobs = [self.finished(id) for id in ids]
-        return _zipped(jobs)
+    def archive(self, ids: Sequence[str], folders: Sequence[str] = ()) -> Iterator[bytes]:
+        """A zip file of results, piece by piece. Raises Refused before the first piece where one is missing.
+
+        folders: those that the results are in, for each of `ids`; missing ones are "".
+        """
+        pairs = zip_longest(ids, folders[: len(ids)], fillvalue="")
+        return _zipped([(self.finished(id), folder) for id, folder in pairs])
 
     def _end(self, job: Job, future: Future[Output]) -> None:
         output, error = None, None
@@ -258,16 +262,16 @@ class _Pieces(RawIOBase):
         return taken
 
 
-def _zipped(jobs: Sequence[Job]) -> Iterator[bytes]:
+def _zipped(jobs: Sequence[tuple[Job, str]]) -> Iterator[bytes]:
     pieces, used = _Pieces(), set[str]()
     with zipfile.ZipFile(pieces, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
-        for job in jobs:
+        for job, folder in jobs:
             assert job.output is not None
-            path, number = Path(job.output.name), 1
-            name = path.name
+            path, number = folder_name(folder) / job.output.name, 1
+            name = str(path)
             while name.casefold() in used:
                 number += 1
-                name = f"{path.stem}~{number}{path.suffix}"
+                name = str(path.with_name(f"{path.stem}~{number}{path.suffix}"))
             used.add(name.casefold())
             about = zipfile.ZipInfo(name, time.localtime()[:6])
             with job.path.open("rb") as source, archive.open(about, "w", force_zip64=True) as target:

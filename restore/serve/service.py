@@ -35,6 +35,7 @@ from restore.tasks import TaskSpec
 logger = logging.getLogger("restore")
 
 SMALL = 1_000_000  # pixels of the larger of picture and result, up to which a picture passes the large ones by
+MAX_FOLDERS = 20  # of a path in a zip file
 BYTES_PER_PIXEL = 12  # 16-bit RGB decoded, and what codecs hold beside it
 ResultT = TypeVar("ResultT")
 MEDIA_TYPES = {"jpeg": "image/jpeg", "tiff": "image/tiff", "webp": "image/webp", "bmp": "image/bmp"}
@@ -238,6 +239,12 @@ def file_name(name: str) -> str:
     last = printable(PurePosixPath(name.replace("\\", "/")).name).replace("?", "_").lstrip(".").strip()
     path = Path(last or "picture")
     return path.stem[:100] + path.suffix[:10]
+
+
+def folder_name(name: str) -> PurePosixPath:
+    """A client's path of folders, relative, each part of it as `file_name` has it."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts[:MAX_FOLDERS]
+    return PurePosixPath(*(file_name(part) for part in parts if part.strip("./ ")))
 
 
 def _output(upload: Upload, order: Order, restored: Restored, seconds: float, name: str) -> Output:

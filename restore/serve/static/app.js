@@ -101,7 +101,9 @@ const askedWithoutStrength = () => JSON.stringify([task().name, { ...chosen(), s
 
 function add(files) {
   for (const file of files) {
-    const item = { file, name: file.name, stage: "new", share: 0, before: URL.createObjectURL(file) };
+    const path = file.path ?? file.webkitRelativePath ?? "";
+    const folder = path.slice(0, Math.max(0, path.lastIndexOf("/")));
+    const item = { file, folder, name: file.name, stage: "new", share: 0, before: URL.createObjectURL(file) };
     item.row = row(item);
     items.push(item);
     $("items").append(item.row.li);
@@ -173,7 +175,8 @@ function refresh() {
   $("empty").hidden = items.length > 0;
   const ready = items.filter((one) => one.stage === "done");
   $("archive").hidden = ready.length < 2;
-  $("archive").href = `/api/v1/archive?${new URLSearchParams(ready.map((one) => ["id", one.result.id]))}`;
+  const parts = ready.flatMap((one) => [["id", one.result.id], ["folder", one.folder]]);
+  $("archive").href = `/api/v1/archive?${new URLSearchParams(parts)}`;
   $("run").disabled = !items.length;
   items.forEach(update);
 }
@@ -359,8 +362,10 @@ async function filesOf(transfer) {
   if (!entries.length) return [...transfer.files];
   const found = [];
   const walk = async (entry) => {
-    if (entry.isFile) found.push(await new Promise((give, fail) => entry.file(give, fail)));
-    else {
+    if (entry.isFile) {
+      const file = await new Promise((give, fail) => entry.file(give, fail));
+      found.push(Object.assign(file, { path: entry.fullPath.slice(1) }));
+    } else {
       const reader = entry.createReader();
       for (;;) {
         const batch = await new Promise((give, fail) => reader.readEntries(give, fail));
