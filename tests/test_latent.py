@@ -238,6 +238,21 @@ def test_reconstruct_and_map(model, folder, tmp_path, capsys):
     assert not re.search(r"https?:|url\(|@import|fetch\(", page)
 
 
+def test_snapshots_of_another_run_do_not_stay(folder, tmp_path, capsys):
+    """Else a map over the epochs shows two runs; they go only where that was asked for."""
+    command = ["latent", "train", folder, "--widths", 8, "-o", tmp_path / "a.safetensors", "-q", "--device", "cpu"]
+    assert run([*map(str, command), "--steps", "40", "--snapshots", "3", "--code", "2"]) == 0
+    (tmp_path / "a.safetensors").unlink()
+    shutil.rmtree(tmp_path / "a.checkpoint")
+    before = sorted((tmp_path / "a.snapshots").iterdir())
+    again = [*map(str, command), "--steps", "20", "--snapshots", "2", "--code", "3"]
+    assert run(again) == 2
+    assert "holds snapshots" in capsys.readouterr().err.splitlines()[-1]
+    assert sorted((tmp_path / "a.snapshots").iterdir()) == before
+    assert run([*again, "--overwrite"]) == 0
+    assert [path.stem for path in sorted((tmp_path / "a.snapshots").iterdir())] == ["step-000010", "step-000020"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -83,6 +83,25 @@ def test_search_in_a_folder_or_its_index(weights_file, files, tmp_path, capsys):
     assert others != direct[1:]
 
 
+def test_an_index_is_of_its_weights_and_whole(weights_file, files, tmp_path, capsys):
+    """An index of other weights finds anything; half a file, an array, and rubbish inside are told."""
+    query, index = sorted(files.rglob("*.png"))[30], tmp_path / "i.npz"
+    assert run(["latent", "index", str(files), "-m", str(weights_file), "--device", "cpu", "-o", str(index)]) == 0
+    other = tmp_path / "other.safetensors"
+    trained(small_digits(100), other, 5, code=12, widths=(48,))
+    data = index.read_bytes()
+    (tmp_path / "cut.npz").write_bytes(data[: len(data) // 2])
+    (tmp_path / "flip.npz").write_bytes(data[:300] + bytes([data[300] ^ 255]) + data[301:])
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    told = {index: (other, "was made with other weights, small")}
+    told |= {tmp_path / f"{name}.npz": (weights_file, "not a readable index") for name in ("cut", "flip", "array")}
+    for path, (weights, said) in told.items():
+        capsys.readouterr()
+        assert run(["latent", "search", str(query), str(path), "-m", str(weights), "--device", "cpu"]) != 0
+        assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_duplicates(weights_file, files, tmp_path, capsys):
     """A copy by another name, in another folder, and nothing else."""
     shutil.copytree(files, tmp_path / "all")
@@ -187,6 +206,7 @@ def test_samples_are_like_the_pictures(tmp_path, latent):
         (["anomalies", "FILES", "--odd", "x"], "--odd x: no such subfolder"),
         (["anomalies", "FILES", "--odd", "0,1,2,3,4,5,6,7,8,9"], "one at least has to be usual"),
         (["probe", "FILES", "--labels", "100"], "a probe needs at least two subfolders"),
+        (["probe", "FILES", "--test", "QUERY"], "the subfolders have to be those of"),
         (["sample"], "cannot be drawn"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from restore.latent.data import equal_contrast
 from restore.latent.extras import need
 from restore.latent.model import Latent
 
-LARGE = 100_000  # codes from which on usearch looks, where it is installed
+LARGE = 100_000  # codes above which usearch looks, which compares each query with a few of them
 ITERATIONS = 30  # of the rotation
 
 
@@ -120,43 +122,44 @@ class Index:
         codes: (N,D) float32.
         paths: Of the pictures.
         model: Name of the weights they were made by.
+        digest: Of these weights.
     """
 
     codes: np.ndarray
     paths: list[str]
     model: str
+    digest: str
 
 
 def index_of(latent: Latent, folder: Path, report: Callable[[str], None]) -> Index:
     """The codes of all pictures below `folder`, at the same contrast; see `read_folder`."""
     pictures = latent.read(folder, report)
     codes = latent.encode(equal_contrast(pictures.pixels))
-    return Index(codes, [str(path) for path in pictures.paths], latent.name)
+    return Index(codes, [str(path) for path in pictures.paths], latent.name, latent.digest)
 
 
 def write_index(path: Path, index: Index) -> None:
     """Writes an index; the file appears whole or not at all."""
     target = io.BytesIO()
-    np.savez(target, codes=index.codes, paths=np.array(index.paths), model=np.array(index.model))
+    np.savez(target, **{name: np.array(value) for name, value in vars(index).items()})
     write_bytes(path, target.getvalue())
 
 
-def read_index(path: Path, dimensions: int) -> Index:
+def read_index(path: Path, latent: Latent) -> Index:
     """The index in a file.
 
     Raises:
         RestoreError: It cannot be read.
-        UsageError: Its codes are not of `dimensions` numbers.
+        UsageError: Its codes are not those of `latent`.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            index = Index(stored["codes"], [str(name) for name in stored["paths"]], str(stored["model"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            paths = [str(name) for name in stored["paths"]]
+            index = Index(stored["codes"], paths, str(stored["model"]), str(stored["digest"]))
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise RestoreError(
             f"{path}: not a readable index; `restore latent index FOLDER -o {path}` makes one"
         ) from error
-    if index.codes.ndim != 2 or index.codes.shape[1] != dimensions:
-        raise UsageError(
-            f"{path}: an index of codes of {index.codes.shape[-1]}, by {index.model}; these have {dimensions}"
-        )
+    if index.digest != latent.digest:
+        raise UsageError(f"{path}: was made with other weights, {index.model}; name those with -m, or make it anew")
     return index
