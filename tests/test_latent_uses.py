@@ -60,8 +60,21 @@ def test_search_finds_pictures_of_the_same_class(latent):
     assert packed.shape == (1200, 8) and packed.dtype == np.uint8
     found, differing = hamming(packed, to_bits(queries), 5)
     assert precision(found) > 0.8
-    direct = (np.unpackbits(packed, axis=1)[found[0]] != np.unpackbits(to_bits(queries[:1]), axis=1)).sum(1)
-    np.testing.assert_array_equal(differing[0], direct)
+    direct = (np.unpackbits(packed, axis=1) != np.unpackbits(to_bits(queries[:1]), axis=1)).sum(1)
+    np.testing.assert_array_equal(found[0], np.argsort(direct, kind="stable")[:5])  # of equal ones the first
+    np.testing.assert_array_equal(differing[0], direct[found[0]])
+
+
+def test_many_pictures_are_searched_by_usearch(monkeypatch):
+    pytest.importorskip("usearch")
+    rng = np.random.default_rng(0)
+    gallery, queries = (rng.standard_normal((count, 8)).astype(np.float32) for count in (500, 20))
+    exact = nearest(gallery, queries, 5)
+    monkeypatch.setattr("restore.latent.neighbours.LARGE", 499)
+    numbers, distances = nearest(gallery, queries, 5)
+    assert (numbers == exact[0]).mean() > 0.95
+    np.testing.assert_allclose(distances[:, 0], exact[1][:, 0], rtol=0.02)
+    assert nearest(gallery, queries[:1], 5)[0].shape == (1, 5)
 
 
 def test_search_in_a_folder_or_its_index(weights_file, files, tmp_path, capsys):

@@ -21,6 +21,7 @@ from restore.latent.model import Latent
 
 LARGE = 100_000  # codes above which usearch looks, which compares each query with a few of them
 ITERATIONS = 30  # of the rotation
+POPCOUNT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
 
 
 def nearest(gallery: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,11 +88,13 @@ def fit_hash(codes: np.ndarray, bits: int, seed: int = 0) -> Callable[[np.ndarra
 
 
 def hamming(gallery: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `nearest`, for packed bits (N,bytes) and (Q,bytes), by the number of bits that differ."""
-    known, asked = (np.unpackbits(packed, axis=1).astype(bool) for packed in (gallery, queries))
-    neighbours = need("sklearn.neighbors").NearestNeighbors(n_neighbors=min(count, len(known)), metric="hamming")
-    shares, numbers = neighbours.fit(known).kneighbors(asked)
-    return numbers, np.rint(shares * known.shape[1]).astype(int)
+    """As `nearest`, for packed bits (N,bytes) and (Q,bytes), by how many bits differ; of equal ones the first."""
+    numbers, distances = [], []
+    for query in queries:
+        differing = POPCOUNT[gallery ^ query].sum(1, dtype=np.int32)
+        numbers.append(differing.argsort(kind="stable")[:count])
+        distances.append(differing[numbers[-1]])
+    return np.array(numbers), np.array(distances)
 
 
 def duplicates(codes: np.ndarray, threshold: float) -> list[list[int]]:
