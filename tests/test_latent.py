@@ -187,6 +187,8 @@ def test_layers_one_at_a_time(tmp_path):
     whole = trained(pictures, tmp_path / "whole.safetensors", 120, **more)
     plain = trained(pictures, tmp_path / "plain.safetensors", 120, **more | {"layerwise": False})
     assert not torch.equal(whole.network.encoder[0].weight, plain.network.encoder[0].weight)
+    values = pictures.pixels / 255
+    assert whole.errors(pictures.pixels).mean() < 0.9 * ((values - values.mean(0)) ** 2).mean()
     with pytest.raises(UsageError, match="--layerwise"):
         trained(pictures, tmp_path / "x.safetensors", 10, kind="sparse", layerwise=True)
 

@@ -144,7 +144,8 @@ def index_of(latent: Latent, folder: Path, report: Callable[[str], None]) -> Ind
 def write_index(path: Path, index: Index) -> None:
     """Writes an index; the file appears whole or not at all."""
     target = io.BytesIO()
-    np.savez(target, **{name: np.array(value) for name, value in vars(index).items()})
+    paths, model, digest = map(np.array, (index.paths, index.model, index.digest))
+    np.savez(target, codes=index.codes, paths=paths, model=model, digest=digest)
     write_bytes(path, target.getvalue())
 
 
