@@ -184,11 +184,11 @@ def test_layers_one_at_a_time(tmp_path):
     """Other weights than all layers at once, good ones, and only where there are layers."""
     pictures = small_digits(200)
     more = {"kind": "stacked", "code": 4, "widths": (24, 12), "layerwise": True}
-    whole = trained(pictures, tmp_path / "whole.safetensors", 120, **more)
-    plain = trained(pictures, tmp_path / "plain.safetensors", 120, **more | {"layerwise": False})
+    whole = trained(pictures, tmp_path / "whole.safetensors", 400, **more)
+    plain = trained(pictures, tmp_path / "plain.safetensors", 400, **more | {"layerwise": False})
     assert not torch.equal(whole.network.encoder[0].weight, plain.network.encoder[0].weight)
     values = pictures.pixels / 255
-    assert whole.errors(pictures.pixels).mean() < 0.9 * ((values - values.mean(0)) ** 2).mean()
+    assert whole.errors(pictures.pixels).mean() < 0.7 * ((values - values.mean(0)) ** 2).mean()
     with pytest.raises(UsageError, match="--layerwise"):
         trained(pictures, tmp_path / "x.safetensors", 10, kind="sparse", layerwise=True)
 

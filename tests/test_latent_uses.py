@@ -219,7 +219,7 @@ def test_samples_are_like_the_pictures(tmp_path, latent):
         (["anomalies", "FILES", "--odd", "x"], "--odd x: no such subfolder"),
         (["anomalies", "FILES", "--odd", "0,1,2,3,4,5,6,7,8,9"], "one at least has to be usual"),
         (["probe", "FILES", "--labels", "100"], "a probe needs at least two subfolders"),
-        (["probe", "FILES", "--test", "QUERY"], "the subfolders have to be those of"),
+        (["probe", "FILES", "--test", "QUERY"], "have to be in subfolders as those of"),
         (["sample"], "cannot be drawn"),
     ],
 )

@@ -397,10 +397,9 @@ def probe(folder: FolderFlags, flags: ProbeFlags, model: WeightsFlags) -> None:
         test, learn = learn.subset(mixed[: len(mixed) // 3]), learn.subset(mixed[len(mixed) // 3 :])
     else:
         test = latent.read(flags.test, say)
-        unknown = sorted(set(test.classes) - set(learn.classes))
-        if unknown:
+        if not set(test.classes) <= set(learn.classes):
             raise UsageError(
-                f"{flags.test}: holds pictures in '{unknown[0]}'; the subfolders have to be those of {folder.folder}, "
+                f"{flags.test}: the pictures have to be in subfolders as those of {folder.folder} are: "
                 f"{', '.join(learn.classes)}"
             )
     fewest = min(learn.labels.count(name) for name in learn.classes)
