@@ -184,9 +184,11 @@ def test_layers_one_at_a_time(tmp_path):
     """Other weights than all layers at once, good ones, and only where there are layers."""
     pictures = small_digits(200)
     more = {"kind": "stacked", "code": 4, "widths": (24, 12), "layerwise": True}
-    whole = trained(pictures, tmp_path / "whole.safetensors", 120, **more)
-    plain = trained(pictures, tmp_path / "plain.safetensors", 120, **more | {"layerwise": False})
+    whole = trained(pictures, tmp_path / "whole.safetensors", 400, **more)
+    plain = trained(pictures, tmp_path / "plain.safetensors", 400, **more | {"layerwise": False})
     assert not torch.equal(whole.network.encoder[0].weight, plain.network.encoder[0].weight)
+    values = pictures.pixels / 255
+    assert whole.errors(pictures.pixels).mean() < 0.7 * ((values - values.mean(0)) ** 2).mean()
     with pytest.raises(UsageError, match="--layerwise"):
         trained(pictures, tmp_path / "x.safetensors", 10, kind="sparse", layerwise=True)
 
@@ -236,6 +238,21 @@ def test_reconstruct_and_map(model, folder, tmp_path, capsys):
     apart = lambda values: np.linalg.norm(values[:, None] - values[None], axis=2).ravel()  # noqa: E731
     assert np.corrcoef(apart(np.array(points)), apart(codes))[0, 1] > 0.999
     assert not re.search(r"https?:|url\(|@import|fetch\(", page)
+
+
+def test_snapshots_of_another_run_do_not_stay(folder, tmp_path, capsys):
+    """Else a map over the epochs shows two runs; they go only where that was asked for."""
+    command = ["latent", "train", folder, "--widths", 8, "-o", tmp_path / "a.safetensors", "-q", "--device", "cpu"]
+    assert run([*map(str, command), "--steps", "40", "--snapshots", "3", "--code", "2"]) == 0
+    (tmp_path / "a.safetensors").unlink()
+    shutil.rmtree(tmp_path / "a.checkpoint")
+    before = sorted((tmp_path / "a.snapshots").iterdir())
+    again = [*map(str, command), "--steps", "20", "--snapshots", "2", "--code", "3"]
+    assert run(again) == 2
+    assert "holds snapshots" in capsys.readouterr().err.splitlines()[-1]
+    assert sorted((tmp_path / "a.snapshots").iterdir()) == before
+    assert run([*again, "--overwrite"]) == 0
+    assert [path.stem for path in sorted((tmp_path / "a.snapshots").iterdir())] == ["step-000010", "step-000020"]
 
 
 @pytest.mark.parametrize(

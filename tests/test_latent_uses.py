@@ -60,8 +60,21 @@ def test_search_finds_pictures_of_the_same_class(latent):
     assert packed.shape == (1200, 8) and packed.dtype == np.uint8
     found, differing = hamming(packed, to_bits(queries), 5)
     assert precision(found) > 0.8
-    direct = (np.unpackbits(packed, axis=1)[found[0]] != np.unpackbits(to_bits(queries[:1]), axis=1)).sum(1)
-    np.testing.assert_array_equal(differing[0], direct)
+    direct = (np.unpackbits(packed, axis=1) != np.unpackbits(to_bits(queries[:1]), axis=1)).sum(1)
+    np.testing.assert_array_equal(found[0], np.argsort(direct, kind="stable")[:5])  # of equal ones the first
+    np.testing.assert_array_equal(differing[0], direct[found[0]])
+
+
+def test_many_pictures_are_searched_by_usearch(monkeypatch):
+    pytest.importorskip("usearch")
+    rng = np.random.default_rng(0)
+    gallery, queries = (rng.standard_normal((count, 8)).astype(np.float32) for count in (500, 20))
+    exact = nearest(gallery, queries, 5)
+    monkeypatch.setattr("restore.latent.neighbours.LARGE", 499)
+    numbers, distances = nearest(gallery, queries, 5)
+    assert (numbers == exact[0]).mean() > 0.95
+    np.testing.assert_allclose(distances[:, 0], exact[1][:, 0], rtol=0.02)
+    assert nearest(gallery, queries[:1], 5)[0].shape == (1, 5)
 
 
 def test_search_in_a_folder_or_its_index(weights_file, files, tmp_path, capsys):
@@ -81,6 +94,25 @@ def test_search_in_a_folder_or_its_index(weights_file, files, tmp_path, capsys):
     first, *others = capsys.readouterr().out.splitlines()
     assert float(first.split("\t")[0]) < 1e-4 and first.endswith(str(query))  # the picture itself, at no distance
     assert others != direct[1:]
+
+
+def test_an_index_is_of_its_weights_and_whole(weights_file, files, tmp_path, capsys):
+    """An index of other weights finds anything; half a file, an array, and rubbish inside are told."""
+    query, index = sorted(files.rglob("*.png"))[30], tmp_path / "i.npz"
+    assert run(["latent", "index", str(files), "-m", str(weights_file), "--device", "cpu", "-o", str(index)]) == 0
+    other = tmp_path / "other.safetensors"
+    trained(small_digits(100), other, 5, code=12, widths=(48,))
+    data = index.read_bytes()
+    (tmp_path / "cut.npz").write_bytes(data[: len(data) // 2])
+    (tmp_path / "flip.npz").write_bytes(data[:300] + bytes([data[300] ^ 255]) + data[301:])
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    told = {index: (other, "was made with other weights, small")}
+    told |= {tmp_path / f"{name}.npz": (weights_file, "not a readable index") for name in ("cut", "flip", "array")}
+    for path, (weights, said) in told.items():
+        capsys.readouterr()
+        assert run(["latent", "search", str(query), str(path), "-m", str(weights), "--device", "cpu"]) != 0
+        assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_duplicates(weights_file, files, tmp_path, capsys):
@@ -187,6 +219,7 @@ def test_samples_are_like_the_pictures(tmp_path, latent):
         (["anomalies", "FILES", "--odd", "x"], "--odd x: no such subfolder"),
         (["anomalies", "FILES", "--odd", "0,1,2,3,4,5,6,7,8,9"], "one at least has to be usual"),
         (["probe", "FILES", "--labels", "100"], "a probe needs at least two subfolders"),
+        (["probe", "FILES", "--test", "QUERY"], "have to be in subfolders as those of"),
         (["sample"], "cannot be drawn"),
     ],
 )

@@ -303,7 +303,7 @@ def search(flags: SearchFlags, model: WeightsFlags) -> None:
     latent = model.load()
     query = _single(latent, flags.query)
     if flags.gallery.suffix.lower() == ".npz" and flags.gallery.is_file():
-        known = read_index(flags.gallery, latent.config.code)
+        known = read_index(flags.gallery, latent)
     else:
         known = index_of(latent, flags.gallery, say)
     gallery, code = known.codes, latent.encode(equal_contrast(query.pixels))
@@ -397,6 +397,11 @@ def probe(folder: FolderFlags, flags: ProbeFlags, model: WeightsFlags) -> None:
         test, learn = learn.subset(mixed[: len(mixed) // 3]), learn.subset(mixed[len(mixed) // 3 :])
     else:
         test = latent.read(flags.test, say)
+        if not set(test.classes) <= set(learn.classes):
+            raise UsageError(
+                f"{flags.test}: the pictures have to be in subfolders as those of {folder.folder} are: "
+                f"{', '.join(learn.classes)}"
+            )
     fewest = min(learn.labels.count(name) for name in learn.classes)
     if len(learn.classes) < 2 or fewest < flags.labels:
         raise UsageError(

@@ -49,7 +49,8 @@ def project(codes: np.ndarray, dimensions: int, method: str = "auto", seed: int 
         perplexity = min(PERPLEXITY, (len(codes) - 1) / 3)
         tsne = need("sklearn.manifold").TSNE(dimensions, perplexity=perplexity, random_state=seed, init="random")
         return np.asarray(tsne.fit_transform(codes)), method
-    reducer = need("umap").UMAP(n_components=dimensions, random_state=seed, n_neighbors=min(15, len(codes) - 1))
+    around = min(15, len(codes) - 1)
+    reducer = need("umap").UMAP(n_components=dimensions, random_state=seed, n_neighbors=around, n_jobs=1)
     return np.asarray(reducer.fit_transform(codes)), method
 
 

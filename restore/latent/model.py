@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -39,6 +40,14 @@ class Latent:
     def config(self) -> LatentConfig:
         """Of the network."""
         return self.network.config
+
+    @property
+    def digest(self) -> str:
+        """A hash of the weights."""
+        known = hashlib.sha256()
+        for tensor in self.network.state_dict().values():
+            known.update(tensor.cpu().numpy().tobytes())
+        return known.hexdigest()[:16]
 
     def read(self, folder: Path, report: Callable[[str], None] = print) -> Pictures:
         """The pictures below `folder` as this network takes them; see `read_folder`."""

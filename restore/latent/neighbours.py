@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,9 @@ from restore.latent.data import equal_contrast
 from restore.latent.extras import need
 from restore.latent.model import Latent
 
-LARGE = 100_000  # codes from which on usearch looks, where it is installed
+LARGE = 100_000  # codes above which usearch looks, which compares each query with a few of them
 ITERATIONS = 30  # of the rotation
+POPCOUNT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
 
 
 def nearest(gallery: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -85,11 +88,13 @@ def fit_hash(codes: np.ndarray, bits: int, seed: int = 0) -> Callable[[np.ndarra
 
 
 def hamming(gallery: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `nearest`, for packed bits (N,bytes) and (Q,bytes), by the number of bits that differ."""
-    known, asked = (np.unpackbits(packed, axis=1).astype(bool) for packed in (gallery, queries))
-    neighbours = need("sklearn.neighbors").NearestNeighbors(n_neighbors=min(count, len(known)), metric="hamming")
-    shares, numbers = neighbours.fit(known).kneighbors(asked)
-    return numbers, np.rint(shares * known.shape[1]).astype(int)
+    """As `nearest`, for packed bits (N,bytes) and (Q,bytes), by how many bits differ; of equal ones the first."""
+    numbers, distances = [], []
+    for query in queries:
+        differing = POPCOUNT[gallery ^ query].sum(1, dtype=np.int32)
+        numbers.append(differing.argsort(kind="stable")[:count])
+        distances.append(differing[numbers[-1]])
+    return np.array(numbers), np.array(distances)
 
 
 def duplicates(codes: np.ndarray, threshold: float) -> list[list[int]]:
@@ -120,43 +125,45 @@ class Index:
         codes: (N,D) float32.
         paths: Of the pictures.
         model: Name of the weights they were made by.
+        digest: Of these weights.
     """
 
     codes: np.ndarray
     paths: list[str]
     model: str
+    digest: str
 
 
 def index_of(latent: Latent, folder: Path, report: Callable[[str], None]) -> Index:
     """The codes of all pictures below `folder`, at the same contrast; see `read_folder`."""
     pictures = latent.read(folder, report)
     codes = latent.encode(equal_contrast(pictures.pixels))
-    return Index(codes, [str(path) for path in pictures.paths], latent.name)
+    return Index(codes, [str(path) for path in pictures.paths], latent.name, latent.digest)
 
 
 def write_index(path: Path, index: Index) -> None:
     """Writes an index; the file appears whole or not at all."""
     target = io.BytesIO()
-    np.savez(target, codes=index.codes, paths=np.array(index.paths), model=np.array(index.model))
+    paths, model, digest = map(np.array, (index.paths, index.model, index.digest))
+    np.savez(target, codes=index.codes, paths=paths, model=model, digest=digest)
     write_bytes(path, target.getvalue())
 
 
-def read_index(path: Path, dimensions: int) -> Index:
+def read_index(path: Path, latent: Latent) -> Index:
     """The index in a file.
 
     Raises:
         RestoreError: It cannot be read.
-        UsageError: Its codes are not of `dimensions` numbers.
+        UsageError: Its codes are not those of `latent`.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            index = Index(stored["codes"], [str(name) for name in stored["paths"]], str(stored["model"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            paths = [str(name) for name in stored["paths"]]
+            index = Index(stored["codes"], paths, str(stored["model"]), str(stored["digest"]))
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise RestoreError(
             f"{path}: not a readable index; `restore latent index FOLDER -o {path}` makes one"
         ) from error
-    if index.codes.ndim != 2 or index.codes.shape[1] != dimensions:
-        raise UsageError(
-            f"{path}: an index of codes of {index.codes.shape[-1]}, by {index.model}; these have {dimensions}"
-        )
+    if index.digest != latent.digest:
+        raise UsageError(f"{path}: was made with other weights, {index.model}; name those with -m, or make it anew")
     return index

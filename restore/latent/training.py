@@ -123,7 +123,11 @@ def train_folder(
 
 
 def make_way(training: TrainingOptions) -> None:
-    """`refuse_to_overwrite` for a run that may train its layers one at a time; asked before pictures are read."""
+    """`refuse_to_overwrite` for a run that may train its layers one at a time, and keep snapshots; asked before
+    pictures are read."""
+    old = _old_snapshots(training)
+    if old and not training.overwrite:
+        raise UsageError(f"{old[0].parent} holds snapshots; choose another -o or use --overwrite")
     layers = _layers(checkpoint_folder(training.output))
     refuse_to_overwrite(training.output, resume=training.resume, overwrite=training.overwrite, parts=layers)
 
@@ -164,6 +168,8 @@ def train(
     out = training.output
     layers = len(config.widths) + 1 if training.layerwise else 0
     snapshots = snapshot_steps(training)
+    for path in _old_snapshots(training):
+        path.unlink()
     # Each layer gets a part of the steps, and the whole network the last one.
     steps = max(1, training.steps // (layers + 1))
     for number in range(layers + 1):
@@ -227,12 +233,22 @@ def first_weights(config: LatentConfig, pixels: np.ndarray) -> dict[str, torch.T
 
 def snapshot_steps(training: TrainingOptions) -> dict[int, Path]:
     """After which steps to write weights, closer together at first, when codes change most, and where to."""
-    folder = training.output.with_suffix(".snapshots")
-    count = training.snapshots
+    folder, count = _snapshot_folder(training), training.snapshots
     if not count:
         return {}
     steps = np.unique(np.geomspace(min(10, training.steps), training.steps, count).round().astype(int))
     return {int(step): folder / f"step-{step:06d}{weights.SUFFIX}" for step in steps}
+
+
+def _old_snapshots(training: TrainingOptions) -> list[Path]:
+    """Another run's, which `map` would take for this one's."""
+    if training.resume or not training.snapshots:
+        return []
+    return sorted(_snapshot_folder(training).glob(f"step-*{weights.SUFFIX}"))
+
+
+def _snapshot_folder(training: TrainingOptions) -> Path:
+    return training.output.with_suffix(".snapshots")
 
 
 def _settings(model: ModelOptions, training: TrainingOptions, steps: int, folder: str) -> LatentSettings:
