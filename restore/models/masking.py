@@ -231,7 +231,7 @@ class HoleAutoencoder(MaskedAutoencoder):
         features = self.finder.features_of(cells)
         logits: torch.Tensor = self.finder.heads(features, seen, 1)
         if self.print_finder is not None:
-            both = torch.cat([cells, features], dim=1)
+            both = torch.cat([cells.to(features.dtype), features], dim=1)
             of_prints = self.print_finder.features(both)
             raised = crop(F.pixel_shuffle(self.print_finder.heads(of_prints, both, 1), fold), *size)
             if not self.training or self.config.trained == "judge":  # else there is a gradient in every pixel

@@ -13,7 +13,7 @@ from restore.colour import has_colours, to_lab
 from restore.tasks.base import Picture, Window
 from restore.tasks.functional import luma, resize_area, to_array
 
-ANALYSED = 192  # short side of what the network sees, in pixels
+ANALYSED = 192  # short side of the shrunk picture, in pixels
 LONGEST = 4  # the long side is at most so many times that; longer pictures are squeezed
 BAND_PIXELS = 1 << 20  # of the picture that are shrunk together
 
