@@ -1,6 +1,6 @@
 """Inpainting of digits: 28x28 pixels with a white bar two pixels thick across the whole digit.
 
-    restore train inpaint $RESTORE_DATA/digits/train --bars lecture -o digits.safetensors --steps 3000 \\
+    restore train inpaint $RESTORE_DATA/digits/train --bars lecture -o digits.safetensors --steps 4000 \\
         --batch-size 64
     python benchmarks/digits.py -m digits.safetensors [--picture digits.png]
 
