@@ -59,7 +59,7 @@ def test_json(benchmark):
     assert found["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("task", ["denoise", "inpaint"])
+@pytest.mark.parametrize("task", ["denoise", "inpaint", "colorize"])
 def test_host(task, benchmark):
     """In milliseconds of processor time, with no network: far less than computing takes."""
     found = benchmark("--host", "--size", "512x512", "--repeat", 3, task=task)

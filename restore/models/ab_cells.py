@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from restore.colour import to_lab
+from restore.models.blocks import without_autocast
 
 AB = 110.0  # a* and b* of sRGB lie within this of 0, nearly
 SPACINGS = range(8, 31)
@@ -16,7 +17,7 @@ SAMPLES = 52  # levels a channel at which sRGB is sampled to find its cells
 
 def mean_ab(logits: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     """The mean of the distribution with logits (N,K,h,w) over cells at `centres` (K,2): (N,2,h,w), in CIELAB."""
-    with torch.autocast(logits.device.type, enabled=False):  # which would round colours to a hundredth
+    with without_autocast(logits.device):  # which would round colours to a hundredth
         return expected_ab(logits.float().softmax(1), centres)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -150,9 +150,13 @@ def enlarge(planes: torch.Tensor, scale: int) -> torch.Tensor:
     if scale == 1:
         return planes
     size = (planes.shape[-2] * scale, planes.shape[-1] * scale)
-    # autocast would run this in half precision, where a smooth sky shows steps; the meta device has none.
-    with nullcontext() if planes.device.type == "meta" else torch.autocast(planes.device.type, enabled=False):
+    with without_autocast(planes.device):  # in half precision a smooth sky shows steps
         return F.interpolate(planes, size=size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Keeps what is computed on `device` in its own precision, under torch.autocast too; the meta device has none."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def is_symbolic(*sides: object) -> bool:

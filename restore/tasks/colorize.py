@@ -28,7 +28,7 @@ from restore.images import read_image
 from restore.metrics import COLOURED, COLOURED_AT_ALL, HUE, psnr
 from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, spacing_of
 from restore.models.backbones import BACKBONES, pretrained_tensors
-from restore.models.blocks import pad_to_multiple
+from restore.models.blocks import pad_to_multiple, without_autocast
 from restore.models.pretrained_unet import DISTRIBUTION, LOGIT_CELL, PretrainedUNet, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
@@ -229,7 +229,7 @@ def least_cost_ab(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tenso
     count, height, width = logits.shape
     centres = torch.from_numpy(centres_of(count)).to(logits.device)
     likely = (logits.float() / temperature).softmax(0).reshape(count, -1)
-    with torch.autocast(logits.device.type, enabled=False):  # training validates under it, in bfloat16
+    with without_autocast(logits.device):  # training validates under it, in bfloat16
         cost = cost_matrix(count).to(logits.device) @ likely
         return (centres.T @ (-cost).softmax(0)).reshape(2, height, width)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from restore.models.blocks import max_filter
+from restore.models.blocks import max_filter, without_autocast
 from restore.pixels import BT601, white
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def sample_window(planes: torch.Tensor, size: tuple[int, int], window: Window) -
 def resize_area(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Downsamples by area averaging: (N,C,H,W) -> (N,C,*size), `size` (h,w)."""
     down, across = (_area_weights(*sides, planes.device) for sides in zip(planes.shape[-2:], size, strict=True))
-    with torch.autocast(planes.device.type, enabled=False):  # training validates under it, in bfloat16
+    with without_autocast(planes.device):  # training validates under it, in bfloat16
         return down @ (planes @ across.T)
 
 
