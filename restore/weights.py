@@ -140,7 +140,8 @@ def load(path: Path, task: str | None = None) -> tuple[Header, Architecture]:
             with torch.device("meta"):  # without memory: a header may claim more than its file holds
                 network = build(header.arch, config)
             _check_shapes(network, {name: file.get_slice(name).get_shape() for name in names})
-            tensors = {name: file.get_tensor(name).float() for name in names}
+            # Copies: in float32 they are the mapped file, and change, or end the process, as it is overwritten.
+            tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in names}
         network.load_state_dict(tensors, assign=True)
     except (SafetensorError, OSError, RuntimeError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise WeightsError(f"{path}: the tensors do not fit the header ({_first_line(error)})") from error

@@ -244,7 +244,7 @@ def dng(path: Path) -> None:
 
 def test_camera_raws(tmp_path, monkeypatch):
     """With `rawpy` a raw is developed to 16 bit; without it the error says what to install."""
-    from restore.errors import ImageError
+    from restore.errors import ImageError, TooLargeError
 
     pytest.importorskip("rawpy")
     dng(tmp_path / "a.dng")
@@ -254,6 +254,8 @@ def test_camera_raws(tmp_path, monkeypatch):
     middle = image.pixels.shape[0] // 2
     assert image.pixels[middle, 8].max() < 1000 < 20000 < image.pixels[middle, -8].min()
     assert FORMATS["raw"].suffixes == RAW_SUFFIXES
+    with pytest.raises(TooLargeError):
+        read_image(tmp_path / "a.dng", max_megapixels=1e-6)
     monkeypatch.setitem(sys.modules, "rawpy", None)
     with pytest.raises(ImageError, match=r"restore-toolkit\[raw\]"):
         read_image(tmp_path / "a.dng")

@@ -105,10 +105,14 @@ def test_an_index_is_of_its_weights_and_whole(weights_file, files, tmp_path, cap
     data = index.read_bytes()
     (tmp_path / "cut.npz").write_bytes(data[: len(data) // 2])
     (tmp_path / "flip.npz").write_bytes(data[:300] + bytes([data[300] ^ 255]) + data[301:])
+    entry = data.find(b"PK\x01\x02")
+    for name, place in (("version", entry + 6), ("locked", entry + 8)):
+        (tmp_path / f"{name}.npz").write_bytes(data[:place] + bytes([data[place] ^ 65]) + data[place + 1 :])
     np.save(tmp_path / "array.npy", np.zeros(3))
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     told = {index: (other, "was made with other weights, small")}
-    told |= {tmp_path / f"{name}.npz": (weights_file, "not a readable index") for name in ("cut", "flip", "array")}
+    damaged = ("cut", "flip", "version", "locked", "array")
+    told |= {tmp_path / f"{name}.npz": (weights_file, "not a readable index") for name in damaged}
     for path, (weights, said) in told.items():
         capsys.readouterr()
         assert run(["latent", "search", str(query), str(path), "-m", str(weights), "--device", "cpu"]) != 0

@@ -14,7 +14,9 @@ import time
 import zipfile
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import httpx
@@ -414,6 +416,10 @@ def test_jobs_give_masks_and_an_archive(server, photo_png):
     answer = server.client.get("/api/v1/archive", params={"id": ids, "folder": folders})
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         assert archive.namelist() == ["scans/1/a.inpainted.png", "scans/2/a.inpainted.png", "ü/C:/a.inpainted.png"]
+    ids, folders = [jobs[0]["id"], jobs[1]["id"]], ["2026.07.15 in the mountains", "2026.07.15 in the valley"]
+    answer = server.client.get("/api/v1/archive", params={"id": ids, "folder": folders})
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert [str(Path(name).parent) for name in archive.namelist()] == folders
     failed = server.ended(server.begin("inpaint", b"nonsense"))
     assert failed["stage"] == "failed" and failed["status"] == 422
     refused(server.post("jobs", photo_png, params={"task": "inpaint", "x": 1}), 422)
@@ -531,6 +537,11 @@ def test_a_signal_ends_it_in_the_background_of_a_script():
         url = process.stderr.readline().split()[1]
         with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
             assert client.get("/healthz").status_code == 200
+        # Of thousands of pictures the address is longer than httpx makes any, and browsers do.
+        query = "&".join(["id=" + "x" * 24 + "&folder=photographs%2F2026"] * 10_000)
+        connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+        connection.request("GET", f"/api/v1/archive?{query}")
+        assert connection.getresponse().status == 404  # no such job
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert "interrupted" in process.stderr.read()

@@ -50,6 +50,18 @@ def test_tensors_that_are_not_finite(tiny, tmp_path):
         weights.load(rewritten(tiny("denoise"), tmp_path / "nan.safetensors", tensors=tensors))
 
 
+def test_a_file_may_be_overwritten_while_it_is_used(tiny, tmp_path):
+    """In single precision, too, of which no copy needs to be made."""
+    path = tmp_path / "single.safetensors"
+    tensors = {name: tensor.float() for name, tensor in load_file(tiny("denoise")).items()}
+    _, network = weights.load(rewritten(tiny("denoise"), path, tensors=tensors))
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(bytes(size - size // 2))
+    assert all(torch.equal(found, tensors[name]) for name, found in network.state_dict().items())
+
+
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\xff" * 64])
 def test_no_safetensors(content, tmp_path):
     path = tmp_path / "odd.safetensors"

@@ -127,6 +127,8 @@ def _tiff_or_raw(data: bytes, check_size: SizeCheck, page: int | None) -> tuple[
     except CameraRawError as found:
         try:
             return codecs.read_raw(data, check_size)
+        except TooLargeError:
+            raise
         except ImageError as error:
             raise ImageError(f"{found}, or {error}" if str(found) else str(error)) from error
 
@@ -191,7 +193,7 @@ def _stated(path: Path) -> tuple[int, int]:
 
 
 def size_check(max_megapixels: float | None = None) -> SizeCheck:
-    """A function of width and height that raises TooLargeError where more than allowed; None: `default_limit`."""
+    """A function of width and height that raises TooLargeError for more pixels than allowed; None: `default_limit`."""
     limit = default_limit() if max_megapixels is None else max_megapixels
 
     def check(width: int, height: int) -> None:
@@ -199,7 +201,7 @@ def size_check(max_megapixels: float | None = None) -> SizeCheck:
             raise ValueError(f"a size of {width} x {height}")
         if width * height > limit * 1e6:
             raise TooLargeError(
-                f"{width} x {height} is {width * height / 1e6:.0f} megapixels, more than the"
+                f"{width} x {height} is {width * height / 1e6:.6g} megapixels, more than the"
                 f" {limit:g} allowed; scale it down, or raise the limit with --max-pixels"
             )
 

@@ -19,7 +19,7 @@ logger = logging.getLogger("restore")
 # smallest is mostly overlap; beyond the largest, tiles only need more memory.
 SIDES = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1280, 1536, 2048)
 SMALLEST, LARGEST = SIDES[0], SIDES[-1]
-LARGEST_ON_CPU = 1280  # keeps 100 megapixels below 2.5 GB of memory; 1024 is 4 % slower, 1536 4 % faster
+LARGEST_ON_CPU = 1280  # keeps 100 megapixels below 3 GB of memory; 1024 is 4 % slower, 1536 4 % faster
 MAX_BATCH_PIXELS = LARGEST**2  # likewise
 MEMORY_SHARE = 0.4  # of the free memory
 

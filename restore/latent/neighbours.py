@@ -21,6 +21,19 @@ from restore.latent.model import Latent
 
 LARGE = 100_000  # codes above which usearch looks, which compares each query with a few of them
 ITERATIONS = 30  # of the rotation
+# What numpy and zipfile raise for a damaged file: RuntimeError where a bit says that it is encrypted, or by an unknown
+# method; AttributeError (Python 3.10) or TypeError for an array alone.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 POPCOUNT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
 
 
@@ -160,7 +173,7 @@ def read_index(path: Path, latent: Latent) -> Index:
         with np.load(path, allow_pickle=False) as stored:
             paths = [str(name) for name in stored["paths"]]
             index = Index(stored["codes"], paths, str(stored["model"]), str(stored["digest"]))
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise RestoreError(
             f"{path}: not a readable index; `restore latent index FOLDER -o {path}` makes one"
         ) from error

@@ -14,6 +14,7 @@ from restore.errors import UsageError
 
 GRACE = 1  # seconds in which answers that have begun may end after Ctrl-C
 CONNECTIONS = 1024  # at once
+MAX_HEAD = 1 << 20  # bytes of a request before its body; the address of an archive names thousands of results
 
 
 class _Server(uvicorn.Server):
@@ -56,5 +57,6 @@ def run(app: FastAPI, listening: socket.socket) -> None:
         proxy_headers=False,  # any client of this machine could otherwise pass for many others
         timeout_graceful_shutdown=GRACE,
         limit_concurrency=CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEAD,
     )
     _Server(config, app.state.server.stop).run([listening])

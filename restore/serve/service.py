@@ -236,15 +236,19 @@ def _given(upload: Upload, spec: TaskSpec, size: tuple[int, int]) -> np.ndarray 
 
 def file_name(name: str) -> str:
     """The last part of a client's path, printable and of bounded length; `picture` where nothing is left."""
-    last = printable(PurePosixPath(name.replace("\\", "/")).name).replace("?", "_").lstrip(".").strip()
-    path = Path(last or "picture")
+    path = Path(_plain(PurePosixPath(name.replace("\\", "/")).name) or "picture")
     return path.stem[:100] + path.suffix[:10]
 
 
 def folder_name(name: str) -> PurePosixPath:
-    """A client's path of folders, relative, each part of it as `file_name` has it."""
+    """A client's path of folders, relative, each part of it printable and of bounded length."""
     parts = PurePosixPath(name.replace("\\", "/")).parts[:MAX_FOLDERS]
-    return PurePosixPath(*(file_name(part) for part in parts if part.strip("./ ")))
+    return PurePosixPath(*filter(None, (_plain(part.strip("/"))[:100] for part in parts)))
+
+
+def _plain(part: str) -> str:
+    """A part of a client's path, printable, and neither hidden nor the folder above; "" where nothing is left."""
+    return printable(part).replace("?", "_").lstrip(". ").strip()
 
 
 def _output(upload: Upload, order: Order, restored: Restored, seconds: float, name: str) -> Output:

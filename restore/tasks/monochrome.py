@@ -1,4 +1,4 @@
-"""Gray and sepia pictures, told from those in colours at a bounded size."""
+"""Gray and sepia pictures told from those in colours, and pictures shrunk to a bounded size."""
 
 from __future__ import annotations
 
