@@ -534,17 +534,20 @@ def test_a_signal_ends_it_in_the_background_of_a_script():
     """There SIGINT is ignored until the server listens to it: no KeyboardInterrupt comes, and it ends all the same."""
     command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "restore", "serve", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        url = process.stderr.readline().split()[1]
-        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
-            assert client.get("/healthz").status_code == 200
-        # Of thousands of pictures the address is longer than httpx makes any, and browsers do.
-        query = "&".join(["id=" + "x" * 24 + "&folder=photographs%2F2026"] * 10_000)
-        connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
-        connection.request("GET", f"/api/v1/archive?{query}")
-        assert connection.getresponse().status == 404  # no such job
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
-        assert "interrupted" in process.stderr.read()
+        try:
+            url = process.stderr.readline().split()[1]
+            with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+                assert client.get("/healthz").status_code == 200
+            # Of thousands of pictures the address is longer than httpx makes any, and browsers do.
+            query = "&".join(["id=" + "x" * 24 + "&folder=photographs%2F2026"] * 10_000)
+            connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+            connection.request("GET", f"/api/v1/archive?{query}")
+            assert connection.getresponse().status == 404  # no such job
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+            assert "interrupted" in process.stderr.read()
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from restore.inference import tiling
 from restore.inference.tiling import (
     LARGEST,
+    LARGEST_IF_HUGE,
     LARGEST_ON_CPU,
     RECOVERY,
     SIDES,
@@ -142,6 +143,14 @@ def test_automatic_side(device, most):
         if side <= most:
             assert automatic_side((side + 96) ** 2, 48, device) == side
             assert automatic_side((side + 96) ** 2 - 1, 48, device) < side or side == SMALLEST
+
+
+def test_tiles_of_huge_pictures_are_smaller(monkeypatch):
+    """So that 100 megapixels and a tile fit into 2.5 GB."""
+    monkeypatch.setattr("restore.inference.tiling.free_memory", lambda device: 1 << 40)
+    sides = [max(tile.inner.height for tile in planner(CPU).plan(height, 8000)) for height in (8000, 8200)]
+    assert LARGEST_IF_HUGE < sides[0] <= LARGEST_ON_CPU and sides[1] <= LARGEST_IF_HUGE
+    assert max(tile.inner.height for tile in planner(CPU, 1280).plan(8200, 8000)) > LARGEST_IF_HUGE
 
 
 def planner(device: torch.device, tile: int = 0) -> TilePlanner:

@@ -19,7 +19,9 @@ logger = logging.getLogger("restore")
 # smallest is mostly overlap; beyond the largest, tiles only need more memory.
 SIDES = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1280, 1536, 2048)
 SMALLEST, LARGEST = SIDES[0], SIDES[-1]
-LARGEST_ON_CPU = 1280  # keeps 100 megapixels below 3 GB of memory; 1024 is 4 % slower, 1536 4 % faster
+LARGEST_ON_CPU = 1280  # 1024 is 4 % slower, 1536 4 % faster
+# The same for pictures of more pixels, which keeps 100 megapixels below 2.5 GB of memory.
+HUGE_PICTURE, LARGEST_IF_HUGE = 64_000_000, 1024
 MAX_BATCH_PIXELS = LARGEST**2  # likewise
 MEMORY_SHARE = 0.4  # of the free memory
 
@@ -231,6 +233,8 @@ class TilePlanner:
         # Batches of tiles keep a GPU busy; a CPU is busy with one.
         self._batch_pixels = 1 if self.device.type == "cpu" else min(fitting, self._max_pixels or MAX_BATCH_PIXELS)
         side = self.tile or automatic_side(fitting, self.overlap, self.device)
+        if not self.tile and self.device.type == "cpu" and height * width > HUGE_PICTURE:
+            side = min(side, LARGEST_IF_HUGE)
         if self._whole and not self.tile and height * width <= fitting:
             side = max(height, width)
         return plan_tiles(height, width, min(side, self._max_side or side), self.overlap, self._stride)
