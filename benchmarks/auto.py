@@ -94,6 +94,7 @@ class Pair:
     gray: bool = False  # of pictures that were made gray
 
 
+NEGLIGIBLE = 0.01  # dB: what intermediate pictures of more than 8 bits make
 NOISE = GaussianNoise((8.0, 25.0), clip=1.0)
 PAIRS = (
     Pair("bars, then noise", (OcclusionBars(), NOISE), ("denoise", "inpaint")),
@@ -241,7 +242,7 @@ def _measure_pair(pair: Pair, auto: Pipeline, folder: Path, limit: int) -> None:
         results: list[Restored] = [method.restore(damaged) for method in methods.values()]
         rows.append([psnr(image.pixels, clean) for image in (damaged, *(result.image for result in results))])
         found.append(set(pair.tasks) <= {step.task for step in results[-1].steps if step.done})
-    better, both = np.array(rows)[:, 4] > np.max(np.array(rows)[:, 1:3], axis=1), np.array(found)
+    better, both = np.array(rows)[:, 4] > np.max(np.array(rows)[:, 1:3], axis=1) + NEGLIGIBLE, np.array(found)
     print(
         f"\n| {pair.title} | as it is | " + " | ".join(methods) + " | auto over the better step | where it found both |"
     )

@@ -48,7 +48,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: FastAPI, listening: socket.socket) -> None:
-    """Serves `app`, made by `create_app`, until a signal, which is raised again (as KeyboardInterrupt, if at all)."""
+    """Serves `app`, made by `create_app`, until a signal; SIGINT is raised again unless it is ignored."""
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -107,7 +107,10 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
 
 
 def _thin(labels: np.ndarray, count: int) -> np.ndarray:
-    """Which of `count` parts, labelled from 1 in (H,W), are thin everywhere: (count,) bool."""
+    """Which of `count` parts, labelled from 1 in (H,W), are thin everywhere: (count,) bool.
+
+    At the border of the picture a part is taken for the half of one, twice as wide.
+    """
     depth = cv2.distanceTransform((labels > 0).astype(np.uint8), cv2.DIST_L2, 3)
     thin = np.ones(count, bool)
     thin[np.unique(labels[depth > max(THIN, THIN_SHARE * min(labels.shape))]) - 1] = False
