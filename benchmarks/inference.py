@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 # Waiting threads of OpenMP must not spin, since the cores also decode and encode. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -44,7 +45,7 @@ from restore.metrics import psnr
 from restore.models import build
 from restore.models.registry import Architecture
 from restore.tasks import TASKS
-from restore.tasks.base import load_task
+from restore.tasks.base import Head, Window, load_task
 
 SMALL = (160, 257)  # sides of the small pictures, in pixels: from, to
 MIN_SPEEDUP = 1.6  # over CDnCNN
@@ -168,6 +169,12 @@ def all_methods(task: str, others: dict[str, Architecture], device: torch.device
     return [Method(name, Restorer(found.head(options), net, options, device, dtype)) for name, net in named.items()]
 
 
+def network_input(head: Head[Any, Any], planes: torch.Tensor) -> torch.Tensor:
+    """What the network gets of RGB planes (N,3,H,W) where nothing is known of a picture."""
+    context = head.context(head.static_analysis(), Window(0, 0, *planes.shape[-2:]))
+    return head.preprocess(planes, None if context is None else context[None])
+
+
 def one_picture(found: Sequence[Method], side: int, repeat: int) -> None:
     """Times each network on one picture, alone and from array to array, and measures the peak of memory."""
     image = read_image(synthetic(side, side)).pixels
@@ -177,7 +184,8 @@ def one_picture(found: Sequence[Method], side: int, repeat: int) -> None:
             reset_peak_memory(one.restorer.device)
             one.time("array", one.restorer, image)
             one.memory = max(one.memory, peak_memory())
-            one.time("network", one.restorer._engine.predict, planes, one.restorer.device)
+            seen = network_input(one.restorer.head, planes)
+            one.time("network", one.restorer._engine.predict, seen, one.restorer.device)
             if number == 0:  # a warm-up
                 one.seconds.clear()
 
@@ -270,7 +278,8 @@ def report(flags: argparse.Namespace) -> str:
 def _row(one: Method, other: Method, side: int) -> list[str]:
     millions = sum(parameter.numel() for parameter in one.network.parameters()) / 1e6
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        one.restorer.head.run(one.network, torch.zeros(1, 3, 240, 240))
+        head = one.restorer.head
+        head.run(one.network, network_input(head, torch.zeros(1, 3, 240, 240)))
     times = [f"{one.median(what) / (side / 1e3) ** 2:.3f} s" for what in ("network", "array")]
     ratio = other.median("array") / one.median("array")
     flops = counter.get_total_flops() / 240**2 / 1e6
