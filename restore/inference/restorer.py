@@ -394,7 +394,7 @@ def _where(condition: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> t
 def _is_gray(image: np.ndarray) -> bool:
     """Whether (H,W,1 or 3) has equal channels; tests a few rows, which most often tell, then band by band."""
     few = image[:: max(1, len(image) // 16)]
-    return image.shape[-1] == 1 or (is_gray(few) and all(is_gray(band) for band in bands(image)))
+    return image.shape[-1] == 1 or all(is_gray(part) for part in (few, *bands(image)))
 
 
 def _is_finite(image: np.ndarray) -> bool:

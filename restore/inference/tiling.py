@@ -232,9 +232,7 @@ class TilePlanner:
         fitting = self._fitting()
         # Batches of tiles keep a GPU busy; a CPU is busy with one.
         self._batch_pixels = 1 if self.device.type == "cpu" else min(fitting, self._max_pixels or MAX_BATCH_PIXELS)
-        side = self.tile or automatic_side(fitting, self.overlap, self.device)
-        if not self.tile and self.device.type == "cpu" and height * width > HUGE_PICTURE:
-            side = min(side, LARGEST_IF_HUGE)
+        side = self.tile or automatic_side(fitting, self.overlap, self.device, height * width)
         if self._whole and not self.tile and height * width <= fitting:
             side = max(height, width)
         return plan_tiles(height, width, min(side, self._max_side or side), self.overlap, self._stride)
@@ -243,9 +241,12 @@ class TilePlanner:
         return int(free_memory(self.device) * MEMORY_SHARE / self._bytes_a_pixel)
 
 
-def automatic_side(pixels: int, overlap: int, device: torch.device) -> int:
-    """The largest of `SIDES` whose tile, with `overlap` on every side, has at most `pixels` pixels."""
-    most = LARGEST_ON_CPU if device.type == "cpu" else LARGEST
+def automatic_side(pixels: int, overlap: int, device: torch.device, picture: int = 0) -> int:
+    """The largest of `SIDES` whose tile, with `overlap` on every side, has at most `pixels` pixels.
+
+    picture: pixels of the picture that is cut.
+    """
+    most = LARGEST if device.type != "cpu" else LARGEST_IF_HUGE if picture > HUGE_PICTURE else LARGEST_ON_CPU
     return max((side for side in SIDES if side <= most and (side + 2 * overlap) ** 2 <= pixels), default=SMALLEST)
 
 
