@@ -102,10 +102,8 @@ def one_line(shown: str, kind: str = "") -> Iterator[None]:
     """Makes an ImageError of one line of what is raised while a file of a format is read. shown: its name in errors."""
     try:
         yield
-    except TooLargeError as error:
-        raise TooLargeError(f"{shown}: {error}") from None
     except ImageError as error:
-        raise ImageError(f"{shown}: {error}") from None
+        raise type(error)(f"{shown}: {error}") from None
     except MemoryError as error:
         raise ImageError(f"{shown}: {reason(error)}") from error
     except Exception as error:
