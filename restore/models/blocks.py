@@ -127,22 +127,23 @@ def crop(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return planes[..., :height, :width]
 
 
-def max_filter(values: torch.Tensor, dim: int, before: int, after: int) -> torch.Tensor:
-    """The largest of each value, of so many before and of so many after it along `dim`; windows end at the borders.
+def max_filter(values: torch.Tensor, down: tuple[int, int], across: tuple[int, int]) -> torch.Tensor:
+    """The largest value of a window around each; windows end at the borders.
 
     On a CPU ten times as fast as pooling.
 
     Args:
         values: (N,C,H,W), bool or at least 0.
-        dim: -1 or -2.
-        before, after: Reach of the window.
+        down, across: Reach of the window in rows and in columns, before and after.
     """
-    padded = F.pad(values, (before, after) if dim == -1 else (0, 0, before, after))
-    length = values.shape[dim]
-    largest = padded.narrow(dim, 0, length)
-    for start in range(1, before + after + 1):
-        largest = torch.maximum(largest, padded.narrow(dim, start, length))
-    return largest
+    padded = F.pad(values, (*across, *down))
+    for dim, reach in ((-2, down), (-1, across)):
+        length = values.shape[dim]
+        largest = padded.narrow(dim, 0, length)
+        for start in range(1, sum(reach) + 1):
+            largest = torch.maximum(largest, padded.narrow(dim, start, length))
+        padded = largest
+    return padded
 
 
 def enlarge(planes: torch.Tensor, scale: int) -> torch.Tensor:

@@ -361,9 +361,9 @@ def flatness(planes: torch.Tensor) -> torch.Tensor:
     down = F.pad((planes[..., 1:, :] - planes[..., :-1, :]).abs().amax(1, keepdim=True), (0, 0, 0, 1))
     reach = FLATNESS_SIDE // 2
     contrasts = (
-        max_filter(across, -1, reach, reach),
-        max_filter(down, -2, reach, reach),
-        max_filter(max_filter(torch.maximum(across, down), -1, 1, 1), -2, 1, 1),
+        max_filter(across, (0, 0), (reach, reach)),
+        max_filter(down, (reach, reach), (0, 0)),
+        max_filter(torch.maximum(across, down), (1, 1), (1, 1)),
     )
     levels = torch.cat(contrasts, dim=1).clamp(0, 1)
     return -torch.log2(levels + MIN_CONTRAST) / -math.log2(MIN_CONTRAST)

@@ -92,15 +92,15 @@ def flat_centres(planes: torch.Tensor) -> torch.Tensor:
     across = F.pad((planes[..., 1:] != planes[..., :-1]).any(1, keepdim=True), (0, 1))
     down = F.pad((planes[..., 1:, :] != planes[..., :-1, :]).any(1, keepdim=True), (0, 0, 0, 1))
     # A change lies between a pixel and the next one, so that a window has one less of them than pixels.
-    across = max_filter(max_filter(across, -1, reach, reach - 1), -2, reach, reach)
-    down = max_filter(max_filter(down, -1, reach, reach), -2, reach, reach - 1)
+    across = max_filter(across, (reach, reach), (reach, reach - 1))
+    down = max_filter(down, (reach, reach - 1), (reach, reach))
     return ~(across | down)
 
 
 def flat_areas(planes: torch.Tensor) -> torch.Tensor:
     """All pixels of constant neighbourhoods, see `flat_centres`: (N,C,H,W) -> (N,1,H,W) bool."""
     reach = FLAT_SIDE // 2
-    return max_filter(max_filter(flat_centres(planes), -1, reach, reach), -2, reach, reach)
+    return max_filter(flat_centres(planes), (reach, reach), (reach, reach))
 
 
 def sample_window(planes: torch.Tensor, size: tuple[int, int], window: Window) -> torch.Tensor:
