@@ -91,6 +91,15 @@ def restored(page, number: int = 1) -> str:
     return row.inner_text()
 
 
+def all_restored(page, count: int) -> zipfile.ZipFile:
+    """Presses Restore, and when all `count` pictures are done the button for all of them."""
+    page.click("#run")
+    until(page, f"document.querySelectorAll('#items li.done').length === {count}")
+    with page.expect_download() as caught:
+        page.click("#archive")
+    return zipfile.ZipFile(io.BytesIO(Path(caught.value.path()).read_bytes()))
+
+
 def downloaded(page, number: int = 1) -> tuple[str, bytes]:
     with page.expect_download() as caught:
         page.click(f"#items li:nth-child({number}) a")
@@ -274,11 +283,7 @@ def test_dropped_files_queue_progress_and_zip(page, picture):
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": dropped})
     until(page, "document.querySelectorAll('#items li').length === 3")
-    page.click("#run")
-    until(page, "document.querySelectorAll('#items li.done').length === 3")
-    with page.expect_download() as caught:
-        page.click("#archive")
-    with zipfile.ZipFile(io.BytesIO(Path(caught.value.path()).read_bytes())) as archive:
+    with all_restored(page, 3) as archive:
         assert sorted(archive.namelist()) == [f"d{number}.denoised.png" for number in range(3)]
         assert read_image(archive.read("d1.denoised.png")).size == (200, 160)
 
@@ -289,11 +294,7 @@ def test_folders_are_kept_in_the_zip(page, picture, tmp_path):
         (tmp_path / name).write_bytes(png(picture))
     page.set_input_files("#folder", tmp_path / "scans")
     until(page, "document.querySelectorAll('#items li').length === 2")
-    page.click("#run")
-    until(page, "document.querySelectorAll('#items li.done').length === 2")
-    with page.expect_download() as caught:
-        page.click("#archive")
-    with zipfile.ZipFile(io.BytesIO(Path(caught.value.path()).read_bytes())) as archive:
+    with all_restored(page, 2) as archive:
         assert sorted(archive.namelist()) == ["scans/1/x.denoised.png", "scans/2/x.denoised.png"]
 
 

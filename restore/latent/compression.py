@@ -25,6 +25,7 @@ from restore.latent.data import silent, to_pixels, to_planes
 from restore.latent.extras import need
 from restore.latent.model import load_network
 from restore.metrics import psnr
+from restore.models.blocks import without_autocast
 from restore.pixels import to_uint8
 from restore.tasks.losses import PixelLoss
 from restore.training.objective import Objective
@@ -101,7 +102,7 @@ def _costs(
 ) -> torch.Tensor:
     """(N,): bits a pixel of `counted`, plus the weighted squared error of what `decoded` gives."""
     height, width = clean.shape[-2:]
-    with torch.autocast(clean.device.type, enabled=False):
+    with without_autocast(clean.device):
         rate = network.bits(counted, level) / (height * width)
     errors = (network.decode(decoded, level, height, width) - clean).square().mean((1, 2, 3))
     return rate + torch.tensor(TRADES, device=level.device)[level] * PEAK * errors

@@ -34,7 +34,6 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-POPCOUNT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
 
 
 def nearest(gallery: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +103,7 @@ def hamming(gallery: np.ndarray, queries: np.ndarray, count: int) -> tuple[np.nd
     """As `nearest`, for packed bits (N,bytes) and (Q,bytes), by how many bits differ; of equal ones the first."""
     numbers, distances = [], []
     for query in queries:
-        differing = POPCOUNT[gallery ^ query].sum(1, dtype=np.int32)
+        differing = np.bitwise_count(gallery ^ query).sum(1, dtype=np.int32)
         numbers.append(differing.argsort(kind="stable")[:count])
         distances.append(differing[numbers[-1]])
     return np.array(numbers), np.array(distances)
@@ -177,6 +176,6 @@ def read_index(path: Path, latent: Latent) -> Index:
         raise RestoreError(
             f"{path}: not a readable index; `restore latent index FOLDER -o {path}` makes one"
         ) from error
-    if index.digest != latent.digest:
+    if index.digest != latent.digest or index.codes.shape != (len(index.paths), latent.config.code):
         raise UsageError(f"{path}: was made with other weights, {index.model}; name those with -m, or make it anew")
     return index
