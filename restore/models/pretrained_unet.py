@@ -140,21 +140,23 @@ class PretrainedUNet(Architecture):
     def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         height, width = planes.shape[-2:]
         padded = pad_to_multiple(planes, self.stride).to(self.classify.weight.dtype)
-        logits = self._logits(padded[:, :1], padded[:, 1:] if self.config.heads and padded.shape[1] > 1 else None)
+        logits = self._logits(*padded.split((1, padded.shape[1] - 1), dim=1))
         if stage == DISTRIBUTION:
             return logits[..., : -(-height // LOGIT_CELL), : -(-width // LOGIT_CELL)].float()
         ab = mean_ab(logits.float(), self.centres.float()) / AB
         return F.interpolate(ab, scale_factor=LOGIT_CELL, mode="bilinear", align_corners=False)[..., :height, :width]
 
-    def _logits(self, gray: torch.Tensor, hints: torch.Tensor | None) -> torch.Tensor:
+    def _logits(self, gray: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
+        if not hints.shape[1]:  # the same as hints nowhere, which adds biases to the features as training does
+            hints = torch.zeros_like(gray).expand(-1, 3, -1, -1)
         quarter, eighth, sixteenth, bottom = self.encoder(gray)
         features = self.at_eighth(self.refine_sixteenth(self.at_sixteenth(bottom, sixteenth)), eighth)
-        if hints is not None:
+        if self.config.heads:
             pooled = pooled_hints(hints, ATTENTION_CELL)
             spread = self.attention(features, pooled[:, :3])
             features = features + self.attended(torch.cat([spread, pooled], dim=1).to(features.dtype))
         features = self.at_quarter(self.refine_eighth(features), quarter)
-        if hints is not None:
+        if self.config.heads:
             features = features + self.hinted(pooled_hints(hints, LOGIT_CELL).to(features.dtype))
         return self.classify(self.refine_quarter(features))
 
