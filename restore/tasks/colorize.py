@@ -1,16 +1,16 @@
 """colorize: the loss of colour, and the head that predicts plausible colours.
 
 A network with an encoder pretrained on ImageNet gets the whole picture at a bounded size and the colour hints of a
-person (Zhang et al. 2017), and predicts a distribution over CIELAB a*b* (Zhang et al. 2016), from which the colour of
-least expected cost is chosen. At full size the colours follow the edges of the luma by a fast guided filter (He and
-Sun 2015), and the luma is the input's own.
+person (Zhang et al. 2017), and predicts a distribution over CIELAB a*b* (Zhang et al. 2016), whose annealed mean is
+taken. At full size the colours follow the edges of the luma by a fast guided filter (He and Sun 2015), and the luma is
+the input's own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from math import cos, nan, radians
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,17 @@ from restore.corruptions.base import Corrupted
 from restore.corruptions.grayscale import Grayscale, opaque
 from restore.errors import UsageError
 from restore.images import read_image
-from restore.metrics import COLOURED, COLOURED_AT_ALL, HUE, psnr
-from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, spacing_of
+from restore.metrics import psnr
+from restore.models.ab_cells import AB, ab_centres, cells_of, centres_of, expected_ab, mean_ab, spacing_of
 from restore.models.backbones import BACKBONES, pretrained_tensors
-from restore.models.blocks import pad_to_multiple, without_autocast
+from restore.models.blocks import pad_to_multiple
 from restore.models.pretrained_unet import DISTRIBUTION, LOGIT_CELL, PretrainedUNet, PretrainedUNetConfig
 from restore.models.registry import Architecture
 from restore.pixels import is_gray, to_float
 from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
-from restore.tasks.functional import in_gamut, luma, sample_window, to_array, to_planes
+from restore.tasks.functional import in_gamut, luma, resize_area, sample_window, to_array, to_planes
 from restore.tasks.losses import PixelLoss
-from restore.tasks.monochrome import is_monochrome, shrunk, shrunk_luma, shrunk_rgb
+from restore.tasks.monochrome import analysed_size, is_monochrome, shrunk, shrunk_luma, shrunk_rgb
 from restore.tasks.spec import TASKS, ColorizeOptions, ColorizeTraining, GrayOptions, Options
 
 # The guided filter: colours are taken as linear in the luma within so many pixels, and contrasts below
@@ -50,10 +50,8 @@ GRAY_CHROMA = 2.5  # mean chroma of a patch, up to which it counts as gray and h
 SCORED_HINTS = 10  # hints, where they are scored
 REGRESSION_WEIGHT = 2.0  # weight of the distance of the mean beside the cross-entropy
 
-LIGHTNESS = 60.0  # at which colours are compared; CIEDE2000 of equally light ones depends on it little
-# What it costs to miss the hue of a coloured pixel, beside the difference of the colours, in units of CIEDE2000:
-# without it, gray is what errs least.
-HUE_MISS_COST = 13.0
+# Short sides at which a picture is seen, in pixels: its distributions are averaged.
+SIDES = (256, 192, 144)
 
 # Palette matching: additive smoothing of the histograms, step of each round, and number of rounds.
 PALETTE_FLOOR, PALETTE_STEP, PALETTE_ROUNDS = 0.01, 0.7, 3
@@ -104,14 +102,11 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
         """
         if not options.force and not is_monochrome(picture):
             return Colours(np.zeros(picture.size, bool), "has colours already (--force colours it anew)")
-        small = np.clip(shrunk_luma(picture), 0, 1)
+        small = np.clip(shrunk_luma(picture, SIDES[0]), 0, 1)
         planes = torch.from_numpy(small)[None].to(picture.device)
         if mask is not None:
-            planes = torch.cat([planes, hint_planes(mask, picture.device)])
-        # Logits of the picture and of its mirror image lie on each other only where they divide its width.
-        seen = pad_to_multiple(planes[None], LOGIT_CELL)[0]
-        logits = (predict.whole(seen, DISTRIBUTION) + predict.whole(seen.flip(2), DISTRIBUTION).flip(2)) / 2
-        ab = self.decoded(logits, small.shape, options)
+            planes = torch.cat([planes, premultiplied_hints(mask, picture.device)])
+        ab = self.decoded(average_logits(planes, picture.size, predict), small.shape, options)
         chroma = chroma_of(fit_gamut(small, chroma_of(with_luma(small, ab))))
         coefficients = np.concatenate(guided(small, chroma), axis=-1).transpose(2, 0, 1)
         return Colours(
@@ -124,7 +119,8 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
         logits = logits - weight.log().to(logits.device)[:, None, None]
         if options.reference is not None:
             logits = match_palette(logits, palette_of(options.reference, len(logits)).to(logits.device))
-        ab = least_cost_ab(logits, options.temperature)[None] * options.saturation
+        centres = torch.from_numpy(centres_of(len(logits))).to(logits.device)
+        ab = mean_ab(logits[None] / options.temperature, centres) * options.saturation
         height, width = logits.shape[-2] * LOGIT_CELL, logits.shape[-1] * LOGIT_CELL
         ab = F.interpolate(ab, size=(height, width), mode="bilinear", align_corners=False)
         return to_array(ab[0, :, : size[0], : size[1]].permute(1, 2, 0))
@@ -178,27 +174,53 @@ def rebalancing_weight(chroma: torch.Tensor) -> torch.Tensor:
     return (1 + chroma / REBALANCING_CHROMA).clamp(max=MAX_REBALANCING)
 
 
-def hint_planes(hints: np.ndarray, device: torch.device) -> torch.Tensor:
-    """What the network sees of hints (H,W,4), at the size at which the picture is analysed.
+def average_logits(planes: torch.Tensor, size: tuple[int, int], predict: Predictor) -> torch.Tensor:
+    """The mean of the logits of a picture of `size`, seen at each of `SIDES` and mirrored.
 
-    However thin a stroke is: where a pixel covers any of it, it has its mean colour.
+    Args:
+        planes: (1 or 5,h,w) at the largest of `SIDES`, gray values, perhaps followed by `premultiplied_hints`.
+        size: height and width of the picture.
+        predict: the network.
 
     Returns:
-        (3,h,w) float32 on `device`: a*b* by `AB`, and 1 where there are any hints.
+        (K,h/4,w/4), rounded up: logits of the cells of `centres_of`.
     """
+    found: list[torch.Tensor] = []
+    for side in SIDES:
+        seen = resize_area(planes[None], analysed_size(*size, side))[0]
+        if len(seen) > 1:
+            seen = torch.cat([seen[:1], hint_planes(seen[1:])])
+        # Logits of the picture and of its mirror image lie on each other only where they divide its width.
+        seen = pad_to_multiple(seen[None], LOGIT_CELL)[0]
+        logits = (predict.whole(seen, DISTRIBUTION) + predict.whole(seen.flip(2), DISTRIBUTION).flip(2)) / 2
+        finest = found[0].shape[-2:] if found else logits.shape[-2:]
+        found.append(F.interpolate(logits[None], size=finest, mode="bilinear", align_corners=False)[0])
+    return torch.stack(found).mean(0)
 
-    def premultiplied(window: Window) -> torch.Tensor:
+
+def premultiplied_hints(hints: np.ndarray, device: torch.device) -> torch.Tensor:
+    """RGB times coverage, and coverage, of hints (H,W,4) at the largest of `SIDES`: (4,h,w) float32 on `device`."""
+
+    def planes(window: Window) -> torch.Tensor:
         band = to_planes(torch.from_numpy(np.ascontiguousarray(hints[window.slices]))[None].to(device))
         there = (band[:, 3:] > 0.5).float()
         return torch.cat([band[:, :3] * there, there], dim=1)
 
-    small = to_array(shrunk(premultiplied, (hints.shape[0], hints.shape[1]))[0].permute(1, 2, 0))
+    return shrunk(planes, (hints.shape[0], hints.shape[1]), SIDES[0])[0]
+
+
+def hint_planes(premultiplied: torch.Tensor) -> torch.Tensor:
+    """What the network sees of hints: a*b* by `AB`, and 1 where there are any, (4,h,w) -> (3,h,w).
+
+    However thin a stroke is: where a pixel covers any of it, it has its mean colour.
+    """
+    small = to_array(premultiplied.permute(1, 2, 0))
     coverage, planes = small[..., 3], np.zeros((3, *small.shape[:2]), np.float32)
     marked = coverage > 1e-3
     found = np.clip(small[marked, :3] / coverage[marked][:, None], 0, 1)
     planes[:2, marked] = to_lab(found[None])[0, :, 1:].T / np.float32(AB)
     planes[2, marked] = 1
-    return torch.from_numpy(planes).to(device)
+    return torch.from_numpy(planes).to(premultiplied.device)
 
 
 def colour_psnr(restored: np.ndarray, clean: np.ndarray) -> float:
@@ -218,34 +240,6 @@ def guided(gray: np.ndarray, chroma: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _box(values: np.ndarray) -> np.ndarray:
     side = 2 * GUIDED_RADIUS + 1
     return cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT)
-
-
-def least_cost_ab(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-    """The a*b* of least expected cost: logits (K,h,w) of the cells of `centres_of` -> (2,h,w), in units of CIELAB.
-
-    The mean of a distribution is brown, and its mode noisy: here each cell is weighed by what it would cost if the
-    others were true, and cells that cost about the least, within one unit of CIEDE2000 or so, are averaged.
-    """
-    count, height, width = logits.shape
-    centres = torch.from_numpy(centres_of(count)).to(logits.device)
-    likely = (logits.float() / temperature).softmax(0).reshape(count, -1)
-    with without_autocast(logits.device):  # training validates under it, in bfloat16
-        cost = cost_matrix(count).to(logits.device) @ likely
-        return (centres.T @ (-cost).softmax(0)).reshape(2, height, width)
-
-
-@lru_cache(maxsize=2)
-def cost_matrix(count: int) -> torch.Tensor:
-    """What it costs to give the colour of a row where that of a column is true: (K,K) float32."""
-    from skimage.color import deltaE_ciede2000
-
-    ab = centres_of(count)
-    lab = np.concatenate([np.full((count, 1), LIGHTNESS, np.float32), ab], axis=1)
-    difference = deltaE_ciede2000(lab[:, None], lab[None])
-    chroma = np.linalg.norm(ab, axis=1)
-    alike = ab @ ab.T >= cos(radians(HUE)) * chroma[:, None] * chroma
-    missed = (chroma > COLOURED) & ~(alike & (chroma[:, None] > COLOURED_AT_ALL))
-    return torch.from_numpy((difference + HUE_MISS_COST * missed).astype(np.float32))
 
 
 def palette_of(path: str, count: int) -> torch.Tensor:

@@ -49,15 +49,15 @@ def is_sepia(picture: Picture) -> bool:
     return warm and off < min(TINTED, TINT_SHARE * hypot(a, b))
 
 
-def analysed_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width at which a picture is looked at: `ANALYSED` pixels on the short side, its proportions kept."""
-    scale = ANALYSED / min(height, width)
-    return min(round(height * scale), LONGEST * ANALYSED), min(round(width * scale), LONGEST * ANALYSED)
+def analysed_size(height: int, width: int, side: int = ANALYSED) -> tuple[int, int]:
+    """Height and width at which a picture is looked at: `side` pixels on the short side, its proportions kept."""
+    scale = side / min(height, width)
+    return min(round(height * scale), LONGEST * side), min(round(width * scale), LONGEST * side)
 
 
-def shrunk_luma(picture: Picture) -> np.ndarray:
+def shrunk_luma(picture: Picture, side: int = ANALYSED) -> np.ndarray:
     """BT.601 luma at `analysed_size`: (h,w) float32 on the host, white at 1; see `shrunk`."""
-    return to_array(shrunk(lambda window: luma(picture.planes(window)), picture.size)[0, 0])
+    return to_array(shrunk(lambda window: luma(picture.planes(window)), picture.size, side)[0, 0])
 
 
 def shrunk_rgb(picture: Picture) -> np.ndarray:
@@ -65,12 +65,12 @@ def shrunk_rgb(picture: Picture) -> np.ndarray:
     return to_array(shrunk(picture.planes, picture.size)[0].permute(1, 2, 0))
 
 
-def shrunk(planes: Callable[[Window], torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+def shrunk(planes: Callable[[Window], torch.Tensor], size: tuple[int, int], side: int = ANALYSED) -> torch.Tensor:
     """Planes (1,C,h,w) of a picture of `size` at `analysed_size`, by area where it shrinks, else bicubic.
 
     Computed a band of rows at a time, on the device of what `planes` gives for a window, (1,C,h,w).
     """
-    (total, across), (height, width) = size, analysed_size(*size)
+    (total, across), (height, width) = size, analysed_size(*size, side)
     rows = max(1, BAND_PIXELS // across)
     bands = [Window(top, 0, min(rows, total - top), across) for top in range(0, total, rows)]
     # Rows first shrink in width only; both interpolations are separable.

@@ -241,7 +241,7 @@ class ColorizeOptions(Options):
         None, "A picture in colours, whose palette the colours are drawn to.", metavar="FILE"
     )
     temperature: float = option(
-        1.0, "Of the colours that are likely: lower, and only the likeliest count.", min=0.05, max=2.0
+        0.9, "Of the colours that are likely: lower, and only the likeliest count.", min=0.05, max=2.0
     )
 
 
