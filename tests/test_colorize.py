@@ -26,7 +26,7 @@ from restore.models.ab_cells import ab_centres, cells_of
 from restore.models.pretrained_unet import DISTRIBUTION, LOGIT_CELL
 from restore.pixels import luma, to_dtype, to_float, white
 from restore.tasks.base import Picture, restore_whole
-from restore.tasks.colorize import TASK, ColorizeHead, rebalancing_weight
+from restore.tasks.colorize import SIDES, TASK, ColorizeHead, rebalancing_weight
 from restore.tasks.losses import mse
 from restore.tasks.monochrome import ANALYSED, COLOURED_SHARE, GRAY_TOLERANCE, LONGEST, analysed_size, shrunk_luma
 from restore.tasks.objective import RestorationObjective
@@ -39,23 +39,17 @@ class Painted:
     """A `Predictor` whose network is sure of any a*b* that one asks for."""
 
     def __init__(self, a: object, b: object) -> None:
-        self.a, self.b = a, b
-        self.mirrored = False  # each picture is looked at twice
-
-    @staticmethod
-    def padded(values: object, shape: tuple[int, ...]) -> np.ndarray:
-        """What is given for a picture, for one that was padded to `shape`."""
-        values = np.asarray(values, np.float32)
-        more = [(0, max(0, n - m)) for n, m in zip(shape[2 - values.ndim :], values.shape, strict=True) if m > 1]
-        return np.pad(values, more, "edge") if more and len(more) == values.ndim else values
+        self.given = [np.atleast_2d(np.asarray(values, np.float32)) for values in (a, b)]
+        self.mirrored = False  # each picture is looked at twice, at each of `SIDES`
+        self.seen: list[torch.Tensor] = []
 
     def whole(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
         assert stage == DISTRIBUTION
-        values = [np.zeros(planes.shape[1:], np.float32) + self.padded(v, planes.shape[1:]) for v in (self.a, self.b)]
+        values = [cv2.resize(one, planes.shape[:0:-1], interpolation=cv2.INTER_LINEAR) for one in self.given]
         if self.mirrored:
             values = [np.ascontiguousarray(v[:, ::-1]) for v in values]
         else:
-            self.seen = planes
+            self.seen.append(planes)
         self.mirrored = not self.mirrored
         ab = F.avg_pool2d(torch.from_numpy(np.stack(values)), LOGIT_CELL, ceil_mode=True)[None]
         cells, shares = cells_of(ab, SPACING)
@@ -205,9 +199,11 @@ def test_the_network_sees_the_whole_picture_at_a_bounded_size(photo):
     assert analysed_size(1, 5000) == (ANALYSED, LONGEST * ANALYSED)
     look = Painted(0, 0)
     painted(gray_of(photo), look)
-    height, width = analysed_size(*photo.shape[:2])
-    assert look.seen.shape == (1, height, -(-width // LOGIT_CELL) * LOGIT_CELL)
-    assert 0 <= float(look.seen.min()) < float(look.seen.max()) <= 1
+    assert len(look.seen) == len(SIDES)
+    for side, seen in zip(SIDES, look.seen, strict=True):
+        height, width = analysed_size(*photo.shape[:2], side)
+        assert seen.shape == (1, height, -(-width // LOGIT_CELL) * LOGIT_CELL)
+        assert 0 <= float(seen.min()) < float(seen.max()) <= 1
 
 
 def test_shrinking_in_bands_is_shrinking(monkeypatch, photo):
@@ -270,12 +266,13 @@ def test_hints_reach_the_network_as_they_were_painted(photo):
     hints[600, 200:1500] = (200, 40, 40, 255)
     look = Painted(0, 0)
     ColorizeHead().analyse(Picture.of(gray), ColorizeOptions(), look, hints)
-    assert look.seen.shape[0] == 4
-    there = look.seen[3] > 0
-    assert there.any(1).sum() <= 2
-    assert 200 <= there.sum() <= 500
     red = to_lab(np.float32([[[200, 40, 40]]]) / 255)[0, 0, 1:] / 110
-    assert np.abs(look.seen[1:3][:, there].numpy() - red[:, None]).max() < 0.01
+    for side, seen in zip(SIDES, look.seen, strict=True):
+        assert seen.shape[0] == 4
+        there = seen[3] > 0
+        assert there.any(1).sum() <= 3
+        assert 1 <= there.sum() / side <= 4
+        assert np.abs(seen[1:3][:, there].numpy() - red[:, None]).max() < 0.01
 
 
 def test_hints_from_python(tiny, photo):
@@ -351,7 +348,7 @@ def test_the_palette_of_a_reference(tiny, photo, tmp_path):
 
 def test_training_sees_what_use_sees(photo):
     """The planes of a training patch are those of the same picture in use, but for its size."""
-    side = ANALYSED
+    side = SIDES[0]
     clean = photo[:side, :side]
     options = TASK.spec.training_options(hints=(20, 20), without=0.0)
     objective = RestorationObjective(TASK, options)
@@ -361,7 +358,7 @@ def test_training_sees_what_use_sees(photo):
     damaged = operator.apply(clean, operator.sample(clean.shape, np.random.default_rng(0)))
     look = Painted(0, 0)
     ColorizeHead().analyse(Picture.of(damaged.image), ColorizeOptions(), look, damaged.hints)
-    assert torch.allclose(example["hints"][:4], look.seen, atol=1e-3)
+    assert torch.allclose(example["hints"][:4], look.seen[0], atol=1e-3)
     there = example["hints"][3].numpy() > 0
     assert 20 <= there.sum() <= 20 * 81
     ab = skimage.color.rgb2lab(clean)[..., 1:] / 110
