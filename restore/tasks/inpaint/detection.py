@@ -54,9 +54,9 @@ LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, w
 # false detection of that size would replace most of what the picture shows.
 MAX_SHARE = 0.2
 MIN_PIXELS = 4  # of a part
-# Where pixels were resized or compressed, a missed one stays visible and an additional one is filled well: parts grow
-# by so many pixels of at least this logit.
-GROWTH, EDGE_LOGIT = 6, -4.0
+# Where pixels were resized or compressed, parts grow by so many pixels of at least this logit: a missed one stays
+# visible. In gray and sepia pictures, whose scratches have softer edges, by those of at least the second.
+GROWTH, EDGE_LOGIT, EDGE_LOGIT_MONOCHROME = 6, -2.0, -4.0
 COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of the damage
 JUDGE_WEIGHT = 0.5  # weight of the loss of what is said of parts
 
@@ -100,7 +100,7 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     confidence, nothing = probability(odds[0]), np.zeros(picture.size, bool)
     if not taken.any():
         return nothing, confidence, left_note(left)
-    mask = _completed(to_uint8(picture.rgb), levels, labels, taken, part)
+    mask = _completed(picture, levels, labels, taken, part)
     if mask.mean() > MAX_SHARE and not aggressive:
         return nothing, confidence, left_note(left + int(np.count_nonzero(taken)))
     return mask, confidence, left_note(left)
@@ -118,21 +118,22 @@ def _thin(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _completed(
-    pixels: np.ndarray, levels: np.ndarray, labels: np.ndarray, taken: np.ndarray, part: np.ndarray
+    picture: Picture, levels: np.ndarray, labels: np.ndarray, taken: np.ndarray, part: np.ndarray
 ) -> np.ndarray:
     """The mask (H,W) bool of the parts that are `taken` (P,), completed: by their colour, or by soft edges.
 
     Args:
-        pixels: (H,W,3) uint8.
+        picture: the picture.
         levels: quantised logits.
         labels: of the parts, 0 for the background.
         part: (P,) log odds of each.
     """
+    pixels = to_uint8(picture.rgb)
     for chosen in (taken & (part >= LIKELY_SOLID), taken):
         mask = np.append(False, chosen)[labels]
         if chosen.any() and has_solid_colour(pixels, mask):
             return complete_shapes(pixels, mask, excluded=levels == LOWEST)
-    return soft_edged(pixels, mask, levels)
+    return soft_edged(pixels, mask, levels, EDGE_LOGIT_MONOCHROME if is_monochrome(picture) else EDGE_LOGIT)
 
 
 def detect_unjudged(picture: Picture, levels: np.ndarray, aggressive: bool) -> tuple[np.ndarray | None, float | None]:
@@ -169,13 +170,16 @@ def _judged(levels: np.ndarray, evidence: np.ndarray, labels: np.ndarray, predic
     return to_array(odds[:, :, 0])
 
 
-def soft_edged(pixels: np.ndarray, mask: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Completes a mask (H,W) bool by soft edges, and by the colours under it; `levels` are the quantised logits.
+def soft_edged(pixels: np.ndarray, mask: np.ndarray, levels: np.ndarray, edge: float) -> np.ndarray:
+    """Completes a mask (H,W) bool by soft edges, and by the colours under it.
 
     Args:
         pixels: (H,W,3) uint8.
+        mask: (H,W) bool.
+        levels: quantised logits.
+        edge: logit from which on a pixel beside the mask is added.
     """
-    grown = dilate(mask, GROWTH) & (levels >= EDGE_LOGIT * LEVELS) | mask
+    grown = dilate(mask, GROWTH) & (levels >= edge * LEVELS) | mask
     return extend_strokes(pixels, grown, certain=mask & (levels >= COLOUR_LOGIT * LEVELS))
 
 
