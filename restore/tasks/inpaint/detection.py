@@ -50,6 +50,9 @@ CONVINCING_MONOCHROME, LIKELY_MONOCHROME, MONOCHROME_SHARE = (1.75, 1.0), -1.0, 
 THIN, THIN_SHARE = 3.0, 0.015  # half the width of thin parts at most: in pixels, or as a share of the short side
 DOUBTFUL = 1.0  # log odds that a picture is damaged, from which on its parts are reported
 LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, which nothing has blurred
+# Levels of 255, by which the colour of a part that is less likely may differ from the nearest of those that are: what
+# covers a picture in colours has few of them, and other objects of the scene are not repainted.
+SAME_COLOUR = 40
 # Largest share of a picture that is restored unasked: one of 112 damaged pictures of the validation set has more, and a
 # false detection of that size would replace most of what the picture shows.
 MAX_SHARE = 0.2
@@ -89,7 +92,7 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     if aggressive:
         taken = likely & (odds[0] >= DOUBTFUL)
     elif all(np.greater_equal(odds, CONVINCING)):
-        taken = likely
+        taken = likely if is_monochrome(picture) else likely & _same_colour(picture, levels, labels, part)
     else:
         old = all(np.greater_equal(odds, CONVINCING_MONOCHROME)) and is_monochrome(picture)
         taken = likely & (part >= LIKELY_MONOCHROME) & old
@@ -104,6 +107,28 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     if mask.mean() > MAX_SHARE and not aggressive:
         return nothing, confidence, left_note(left + int(np.count_nonzero(taken)))
     return mask, confidence, left_note(left)
+
+
+def _same_colour(picture: Picture, levels: np.ndarray, labels: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Which parts are of log odds `LIKELY_SOLID`, or have about the colour of one that is: (P,) bool.
+
+    Args:
+        picture: the picture.
+        levels: quantised logits.
+        labels: (H,W) of the parts, from 1.
+        part: (P,) log odds of each.
+    """
+    inside = labels > 0
+    number, pixels = labels[inside] - 1, to_uint8(picture.rgb)[inside]
+    weight = np.where(levels[inside] >= COLOUR_LOGIT * LEVELS, 1.0, 1e-3)  # the rim is mixed with what is beside
+    total = np.bincount(number, weight, len(part))
+    colours = np.stack([np.bincount(number, weight * channel, len(part)) / total for channel in pixels.T], axis=-1)
+    sure = part >= min(LIKELY_SOLID, part.max())
+    apart = np.full(len(part), np.inf)
+    for colour in colours[sure]:
+        np.minimum(apart, np.abs(colours - colour).max(-1), out=apart)
+    same: np.ndarray = apart <= SAME_COLOUR
+    return same
 
 
 def _thin(labels: np.ndarray, count: int) -> np.ndarray:
