@@ -301,5 +301,8 @@ def test_overwrite_removes_checkpoints_only(tmp_path):
         (place / "notes.txt").unlink()
     with pytest.raises(UsageError, match="--overwrite"):
         make_way(TrainingOptions(output=output))
+    before = sorted(tmp_path.rglob("*"))
     make_way(TrainingOptions(output=output, overwrite=True))
-    assert [path.name for path in tmp_path.iterdir()] == [output.name]
+    assert sorted(tmp_path.rglob("*")) == before, "what else may be wrong is not known yet"
+    trained(small_digits(60), output, 3, kind="undercomplete", code=4, overwrite=True)
+    assert not list(folder.glob("layer-*"))

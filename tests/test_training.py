@@ -536,6 +536,10 @@ def test_outputs_are_not_overwritten_and_settings_are_kept(folder, tmp_path):
     with pytest.raises(UsageError, match="exists"):
         train(objective(), request(folder, out), report=quietly, bar=True)
     assert out.read_bytes() == before
+    checkpoint = sorted((tmp_path / "out.checkpoint").rglob("*"))
+    with pytest.raises(UsageError, match="nowhere"):
+        train(objective(), request(folder, out, overwrite=True, init="nowhere"), report=quietly, bar=True)
+    assert checkpoint and sorted((tmp_path / "out.checkpoint").rglob("*")) == checkpoint, "a mistake costs nothing"
     train(objective(), request(folder, out, overwrite=True, seed=1), report=quietly, bar=True)
     assert out.read_bytes() != before
 

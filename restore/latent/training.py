@@ -170,6 +170,9 @@ def train(
     snapshots = snapshot_steps(training)
     for path in _old_snapshots(training):
         path.unlink()
+    if not training.resume:
+        for place in (*_layers(checkpoint_folder(out)), checkpoint_folder(out)):
+            checkpoint.clear(place)
     # Each layer gets a part of the steps, and the whole network the last one.
     steps = max(1, training.steps // (layers + 1))
     for number in range(layers + 1):

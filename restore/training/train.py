@@ -87,6 +87,8 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
         )
     init = _initial(objective, settings)
     run = Run(objective, pictures, validation, settings, processes, init=init, past=past, asked=asked, report=report)
+    if past is None:  # only now that nothing hinders the run
+        processes.once(lambda: checkpoint.clear(folder))
     try:
         result = run.go(folder, bar)
     except TrainingError as error:
@@ -103,7 +105,7 @@ def train(objective: Objective, settings: Settings, *, report: Report = print, b
 
 
 def refuse_to_overwrite(out: Path, *, resume: bool, overwrite: bool, parts: Sequence[Path] = ()) -> None:
-    """Checks that a run has what it resumes, or replaces nothing unasked; removes the checkpoints that it replaces.
+    """Checks that a run has what it resumes, or replaces nothing unasked.
 
     Args:
         out: The weights file.
@@ -134,8 +136,6 @@ def refuse_to_overwrite(out: Path, *, resume: bool, overwrite: bool, parts: Sequ
             raise UsageError(
                 f"{place}: holds {foreign}, which is no part of a checkpoint; move it or choose another -o"
             )
-    for place in places:
-        checkpoint.clear(place)
 
 
 def _asked(objective: Objective, settings: Settings) -> dict[str, Any]:
