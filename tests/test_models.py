@@ -119,12 +119,15 @@ def test_hints_count_where_features_are_alike():
     """No hints are as hints nowhere; a hint changes what is far away too, since attention has no end."""
     torch.manual_seed(0)
     network = build("pretrained-unet", UNET).eval()
+    for layer in (network.attended, network.hinted):
+        nn.init.normal_(layer.bias)
     planes = torch.zeros(1, 4, 64, 96)
     planes[:, 0] = torch.linspace(0, 1, 96)
     hinted = planes.clone()
     hinted[..., 1, 10:14, 10:14], hinted[..., 3, 10:14, 10:14] = 0.5, 1
     with torch.inference_mode():
         nowhere, somewhere = network(planes), network(hinted)
+        assert torch.allclose(network(planes[:, :1]), nowhere, atol=1e-6)
     change = (somewhere - nowhere).abs()[0].amax(0)
     assert change[12, 12] > 0
     assert change[60, 90] > 0

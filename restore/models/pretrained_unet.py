@@ -140,24 +140,26 @@ class PretrainedUNet(Architecture):
     def forward(self, planes: torch.Tensor, scale: int | None = None, stage: str = "") -> torch.Tensor:
         height, width = planes.shape[-2:]
         padded = pad_to_multiple(planes, self.stride).to(self.classify.weight.dtype)
-        logits = self._logits(*padded.split((1, padded.shape[1] - 1), dim=1))
+        logits = self._logits(padded[:, :1], padded[:, 1:] if self.config.heads and padded.shape[1] > 1 else None)
         if stage == DISTRIBUTION:
             return logits[..., : -(-height // LOGIT_CELL), : -(-width // LOGIT_CELL)].float()
         ab = mean_ab(logits.float(), self.centres.float()) / AB
         return F.interpolate(ab, scale_factor=LOGIT_CELL, mode="bilinear", align_corners=False)[..., :height, :width]
 
-    def _logits(self, gray: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:
-        if not hints.shape[1]:  # the same as hints nowhere, which adds biases to the features as training does
-            hints = torch.zeros_like(gray).expand(-1, 3, -1, -1)
+    def _logits(self, gray: torch.Tensor, hints: torch.Tensor | None) -> torch.Tensor:
         quarter, eighth, sixteenth, bottom = self.encoder(gray)
         features = self.at_eighth(self.refine_sixteenth(self.at_sixteenth(bottom, sixteenth)), eighth)
-        if self.config.heads:
+        if hints is not None:
             pooled = pooled_hints(hints, ATTENTION_CELL)
             spread = self.attention(features, pooled[:, :3])
             features = features + self.attended(torch.cat([spread, pooled], dim=1).to(features.dtype))
+        elif self.config.heads:
+            features = features + _of_zeros(self.attended)
         features = self.at_quarter(self.refine_eighth(features), quarter)
-        if self.config.heads:
+        if hints is not None:
             features = features + self.hinted(pooled_hints(hints, LOGIT_CELL).to(features.dtype))
+        elif self.config.heads:
+            features = features + _of_zeros(self.hinted)
         return self.classify(self.refine_quarter(features))
 
     def values_a_pixel(self, scale: int) -> float:
@@ -170,3 +172,9 @@ def pooled_hints(hints: torch.Tensor, side: int) -> torch.Tensor:
     pooled = F.avg_pool2d(torch.cat([hints[:, :2] * hints[:, 2:], hints[:, 2:]], dim=1).float(), side)
     coverage = pooled[:, 2:]
     return torch.cat([pooled[:, :2] / coverage.clamp(min=1e-6), coverage, (coverage > 0).float()], dim=1)
+
+
+def _of_zeros(layer: nn.Conv2d) -> torch.Tensor:
+    """What `layer` gives where there are no hints, which training shows it as zeros: its bias, (C,1,1)."""
+    assert layer.bias is not None
+    return layer.bias[:, None, None]
