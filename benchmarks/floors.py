@@ -162,19 +162,19 @@ def _untouched(least: int) -> Judge:
 
 def _colorize(results: Results) -> Iterator[Line]:
     (case, hinted), model = results.cases, results.methods[-1].name
-    for baseline, floor in (("gray", 0.2), ("table", 0.2)):
+    for baseline, floor in (("gray", 0.3), ("table", 0.3)):
         listed, gain = _over(results, case, model, (baseline,), "psnr")
         yield Line(f"RGB PSNR over {listed}", gain, floor=floor)
     _, difference = _over(results, case, model, ("gray",), "ciede2000")
-    yield Line("CIEDE2000 below gray's", -difference, "")
-    yield Line("coloured pixels in the right hue", 100 * mean(_values(results, case, model, "hue_hits")), "%", 25)
+    yield Line("CIEDE2000 below gray's", -difference, "", 0.5)
+    yield Line("coloured pixels in the right hue", 100 * mean(_values(results, case, model, "hue_hits")), "%", 32)
     for method in ("table", model):
         share = mean(_values(results, case, method, "colorfulness")) / mean(
             _values(results, case, method, "true_colours")
         )
         yield Line(f"colourfulness of {method}, of the clean pictures'", 100 * share, "%")
     yield Line("correlation of ab", mean(_values(results, case, model, "ab_correlation")), "")
-    for baseline, floor in (("gray", 3.0), ("levin", 0.3)):
+    for baseline, floor in (("gray", 3.0), ("levin", 1.0)):
         listed, gain = _over(results, hinted, model, (baseline,), "psnr")
         yield Line(f"{hinted}: RGB PSNR over {listed}", gain, floor=floor)
 

@@ -26,7 +26,7 @@ from restore.models.ab_cells import ab_centres, cells_of
 from restore.models.pretrained_unet import DISTRIBUTION, LOGIT_CELL
 from restore.pixels import luma, to_dtype, to_float, white
 from restore.tasks.base import Picture, restore_whole
-from restore.tasks.colorize import SIDES, TASK, ColorizeHead, rebalancing_weight
+from restore.tasks.colorize import SIDES, TASK, ColorizeHead, average_logits, rebalancing_weight
 from restore.tasks.losses import mse
 from restore.tasks.monochrome import ANALYSED, COLOURED_SHARE, GRAY_TOLERANCE, LONGEST, analysed_size, shrunk_luma
 from restore.tasks.objective import RestorationObjective
@@ -206,6 +206,19 @@ def test_the_network_sees_the_whole_picture_at_a_bounded_size(photo):
         assert 0 <= float(seen.min()) < float(seen.max()) <= 1
 
 
+def test_all_looks_count_the_same():
+    class Told:
+        calls = 0
+
+        def whole(self, planes, stage=""):
+            self.calls += 1
+            return torch.full((3, *(-(-side // LOGIT_CELL) for side in planes.shape[1:])), float(self.calls))
+
+    found = average_logits(torch.rand(1, 256, 300), (256, 300), Told())
+    assert found.shape == (3, 64, 75)
+    torch.testing.assert_close(found, torch.full_like(found, (1 + 2 * len(SIDES)) / 2))
+
+
 def test_shrinking_in_bands_is_shrinking(monkeypatch, photo):
     whole = cv2.resize(luma_of(to_float(photo)), analysed_size(*photo.shape[:2])[::-1], interpolation=cv2.INTER_AREA)
     monkeypatch.setattr("restore.tasks.monochrome.BAND_PIXELS", 5000)
@@ -241,7 +254,7 @@ def test_colours_end_where_the_luma_does():
 
 
 def test_temperature(tiny, photo):
-    """The lower, the bolder; refused outside its range."""
+    """With these weights, which know nothing, a low one is bolder; refused outside its range."""
     gray = gray_of(photo)
     bold, mean = (colorfulness(load(tiny, temperature=t, saturation=1.0)(gray)) for t in (0.1, 1.0))
     assert bold > 1.2 * mean

@@ -362,6 +362,35 @@ def test_less_is_needed_to_restore_old_prints(photo):
     assert not detection.detect_holes(Picture.of(gray), found, aggressive=False)[0].any()
 
 
+def test_weak_parts_of_another_colour_are_left(photo):
+    """In a picture in colours: what covers it has few of them. In gray ones scratches are light and dark."""
+    logits, pixels = np.full((120, 160), -8.0, np.float32), photo[:120, :160].copy()
+    rows = [slice(10, 18), slice(40, 48), slice(70, 78)]
+    for place, colour in zip(rows, [(30, 200, 60), (50, 180, 60), (200, 30, 30)], strict=True):
+        logits[place, 20:150], pixels[place, 20:150] = 6.0, colour
+    logits[110, 100], pixels[110, 100] = 7.0, (200, 30, 30)  # too small to count, whatever its odds
+    found = Found(logits, [4.0, -1.0, -1.0, 9.0])
+    mask, _, note = detection.detect_holes(Picture.of(compressed(pixels)), found, aggressive=False)
+    assert [mask[place, 20:150].all() for place in rows] == [True, True, False]
+    assert not mask[60:].any() and note.startswith("1 part may be damage")
+    gray = np.repeat(to_dtype(luma(to_float(pixels))[..., None], np.uint8), 3, axis=-1)
+    gray[rows[2], 20:150] = 255
+    for picture, aggressive in ((gray, False), (pixels, True)):
+        mask, _, note = detection.detect_holes(Picture.of(compressed(picture)), found, aggressive)
+        assert all(mask[place, 20:150].all() for place in rows) and not note
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_what_was_found_grows_further_in_gray_pictures(gray, photo):
+    logits, pixels = np.full((120, 160), -8.0, np.float32), photo[:120, :160].copy()
+    if gray:
+        pixels = np.repeat(to_dtype(luma(to_float(pixels))[..., None], np.uint8), 3, axis=-1)
+    logits[50:54, 20:140], logits[48:50, 20:140], logits[54:56, 20:140] = 6.0, -3.0, -1.5
+    mask, _, _ = detection.detect_holes(Picture.of(compressed(pixels)), Found(logits, [5.0]), aggressive=False)
+    assert mask[54:56, 20:140].all()
+    assert mask[48:50, 20:140].all() == gray == mask[48:50, 20:140].any()
+
+
 def test_isolated_high_logits_are_ignored(photo):
     """A component with high logits in one spot only is left, unless another one is damage all over."""
     levels = np.full((120, 160), -8 * LEVELS, np.int8)

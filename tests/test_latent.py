@@ -25,7 +25,7 @@ from restore.latent.model import load_latent
 from restore.latent.networks import LatentAutoencoder, LatentConfig
 from restore.latent.objective import config_for
 from restore.latent.options import KINDS, ModelOptions, TrainingOptions
-from restore.latent.training import make_way
+from restore.latent.training import check_outputs
 from restore.models import build
 
 
@@ -296,13 +296,13 @@ def test_overwrite_removes_checkpoints_only(tmp_path):
         (place / "notes.txt").write_text("mine")
         before = sorted(tmp_path.rglob("*"))
         with pytest.raises(UsageError, match=r"holds notes\.txt"):
-            make_way(TrainingOptions(output=output, overwrite=True))
+            check_outputs(TrainingOptions(output=output, overwrite=True))
         assert sorted(tmp_path.rglob("*")) == before
         (place / "notes.txt").unlink()
     with pytest.raises(UsageError, match="--overwrite"):
-        make_way(TrainingOptions(output=output))
+        check_outputs(TrainingOptions(output=output))
     before = sorted(tmp_path.rglob("*"))
-    make_way(TrainingOptions(output=output, overwrite=True))
+    check_outputs(TrainingOptions(output=output, overwrite=True))
     assert sorted(tmp_path.rglob("*")) == before, "what else may be wrong is not known yet"
     trained(small_digits(60), output, 3, kind="undercomplete", code=4, overwrite=True)
     assert not list(folder.glob("layer-*"))

@@ -15,7 +15,7 @@ from restore.latent.model import BATCH, load_network
 from restore.latent.networks import SwapAutoencoder
 from restore.latent.objective import TASK
 from restore.latent.options import ModelOptions, TrainingOptions
-from restore.latent.training import make_way, train
+from restore.latent.training import check_outputs, train
 from restore.tasks.spec import option
 from restore.training.loop import Result
 
@@ -48,7 +48,7 @@ def train_pair(
         UsageError: The call is wrong, or a folder is missing or has less than two pictures.
         TrainingError: The loss is no longer finite.
     """
-    make_way(training)
+    check_outputs(training)
     pair = [read_folder(folder, model.size, None, report, shrink=True) for folder in (first, second)]
     side, channels = min(one.pixels.shape[1] for one in pair), max(one.pixels.shape[3] for one in pair)
     for number, folder in enumerate((first, second)):

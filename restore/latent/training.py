@@ -109,7 +109,7 @@ def train_folder(
         UsageError: The call is wrong: outputs exist, the folder is missing or empty, options contradict each other.
         TrainingError: The loss is no longer finite; the last good weights are then still written.
     """
-    make_way(training)
+    check_outputs(training)
     pictures = read_folder(folder, model.size, None, report, shrink=True)
     if training.val is not None:
         validation = read_folder(training.val, pictures.pixels.shape[1], pictures.pixels.shape[3], report)
@@ -122,9 +122,8 @@ def train_folder(
     return train(pictures, validation, model, training, report, bar, folder=folder.name)
 
 
-def make_way(training: TrainingOptions) -> None:
-    """`refuse_to_overwrite` for a run that may train its layers one at a time, and keep snapshots; asked before
-    pictures are read."""
+def check_outputs(training: TrainingOptions) -> None:
+    """`refuse_to_overwrite` for a run that may train its layers one at a time, and keep snapshots."""
     old = _old_snapshots(training)
     if old and not training.overwrite:
         raise UsageError(f"{old[0].parent} holds snapshots; choose another -o or use --overwrite")
@@ -170,7 +169,7 @@ def train(
     snapshots = snapshot_steps(training)
     for path in _old_snapshots(training):
         path.unlink()
-    if not training.resume:
+    if training.overwrite and not training.resume:
         for place in (*_layers(checkpoint_folder(out)), checkpoint_folder(out)):
             checkpoint.clear(place)
     # Each layer gets a part of the steps, and the whole network the last one.

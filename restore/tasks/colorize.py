@@ -50,7 +50,7 @@ GRAY_CHROMA = 2.5  # mean chroma of a patch, up to which it counts as gray and h
 SCORED_HINTS = 10  # hints, where they are scored
 REGRESSION_WEIGHT = 2.0  # weight of the distance of the mean beside the cross-entropy
 
-# Short sides at which a picture is seen, in pixels: its distributions are averaged.
+# Short sides at which a picture is seen, in pixels, the largest first: the logits are averaged.
 SIDES = (256, 192, 144)
 
 # Palette matching: additive smoothing of the histograms, step of each round, and number of rounds.
@@ -216,7 +216,7 @@ def hint_planes(premultiplied: torch.Tensor) -> torch.Tensor:
     """
     small = to_array(premultiplied.permute(1, 2, 0))
     coverage, planes = small[..., 3], np.zeros((3, *small.shape[:2]), np.float32)
-    marked = coverage > 1e-3
+    marked = coverage > 1e-6
     found = np.clip(small[marked, :3] / coverage[marked][:, None], 0, 1)
     planes[:2, marked] = to_lab(found[None])[0, :, 1:].T / np.float32(AB)
     planes[2, marked] = 1

@@ -50,15 +50,15 @@ CONVINCING_MONOCHROME, LIKELY_MONOCHROME, MONOCHROME_SHARE = (1.75, 1.0), -1.0, 
 THIN, THIN_SHARE = 3.0, 0.015  # half the width of thin parts at most: in pixels, or as a share of the short side
 DOUBTFUL = 1.0  # log odds that a picture is damaged, from which on its parts are reported
 LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, which nothing has blurred
-# Levels of 255, by which the colour of a part that is less likely may differ from the nearest of those that are: what
-# covers a picture in colours has few of them, and other objects of the scene are not repainted.
+# Parts of a picture in colours with log odds below `LIKELY_SOLID` are restored only if their mean colour is within so
+# many levels of 255, in each channel, of a part above it: what covers a picture has few colours.
 SAME_COLOUR = 40
 # Largest share of a picture that is restored unasked: one of 112 damaged pictures of the validation set has more, and a
 # false detection of that size would replace most of what the picture shows.
 MAX_SHARE = 0.2
 MIN_PIXELS = 4  # of a part
-# Where pixels were resized or compressed, parts grow by so many pixels of at least this logit: a missed one stays
-# visible. In gray and sepia pictures, whose scratches have softer edges, by those of at least the second.
+# Where pixels were resized or compressed, parts grow by up to `GROWTH` pixels of at least `EDGE_LOGIT`, since a missed
+# one stays visible; in gray and sepia pictures, whose scratches have softer edges, of `EDGE_LOGIT_MONOCHROME`.
 GROWTH, EDGE_LOGIT, EDGE_LOGIT_MONOCHROME = 6, -2.0, -4.0
 COLOUR_LOGIT = 2.0  # from which on a pixel is used to estimate the colour of the damage
 JUDGE_WEIGHT = 0.5  # weight of the loss of what is said of parts
@@ -89,13 +89,14 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     part, whole = _judged(levels, evidence, labels, predict)
     likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
     odds = float(whole.max()), float(part[likely].max(initial=LIKELY))
+    monochrome = (aggressive or all(np.greater_equal(odds, CONVINCING_MONOCHROME))) and is_monochrome(picture)
+    pixels = to_uint8(picture.rgb)
     if aggressive:
         taken = likely & (odds[0] >= DOUBTFUL)
     elif all(np.greater_equal(odds, CONVINCING)):
-        taken = likely if is_monochrome(picture) else likely & _same_colour(picture, levels, labels, part)
+        taken = likely if monochrome else likely & _same_colour(pixels, levels, labels, part, likely)
     else:
-        old = all(np.greater_equal(odds, CONVINCING_MONOCHROME)) and is_monochrome(picture)
-        taken = likely & (part >= LIKELY_MONOCHROME) & old
+        taken = likely & (part >= LIKELY_MONOCHROME) & monochrome
         taken &= sizes[taken].sum() <= MONOCHROME_SHARE * labels.size
         if taken.any():
             taken &= _thin(labels, len(sizes))
@@ -103,29 +104,31 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     confidence, nothing = probability(odds[0]), np.zeros(picture.size, bool)
     if not taken.any():
         return nothing, confidence, left_note(left)
-    mask = _completed(picture, levels, labels, taken, part)
+    mask = _completed(pixels, levels, labels, taken, part, EDGE_LOGIT_MONOCHROME if monochrome else EDGE_LOGIT)
     if mask.mean() > MAX_SHARE and not aggressive:
         return nothing, confidence, left_note(left + int(np.count_nonzero(taken)))
     return mask, confidence, left_note(left)
 
 
-def _same_colour(picture: Picture, levels: np.ndarray, labels: np.ndarray, part: np.ndarray) -> np.ndarray:
+def _same_colour(
+    pixels: np.ndarray, levels: np.ndarray, labels: np.ndarray, part: np.ndarray, likely: np.ndarray
+) -> np.ndarray:
     """Which parts are of log odds `LIKELY_SOLID`, or have about the colour of one that is: (P,) bool.
 
     Args:
-        picture: the picture.
+        pixels: (H,W,3) uint8.
         levels: quantised logits.
         labels: (H,W) of the parts, from 1.
         part: (P,) log odds of each.
+        likely: (P,) bool, those that may be restored.
     """
     inside = labels > 0
-    number, pixels = labels[inside] - 1, to_uint8(picture.rgb)[inside]
+    number = labels[inside] - 1
     weight = np.where(levels[inside] >= COLOUR_LOGIT * LEVELS, 1.0, 1e-3)  # the rim is mixed with what is beside
-    total = np.bincount(number, weight, len(part))
-    colours = np.stack([np.bincount(number, weight * channel, len(part)) / total for channel in pixels.T], axis=-1)
-    sure = part >= min(LIKELY_SOLID, part.max())
+    sums = [np.bincount(number, weight * channel, len(part)) for channel in pixels[inside].T]
+    colours = np.stack(sums, axis=-1) / np.bincount(number, weight, len(part))[:, None]
     apart = np.full(len(part), np.inf)
-    for colour in colours[sure]:
+    for colour in colours[likely & (part >= LIKELY_SOLID)]:
         np.minimum(apart, np.abs(colours - colour).max(-1), out=apart)
     same: np.ndarray = apart <= SAME_COLOUR
     return same
@@ -143,22 +146,22 @@ def _thin(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _completed(
-    picture: Picture, levels: np.ndarray, labels: np.ndarray, taken: np.ndarray, part: np.ndarray
+    pixels: np.ndarray, levels: np.ndarray, labels: np.ndarray, taken: np.ndarray, part: np.ndarray, edge: float
 ) -> np.ndarray:
     """The mask (H,W) bool of the parts that are `taken` (P,), completed: by their colour, or by soft edges.
 
     Args:
-        picture: the picture.
+        pixels: (H,W,3) uint8.
         levels: quantised logits.
         labels: of the parts, 0 for the background.
         part: (P,) log odds of each.
+        edge: see `soft_edged`.
     """
-    pixels = to_uint8(picture.rgb)
     for chosen in (taken & (part >= LIKELY_SOLID), taken):
         mask = np.append(False, chosen)[labels]
         if chosen.any() and has_solid_colour(pixels, mask):
             return complete_shapes(pixels, mask, excluded=levels == LOWEST)
-    return soft_edged(pixels, mask, levels, EDGE_LOGIT_MONOCHROME if is_monochrome(picture) else EDGE_LOGIT)
+    return soft_edged(pixels, mask, levels, edge)
 
 
 def detect_unjudged(picture: Picture, levels: np.ndarray, aggressive: bool) -> tuple[np.ndarray | None, float | None]:
