@@ -115,11 +115,10 @@ class ColorizeHead(Head[ColorizeOptions, Colours]):
 
     def decoded(self, logits: torch.Tensor, size: tuple[int, ...], options: ColorizeOptions) -> np.ndarray:
         """a*b* (h,w,2) of `size`, on the host, from the logits (K,h/4,w/4) of cells."""
-        weight = rebalancing_weight(torch.from_numpy(centres_of(len(logits))).norm(dim=1))
-        logits = logits - weight.log().to(logits.device)[:, None, None]
+        centres = torch.from_numpy(centres_of(len(logits))).to(logits.device)
+        logits = logits - rebalancing_weight(centres.norm(dim=1)).log()[:, None, None]
         if options.reference is not None:
             logits = match_palette(logits, palette_of(options.reference, len(logits)).to(logits.device))
-        centres = torch.from_numpy(centres_of(len(logits))).to(logits.device)
         ab = mean_ab(logits[None] / options.temperature, centres) * options.saturation
         height, width = logits.shape[-2] * LOGIT_CELL, logits.shape[-1] * LOGIT_CELL
         ab = F.interpolate(ab, size=(height, width), mode="bilinear", align_corners=False)

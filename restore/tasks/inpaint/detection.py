@@ -90,11 +90,10 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
     odds = float(whole.max()), float(part[likely].max(initial=LIKELY))
     monochrome = (aggressive or all(np.greater_equal(odds, CONVINCING_MONOCHROME))) and is_monochrome(picture)
-    pixels = to_uint8(picture.rgb)
     if aggressive:
         taken = likely & (odds[0] >= DOUBTFUL)
     elif all(np.greater_equal(odds, CONVINCING)):
-        taken = likely if monochrome else likely & _same_colour(pixels, levels, labels, part, likely)
+        taken = likely if monochrome else likely & _same_colour(picture.rgb, levels, labels, part, likely)
     else:
         taken = likely & (part >= LIKELY_MONOCHROME) & monochrome
         taken &= sizes[taken].sum() <= MONOCHROME_SHARE * labels.size
@@ -104,19 +103,20 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     confidence, nothing = probability(odds[0]), np.zeros(picture.size, bool)
     if not taken.any():
         return nothing, confidence, left_note(left)
-    mask = _completed(pixels, levels, labels, taken, part, EDGE_LOGIT_MONOCHROME if monochrome else EDGE_LOGIT)
+    edge = EDGE_LOGIT_MONOCHROME if monochrome else EDGE_LOGIT
+    mask = _completed(to_uint8(picture.rgb), levels, labels, taken, part, edge)
     if mask.mean() > MAX_SHARE and not aggressive:
         return nothing, confidence, left_note(left + int(np.count_nonzero(taken)))
     return mask, confidence, left_note(left)
 
 
 def _same_colour(
-    pixels: np.ndarray, levels: np.ndarray, labels: np.ndarray, part: np.ndarray, likely: np.ndarray
+    rgb: np.ndarray, levels: np.ndarray, labels: np.ndarray, part: np.ndarray, likely: np.ndarray
 ) -> np.ndarray:
     """Which parts are of log odds `LIKELY_SOLID`, or have about the colour of one that is: (P,) bool.
 
     Args:
-        pixels: (H,W,3) uint8.
+        rgb: (H,W,3), any supported dtype.
         levels: quantised logits.
         labels: (H,W) of the parts, from 1.
         part: (P,) log odds of each.
@@ -125,7 +125,7 @@ def _same_colour(
     inside = labels > 0
     number = labels[inside] - 1
     weight = np.where(levels[inside] >= COLOUR_LOGIT * LEVELS, 1.0, 1e-3)  # the rim is mixed with what is beside
-    sums = [np.bincount(number, weight * channel, len(part)) for channel in pixels[inside].T]
+    sums = [np.bincount(number, weight * channel, len(part)) for channel in to_uint8(rgb[inside]).T]
     colours = np.stack(sums, axis=-1) / np.bincount(number, weight, len(part))[:, None]
     apart = np.full(len(part), np.inf)
     for colour in colours[likely & (part >= LIKELY_SOLID)]:
