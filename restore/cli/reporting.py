@@ -64,7 +64,8 @@ def mute(text: str) -> None:
 def say(text: str) -> None:
     """A line for people, on stderr: stdout may carry a picture. Where stderr is full or closed it is lost."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: a closed file
-        print("".join(c if c.isprintable() else "?" for c in text), file=sys.stderr, flush=True)
+        line = "".join(c if c.isprintable() else "?" for c in text)
+        print(f"{line}\n", end="", file=sys.stderr, flush=True)  # in one piece: Ctrl-C may come between two
 
 
 def discard_stdout() -> None:
