@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 
 from restore.errors import UsageError
 from restore.inference.tiling import is_out_of_memory
+from restore.models.blocks import crop, pad_to_multiple
 from restore.models.registry import Architecture
 from restore.tasks.base import Head
 from restore.tasks.functional import luma, to_pixels, to_planes
@@ -25,12 +28,13 @@ class PixelModel(nn.Module):
         head: fits the network to the damage.
         network: the autoencoder, in any floating point dtype.
         strength: weight of the restored pixels in the blend with the input, from 0 to 1.
-        tta: average over the eight symmetries of the square (two if `head.upright`).
+        tta: average over the eight symmetries of the square (two if `head.upright`), else over those of `head.turns`.
     """
 
     def __init__(self, head: Head[Any, Any], network: Architecture, strength: float = 1.0, tta: bool = False) -> None:
         super().__init__()
         self.head, self.network, self.strength, self.tta = head, network, strength, tta
+        self._turns = () if not tta else (0,) if head.upright else (0, 1, 2, 3)
 
     def forward(
         self, pixels: torch.Tensor, context: torch.Tensor | None = None, gray: bool = False
@@ -53,7 +57,7 @@ class PixelModel(nn.Module):
         if self.strength > 0:
             output = torch.empty(0, device=planes.device)
             if head.runs_network:
-                output = self.predict(head.preprocess(planes, context))
+                output = self._mean(head.preprocess(planes, context), "", self._turns or head.turns)
                 # Cheaper than isfinite of every value; the sum of finite values rarely overflows.
                 finite = output.sum((1, 2, 3)).isfinite()
             restored = head.postprocess(output, planes, context)
@@ -65,18 +69,25 @@ class PixelModel(nn.Module):
 
     def predict(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
         """The network's output (N,C',h,w) float32 for (N,C,h,w); with `tta` the mean over the symmetries."""
-        if not self.tta:
+        return self._mean(planes, stage, self._turns)
+
+    def _mean(self, planes: torch.Tensor, stage: str, turns: Sequence[int]) -> torch.Tensor:
+        """The mean of the outputs for the planes turned by each of `turns` quarters, and mirrored; () for neither."""
+        if not turns:
             return self._run(planes, stage)
-        total: torch.Tensor | None = None
-        rotations = 1 if self.head.upright else 4
-        for turns in range(rotations):
-            for mirrored in (False, True):
-                view = torch.rot90(planes.flip(-1) if mirrored else planes, turns, (-2, -1))
-                output = torch.rot90(self._run(view, stage), -turns, (-2, -1))
-                output = output.flip(-1) if mirrored else output
-                total = output if total is None else total + output
-        assert total is not None
-        return total / (2 * rotations)
+        views = [(quarters, mirrored) for quarters in turns for mirrored in (False, True)]
+        tiled = self.head.runs_network
+        # Networks pad at the bottom and right, which would shift their grid in a mirrored tile against that of the
+        # mirrored picture.
+        padded = pad_to_multiple(planes, self.network.stride) if tiled else planes
+        mean = reduce(torch.add, (self._turned(padded, stage, *view) for view in views)) / len(views)
+        height, width = (side * (mean.shape[-1] // padded.shape[-1]) for side in planes.shape[-2:])
+        return crop(mean, height, width) if tiled else mean
+
+    def _turned(self, planes: torch.Tensor, stage: str, quarters: int, mirrored: bool) -> torch.Tensor:
+        view = torch.rot90(planes.flip(-1) if mirrored else planes, quarters, (-2, -1))
+        output = torch.rot90(self._run(view, stage), -quarters, (-2, -1))
+        return output.flip(-1) if mirrored else output
 
     def _run(self, planes: torch.Tensor, stage: str) -> torch.Tensor:
         return self.head.run(self.network, planes.contiguous(memory_format=torch.channels_last), stage).float()

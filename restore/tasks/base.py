@@ -152,6 +152,9 @@ class Head(Generic[OptionsT, AnalysisT]):
     hinted = False  # whether a person may tell it colours: `analyse` is then given hints (H,W,4), and no mask
     fills = False  # whether what a given mask marks is made up, and thus opaque even where the picture is transparent
     upright = False  # whether turning a picture changes what it shows: self-ensemble then only mirrors
+    # Self-ensemble where pixels are restored: the quarter turns of the views, each of which is mirrored too; (): none
+    turns: tuple[int, ...] = ()
+    reach = 0  # pixels around each one that `postprocess` looks at
     runs_network = True  # whether tiles go through the network; else `analyse` has done that
     training_stage = ""  # what `run` is told in training
     max_strength = 1.0  # beyond 1: what `stronger` gives
@@ -351,6 +354,8 @@ def restore_whole(
     network: Architecture, head: Head[Any, Any], image: np.ndarray, options: Options, mask: np.ndarray | None = None
 ) -> np.ndarray:
     """Restores an image without tiles: the reference for `Restorer`, which computes the same in tiles.
+
+    In one pass only, without the self-ensemble of `head.turns`: this is what scores weights in training.
 
     Args:
         network: on any device, in evaluation mode.
