@@ -114,7 +114,7 @@ class Restorer(InputAdapter):
         self.head, self.options, self.device, self.dtype, self.header = head, options, device, dtype, header
         self.network, self.tile, self.strength, self.tta = network, tile, strength, tta
         self.hinted, self.masked = head.hinted, head.masked
-        self.overlap = min(network.radius, MAX_OVERLAP) if overlap is None else overlap
+        self.overlap = min(network.radius, MAX_OVERLAP) + head.reach if overlap is None else overlap
         self._engine = Engine(PixelModel(head, network, min(strength, 1.0), tta), dtype, compile=compile)
         self._planner = TilePlanner(network, head.scale, dtype, device, tile, self.overlap)
         self._transfer = transfer_for(device)

@@ -2,7 +2,7 @@
 
 The mask is detected in the whole image in two passes: opacity and colour of the mark are estimated from the result of
 the first, and are an input of the second. Inside of the mask the blend is inverted, and the network corrects the
-remaining error. Pixels outside of the mask stay bit-identical.
+remaining error; outlines that are left in plain areas are interpolated. Pixels outside of the mask stay bit-identical.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from restore.tasks.dewatermark.confidence import (
     contrast_across,
     watermark_confidence,
 )
+from restore.tasks.dewatermark.outlines import REACH, smooth_outlines
 from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
     UNCERTAIN,
@@ -100,6 +101,8 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
     """Detects the marks, unless their mask is given, and restores the pixels inside."""
 
     masked = True
+    reach = REACH
+    turns = (0, 2)  # errors along the rim of a mark differ from view to view, and average out
     training_stage = TRAIN
 
     def analyse(
@@ -137,6 +140,9 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
             return torch.cat([planes, planes, torch.zeros_like(planes[:, :1])], dim=1)
         opacity, blend = context.split((1, 4), dim=1)
         return torch.cat([_invert(planes, blend), planes, opacity], dim=1)
+
+    def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+        return output if context is None else smooth_outlines(output, planes, (context[:, :1] > 0).to(output))
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """For each branch the image with an estimated blend inverted, and the opacity: (h,w,8) float32.
