@@ -266,8 +266,8 @@ SETS: dict[str, tuple[Bench, ...]] = {
         _clean("inpaint"),
     ),
     "dewatermark": (
-        _damaged("dewatermark", "png", _dewatermark(6.0)),
-        _damaged("dewatermark", "jpg", _dewatermark(4.0)),
+        _damaged("dewatermark", "png", _dewatermark(8.5)),
+        _damaged("dewatermark", "jpg", _dewatermark(8.5)),
         _clean("dewatermark"),
     ),
     "denoise": (
