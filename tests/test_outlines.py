@@ -37,9 +37,8 @@ def removed(clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
 
 
 def sky() -> torch.Tensor:
-    return torch.linspace(0.35, 0.6, SIZE).view(1, 1, SIZE, 1) * torch.tensor([0.6, 0.8, 1.0]).view(1, 3, 1, 1).expand(
-        1, 3, SIZE, SIZE
-    )
+    colour = torch.tensor([0.6, 0.8, 1.0]).view(1, 3, 1, 1)
+    return (torch.linspace(0.35, 0.6, SIZE).view(1, 1, SIZE, 1) * colour).expand(1, 3, SIZE, SIZE)
 
 
 def error(values: torch.Tensor, clean: torch.Tensor) -> float:

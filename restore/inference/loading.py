@@ -40,7 +40,7 @@ def load(
         tile: side of a tile in pixels; 0: as large as memory allows.
         overlap: what a tile sees beyond itself, in pixels; None: as far as matters.
         strength: from 0, the input, to 1, the restored picture; denoise takes up to 2. Of several `denoise_strength`.
-        tta: average over the eight symmetries of the square: a little better, eight times the work.
+        tta: average over the eight symmetries of the square: a little better, up to eight times the work.
         compile: use torch.compile, which takes long for the first picture of a size.
         options: those of the task, such as `scale`. Of several tasks, those that more than one task has carry its name:
             `sigma`, but `inpaint_grow`. Of auto: `colorize`, `enlarge`, `aggressive`.

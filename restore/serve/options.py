@@ -82,7 +82,7 @@ class CommonQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tta: bool = Parameter(False, description="Average over the eight symmetries: a little better, eight times slower.")
+    tta: bool = Parameter(False, description="Average over 8 symmetries: a little better, up to 8 times slower.")
     ext: str | None = Parameter(None, description=f"Format to write: {', '.join(EXTENSIONS)}; else the input's.")
     quality: int | None = Parameter(None, ge=1, le=100, description="Quality of lossy formats; else the input's.")
     strip_metadata: bool = Parameter(False, description="Leave out EXIF and XMP (the colour profile stays).")

@@ -40,17 +40,41 @@ def smooth_outlines(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Te
     """
     with without_autocast(planes.device):
         restored = torch.where(mask > 0, restored, planes)
-        change = (planes - restored).abs().mean(1, keepdim=True)
-        strongest = _dilated(change, NEARBY).clamp(min=MIN_CHANGE)
-        covered = ((change / strongest - COVERED) / SOFTNESS + 0.5).clamp(0, 1)
-        rim = (_dilated(covered, 1) - _eroded(covered, 1)) * mask
+        covered, strongest = coverage(restored, planes, mask)
+        rim = (dilated(covered, 1) - 1 + dilated(1 - covered, 1)) * mask
         interpolated, known = _interpolated(restored, 1 - rim)
-        calm = _eroded(1 - rim, 1)  # the steps into a rim do not count
+        calm = 1 - dilated(rim, 1)  # the steps into a rim do not count
         contrast, share = _weighted_mean(_contrast(restored), calm)
         plain = (2 - contrast / (PLAIN * strongest)).clamp(0, 1)
         enough = (torch.minimum(share, known) / MIN_SHARE).clamp(max=1)
         correction = (interpolated - restored) * enough * rim
         return restored + correction - (1 - plain) * luma(correction)
+
+
+def coverage(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How much each pixel counts as covered by a mark, 0 to 1, and what the mark changed nearby: (N,1,h,w) each.
+
+    Args:
+        restored, planes, mask: as of `smooth_outlines`, equal outside of the mask.
+    """
+    change = (planes - restored).abs().mean(1, keepdim=True) * mask
+    strongest = dilated(change, NEARBY).clamp(min=MIN_CHANGE)
+    return ((change / strongest - COVERED) / SOFTNESS + 0.5).clamp(0, 1) * mask, strongest
+
+
+def dilated(values: torch.Tensor, radius: int) -> torch.Tensor:
+    """The largest of `values` (N,1,h,w), at least 0, within squares of `radius` pixels to each side."""
+    return max_filter(values, (radius, radius), (radius, radius))
+
+
+def gaussian(values: torch.Tensor, sigma: float, radius: int) -> torch.Tensor:
+    """(N,C,h,w) filtered; 0 is assumed around the image, as of unknown pixels."""
+    channels = values.shape[1]
+    offsets = torch.arange(-radius, radius + 1, device=values.device, dtype=values.dtype)
+    kernel = torch.exp(-offsets.square() / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
+    rows = F.conv2d(values, kernel, padding=(0, radius), groups=channels)
+    return F.conv2d(rows, kernel.transpose(2, 3), padding=(radius, 0), groups=channels)
 
 
 def _contrast(planes: torch.Tensor) -> torch.Tensor:
@@ -64,14 +88,6 @@ def _contrast(planes: torch.Tensor) -> torch.Tensor:
     across = F.pad(across, (1, 1, 0, 0), mode="replicate") if width > 1 else F.pad(across, (1, 1))
     down = F.pad(down, (0, 0, 1, 1), mode="replicate") if height > 1 else F.pad(down, (0, 0, 1, 1))
     return (across[..., 1:] + across[..., :-1] + down[..., 1:, :] + down[..., :-1, :]) / 2
-
-
-def _dilated(values: torch.Tensor, radius: int) -> torch.Tensor:
-    return max_filter(values, (radius, radius), (radius, radius))
-
-
-def _eroded(values: torch.Tensor, radius: int) -> torch.Tensor:
-    return 1 - _dilated(1 - values, radius)
 
 
 def _weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,15 +113,5 @@ def _box_sum(values: torch.Tensor) -> torch.Tensor:
 
 def _interpolated(values: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The normalised convolution of pixels that are `known` (N,1,h,w), and how much of them there is nearby."""
-    weight = _gaussian(known)
-    return _gaussian(values * known) / weight.clamp(min=EPSILON), weight
-
-
-def _gaussian(values: torch.Tensor) -> torch.Tensor:
-    """(N,C,h,w) filtered; 0 is assumed around the image, as of unknown pixels."""
-    channels = values.shape[1]
-    offsets = torch.arange(-RADIUS, RADIUS + 1, device=values.device, dtype=values.dtype)
-    kernel = torch.exp(-offsets.square() / (2 * SIGMA**2))
-    kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
-    rows = F.conv2d(values, kernel, padding=(0, RADIUS), groups=channels)
-    return F.conv2d(rows, kernel.transpose(2, 3), padding=(RADIUS, 0), groups=channels)
+    weight = gaussian(known, SIGMA, RADIUS)
+    return gaussian(values * known, SIGMA, RADIUS) / weight.clamp(min=EPSILON), weight

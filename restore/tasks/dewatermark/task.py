@@ -25,6 +25,7 @@ from restore.images import find_images, read_image
 from restore.models.masking import FIND, TRAIN, MaskedAutoencoderConfig
 from restore.pixels import to_float
 from restore.tasks.base import Analysis, Case, Head, Picture, Predictor, Sample, Task, TrainingPair, Window
+from restore.tasks.dewatermark import outlines, plain_areas
 from restore.tasks.dewatermark.alpha import OPACITY_RANGE, OVERSHOOT, Blend, estimate_alpha, estimate_parts
 from restore.tasks.dewatermark.confidence import (
     AGGRESSIVE_LOG_ODDS,
@@ -33,7 +34,9 @@ from restore.tasks.dewatermark.confidence import (
     contrast_across,
     watermark_confidence,
 )
-from restore.tasks.dewatermark.outlines import REACH, smooth_outlines
+from restore.tasks.dewatermark.outlines import smooth_outlines
+from restore.tasks.dewatermark.plain_areas import HALO, level_plain_areas
+from restore.tasks.dewatermark.repetition import complete_copies
 from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
     UNCERTAIN,
@@ -101,7 +104,7 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
     """Detects the marks, unless their mask is given, and restores the pixels inside."""
 
     masked = True
-    reach = REACH
+    reach = outlines.REACH + plain_areas.REACH
     turns = (0, 2)  # errors along the rim of a mark differ from view to view, and average out
     training_stage = TRAIN
 
@@ -116,8 +119,10 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
             return nothing
         if log_odds < CONFIDENT_LOG_ODDS and not options.aggressive:
             return replace(nothing, note=UNCERTAIN, confidence=probability(log_odds))
-        marks = _marks(picture, detected.mask, detected.blend, options.grow + EDGE)
-        return replace(marks, confidence=probability(log_odds))
+        mask = complete_copies(detected.mask, picture.device)
+        marks = _marks(picture, mask, detected.blend, options.grow + EDGE)
+        assert marks.mask is not None
+        return replace(marks, mask=dilate(marks.mask, HALO), confidence=probability(log_odds))
 
     def context(self, analysis: Marks, window: Window) -> torch.Tensor | None:
         """The blend in a window: 5 channels.
@@ -142,7 +147,10 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
         return torch.cat([_invert(planes, blend), planes, opacity], dim=1)
 
     def postprocess(self, output: torch.Tensor, planes: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
-        return output if context is None else smooth_outlines(output, planes, (context[:, :1] > 0).to(output))
+        if context is None:
+            return output
+        mask = (context[:, :1] > 0).to(output)
+        return level_plain_areas(smooth_outlines(output, planes, mask), planes, mask)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """For each branch the image with an estimated blend inverted, and the opacity: (h,w,8) float32.
