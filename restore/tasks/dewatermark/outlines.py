@@ -8,6 +8,8 @@ to their colour alone: its detail is not missed, and most files have it at half 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -67,14 +69,23 @@ def dilated(values: torch.Tensor, radius: int) -> torch.Tensor:
     return max_filter(values, (radius, radius), (radius, radius))
 
 
-def gaussian(values: torch.Tensor, sigma: float, radius: int) -> torch.Tensor:
-    """(N,C,h,w) filtered; 0 is assumed around the image, as of unknown pixels."""
-    channels = values.shape[1]
-    offsets = torch.arange(-radius, radius + 1, device=values.device, dtype=values.dtype)
-    kernel = torch.exp(-offsets.square() / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
-    rows = F.conv2d(values, kernel, padding=(0, radius), groups=channels)
-    return F.conv2d(rows, kernel.transpose(2, 3), padding=(radius, 0), groups=channels)
+def filtered(values: torch.Tensor, kernel: list[float], dim: int) -> torch.Tensor:
+    """(N,C,h,w) correlated with `kernel`, of odd length, along `dim`, -1 or -2; 0 is assumed beyond the image.
+
+    By sums: faster than a convolution on a CPU, and in full precision on GPUs, which may compute that in TF32.
+    """
+    reach, length = len(kernel) // 2, values.shape[dim]
+    padded = F.pad(values, (reach, reach, 0, 0) if dim == -1 else (0, 0, reach, reach))
+    total = torch.zeros_like(values)
+    for place, weight in enumerate(kernel):
+        total.add_(padded.narrow(dim, place, length), alpha=weight)
+    return total
+
+
+def gaussian(sigma: float, radius: int) -> list[float]:
+    """A kernel for `filtered`, 2 * radius + 1 long, with a sum of 1."""
+    weights = [math.exp(-(offset**2) / (2 * sigma**2)) for offset in range(-radius, radius + 1)]
+    return [weight / sum(weights) for weight in weights]
 
 
 def _contrast(planes: torch.Tensor) -> torch.Tensor:
@@ -113,5 +124,6 @@ def _box_sum(values: torch.Tensor) -> torch.Tensor:
 
 def _interpolated(values: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The normalised convolution of pixels that are `known` (N,1,h,w), and how much of them there is nearby."""
-    weight = gaussian(known, SIGMA, RADIUS)
-    return gaussian(values * known, SIGMA, RADIUS) / weight.clamp(min=EPSILON), weight
+    kernel, both = gaussian(SIGMA, RADIUS), torch.cat([known, values * known], dim=1)
+    weight, total = filtered(filtered(both, kernel, -1), kernel, -2).split((1, values.shape[1]), dim=1)
+    return total / weight.clamp(min=EPSILON), weight

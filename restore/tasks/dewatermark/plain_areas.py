@@ -1,8 +1,9 @@
 """Correction of what a removed mark leaves in plain areas, such as a sky or a wall.
 
-Any error can be seen there, also a tint of what was covered, and the halo that compression has spread around the mark.
-But there what is beside a mark tells what is under it: planes are fitted to it, and replace what was restored, if that
-deviates more from them than what is beside, yet no more than such errors do. More is an edge of the scene.
+A tint, or noise that the inversion of the blend has enlarged, shows the shape of a mark there. What is beside it tells
+how bright, how coloured and how noisy the area is: what was restored is shifted and scaled to that, as in the matching
+of moments (Reinhard et al. 2001), around planes, so that slopes stay. Lines and edges in it stay visible: a deviation
+is made smaller, never replaced, and left alone where it is too large for an error.
 """
 
 from __future__ import annotations
@@ -13,24 +14,22 @@ import torch
 import torch.nn.functional as F
 
 from restore.models.blocks import without_autocast
-from restore.tasks.dewatermark.outlines import EPSILON, coverage, dilated, gaussian
+from restore.tasks.dewatermark.outlines import EPSILON, coverage, dilated, filtered, gaussian
 
-CELL = 2  # pixels a side of the cells that planes are fitted to: eight times as fast as to pixels
+CELL = 2  # pixels a side of the cells that planes are fitted to: several times as fast as to pixels
 SIGMA, RADIUS = 2.0, 5  # cells: of the neighbourhood that a plane is fitted to
 RIDGE = 0.05  # added to the second moments, in units of SIGMA: slopes that little is known of are small
-HALO = 2  # pixels around a mark that compression has changed as well
-PLAIN = 0.05  # standard deviation from the plane up to which an area is plain, as a share of what the mark changed
-ERROR = 0.25  # the largest deviation of what was restored, likewise; at twice as much it is an edge of the scene
-FAINT = 60 / 255  # weaker marks leave errors as if they had changed so much
-ERROR_SIGMA, ERROR_RADIUS = 1.5, 4  # pixels: of the mean of the squared deviation
-EDGE_RADIUS = 3  # pixels around an edge of the scene that stay as they are
+PLAIN = 0.05  # standard deviation from the plane up to which an area is plain, as a share of what the mark changed,
+PLAIN_LEAST = 1 / 255  # and more, for faint marks
+SHIFT, SHIFT_LEAST = 0.2, 6 / 255  # the largest shift, likewise; at twice as much it is none at all
+NOISIER = 4.0  # variance of what was restored, over that beside it; at twice as much it is something of the scene
 MIDDLE = 0.5  # that values are taken from, so that the rounding of their squares matters less
 ROUNDING = 0.6 / 255  # standard deviation that an area has at least
 OFF_CENTRE = 1.0  # in units of SIGMA: how far from a pixel the mean of what is known may lie; not at all at twice that
 MIN_KNOWN = 0.08  # share of the neighbourhood that is known; with less, what was restored stays in part
 # Pixels: how far a result depends on others, by more than a hundredth of a level. That is less than the sum of what it
-# is computed from (39), since the neighbourhoods count little at their rims.
-REACH = 20
+# is computed from, since the neighbourhoods count little at their rims.
+REACH = 18
 
 
 @dataclass(frozen=True)
@@ -50,38 +49,34 @@ class PlaneFit:
     distance: torch.Tensor
 
 
-def level_plain_areas(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Corrects a removed mark in plain areas by what is beside it: first the mark, then it and its halo.
+def match_plain_areas(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Matches a removed mark in plain areas to what is beside it.
 
     Args:
         restored, planes: RGB without and with the mark, (N,3,h,w) float32, white at 1.
         mask: (N,1,h,w), 1 in the marks and 0 elsewhere.
 
     Returns:
-        (N,3,h,w); `planes` farther than `HALO` pixels from the mask.
+        (N,3,h,w); `planes` outside of the mask.
     """
     with without_autocast(planes.device):
-        levelled = torch.where(mask > 0, restored, planes)
-        covered, strongest = coverage(levelled, planes, mask)
-        for halo in (0, HALO):
-            inside = dilated(covered, 1 + halo)
-            fit = fit_planes(levelled, 1 - inside)
-            deviation = fit.values - levelled
-            square = gaussian(deviation.square().mean(1, keepdim=True) * inside, ERROR_SIGMA, ERROR_RADIUS)
-            square = square / gaussian(inside, ERROR_SIGMA, ERROR_RADIUS).clamp(min=EPSILON)
-            usual = fit.variance + ROUNDING**2
-            largest = dilated(deviation.abs().mean(1, keepdim=True) * inside, EDGE_RADIUS)
-            limit = dilated(strongest, halo).clamp(min=FAINT)
-            share = (
-                inside
-                * (fit.known / MIN_KNOWN).clamp(max=1)
-                * (2 - fit.distance / OFF_CENTRE).clamp(0, 1)
-                * (2 - usual.sqrt() / (PLAIN * limit)).clamp(0, 1)
-                * (2 - largest / (ERROR * limit)).clamp(0, 1)
-                * (square / usual - 1).clamp(0, 1)
-            )
-            levelled = levelled + share * deviation
-        return levelled
+        restored = torch.where(mask > 0, restored, planes)
+        covered, strongest = coverage(restored, planes, mask)
+        near = dilated(covered, 1)
+        inside = near * mask
+        beside, within = fit_planes(restored, 1 - near), fit_planes(restored, inside)
+        shift = beside.values - within.values
+        usual, own = beside.variance + ROUNDING**2, within.variance + ROUNDING**2
+        share = (
+            inside
+            * (torch.minimum(beside.known, within.known) / MIN_KNOWN).clamp(max=1)
+            * (2 - beside.distance / OFF_CENTRE).clamp(0, 1)
+            * (2 - usual.sqrt() / (PLAIN * strongest + PLAIN_LEAST)).clamp(0, 1)
+            * (2 - shift.abs().mean(1, keepdim=True) / (SHIFT * strongest + SHIFT_LEAST)).clamp(0, 1)
+            * (2 - own / (NOISIER * usual)).clamp(0, 1)
+        )
+        scale = (usual / own).sqrt().clamp(max=1)
+        return restored + share * (shift + (scale - 1) * (restored - within.values))
 
 
 def fit_planes(values: torch.Tensor, known: torch.Tensor) -> PlaneFit:
@@ -90,25 +85,24 @@ def fit_planes(values: torch.Tensor, known: torch.Tensor) -> PlaneFit:
     They are fitted in the centres of cells of `CELL` pixels, and interpolated.
 
     Args:
-        values: (N,C,h,w) float32; h and w of tiles that start in a corner of a cell.
+        values: (N,C,h,w) float32; tiles of a picture must start at even rows and columns.
         known: (N,1,h,w), how much each pixel counts, 0 to 1.
     """
     channels, (height, width) = values.shape[1], values.shape[-2:]
-    offsets = torch.arange(-RADIUS, RADIUS + 1, device=values.device, dtype=values.dtype) / SIGMA
-    window = torch.exp(-offsets.square() / 2)
-    window = window / window.sum()
-    constant, linear, square = window, window * offsets, window * offsets.square()
+    constant = gaussian(SIGMA, RADIUS)
+    linear = [weight * offset / SIGMA for offset, weight in enumerate(constant, -RADIUS)]
+    square = [weight * offset / SIGMA for offset, weight in enumerate(linear, -RADIUS)]
     values = values - MIDDLE
     seen = values * known
     pixels = torch.cat([known, seen, (values * seen).mean(1, keepdim=True)], dim=1)
     across = F.avg_pool2d(pixels, CELL, ceil_mode=True, count_include_pad=False)
-    plain, slanted = _filtered(across, constant, -1), _filtered(across[:, :-1], linear, -1)
-    by_row, by_row_slanted = _filtered(plain, constant, -2), _filtered(slanted, constant, -2)
+    plain, slanted = filtered(across, constant, -1), filtered(across[:, :-1], linear, -1)
+    by_row, by_row_slanted = filtered(plain, constant, -2), filtered(slanted, constant, -2)
     total, first, power = by_row.split((1, channels, 1), dim=1)
     x, first_x = by_row_slanted.split((1, channels), dim=1)
-    y, first_y = _filtered(plain[:, :-1], linear, -2).split((1, channels), dim=1)
-    xx = _filtered(_filtered(across[:, :1], square, -1), constant, -2)
-    yy, xy = _filtered(plain[:, :1], square, -2), _filtered(slanted[:, :1], linear, -2)
+    y, first_y = filtered(plain[:, :-1], linear, -2).split((1, channels), dim=1)
+    xx = filtered(filtered(across[:, :1], square, -1), constant, -2)
+    yy, xy = filtered(plain[:, :1], square, -2), filtered(slanted[:, :1], linear, -2)
     weight = total.clamp(min=EPSILON)
     # The slopes, from the moments around the mean; then the value in the centre.
     xx, yy, xy = xx - x * x / weight + RIDGE * weight, yy - y * y / weight + RIDGE * weight, xy - x * y / weight
@@ -127,10 +121,3 @@ def fit_planes(values: torch.Tensor, known: torch.Tensor) -> PlaneFit:
     )
     enlarged = F.interpolate(fit, scale_factor=float(CELL), mode="bilinear")[..., :height, :width]
     return PlaneFit(*enlarged.split((channels, 1, 1, 1), dim=1))
-
-
-def _filtered(values: torch.Tensor, kernel: torch.Tensor, dim: int) -> torch.Tensor:
-    """(N,C,h,w) correlated with `kernel` (2*RADIUS+1,) along `dim`, -1 or -2; 0 beyond the image."""
-    channels = values.shape[1]
-    shape, padding = ((1, 1, 1, -1), (0, RADIUS)) if dim == -1 else ((1, 1, -1, 1), (RADIUS, 0))
-    return F.conv2d(values, kernel.view(shape).repeat(channels, 1, 1, 1), padding=padding, groups=channels)

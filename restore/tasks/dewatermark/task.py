@@ -2,7 +2,8 @@
 
 The mask is detected in the whole image in two passes: opacity and colour of the mark are estimated from the result of
 the first, and are an input of the second. Inside of the mask the blend is inverted, and the network corrects the
-remaining error; outlines that are left in plain areas are interpolated. Pixels outside of the mask stay bit-identical.
+remaining error; in plain areas outlines that are left are interpolated, and the rest is matched to what is beside it.
+Pixels outside of the mask stay bit-identical.
 """
 
 from __future__ import annotations
@@ -35,8 +36,7 @@ from restore.tasks.dewatermark.confidence import (
     watermark_confidence,
 )
 from restore.tasks.dewatermark.outlines import smooth_outlines
-from restore.tasks.dewatermark.plain_areas import HALO, level_plain_areas
-from restore.tasks.dewatermark.repetition import complete_copies
+from restore.tasks.dewatermark.plain_areas import match_plain_areas
 from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
     UNCERTAIN,
@@ -119,10 +119,8 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
             return nothing
         if log_odds < CONFIDENT_LOG_ODDS and not options.aggressive:
             return replace(nothing, note=UNCERTAIN, confidence=probability(log_odds))
-        mask = complete_copies(detected.mask, picture.device)
-        marks = _marks(picture, mask, detected.blend, options.grow + EDGE)
-        assert marks.mask is not None
-        return replace(marks, mask=dilate(marks.mask, HALO), confidence=probability(log_odds))
+        marks = _marks(picture, detected.mask, detected.blend, options.grow + EDGE)
+        return replace(marks, confidence=probability(log_odds))
 
     def context(self, analysis: Marks, window: Window) -> torch.Tensor | None:
         """The blend in a window: 5 channels.
@@ -150,7 +148,7 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
         if context is None:
             return output
         mask = (context[:, :1] > 0).to(output)
-        return level_plain_areas(smooth_outlines(output, planes, mask), planes, mask)
+        return match_plain_areas(smooth_outlines(output, planes, mask), planes, mask)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """For each branch the image with an estimated blend inverted, and the opacity: (h,w,8) float32.
