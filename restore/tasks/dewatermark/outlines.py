@@ -42,7 +42,7 @@ def smooth_outlines(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Te
     """
     with without_autocast(planes.device):
         restored = torch.where(mask > 0, restored, planes)
-        covered, strongest = coverage(restored, planes, mask)
+        covered, strongest = coverage(restored, planes)
         rim = (dilated(covered, 1) - 1 + dilated(1 - covered, 1)) * mask
         interpolated, known = _interpolated(restored, 1 - rim)
         calm = 1 - dilated(rim, 1)  # the steps into a rim do not count
@@ -53,15 +53,15 @@ def smooth_outlines(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Te
         return restored + correction - (1 - plain) * luma(correction)
 
 
-def coverage(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def coverage(restored: torch.Tensor, planes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """How much each pixel counts as covered by a mark, 0 to 1, and what the mark changed nearby: (N,1,h,w) each.
 
     Args:
-        restored, planes, mask: as of `smooth_outlines`, equal outside of the mask.
+        restored, planes: RGB without and with the mark, as of `smooth_outlines`, and equal outside of the mask.
     """
-    change = (planes - restored).abs().mean(1, keepdim=True) * mask
+    change = (planes - restored).abs().mean(1, keepdim=True)
     strongest = dilated(change, NEARBY).clamp(min=MIN_CHANGE)
-    return ((change / strongest - COVERED) / SOFTNESS + 0.5).clamp(0, 1) * mask, strongest
+    return ((change / strongest - COVERED) / SOFTNESS + 0.5).clamp(0, 1), strongest
 
 
 def dilated(values: torch.Tensor, radius: int) -> torch.Tensor:

@@ -61,7 +61,7 @@ def match_plain_areas(restored: torch.Tensor, planes: torch.Tensor, mask: torch.
     """
     with without_autocast(planes.device):
         restored = torch.where(mask > 0, restored, planes)
-        covered, strongest = coverage(restored, planes, mask)
+        covered, strongest = coverage(restored, planes)
         near = dilated(covered, 1)
         inside = near * mask
         beside, within = fit_planes(restored, 1 - near), fit_planes(restored, inside)

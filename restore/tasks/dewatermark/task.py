@@ -35,8 +35,6 @@ from restore.tasks.dewatermark.confidence import (
     contrast_across,
     watermark_confidence,
 )
-from restore.tasks.dewatermark.outlines import smooth_outlines
-from restore.tasks.dewatermark.plain_areas import match_plain_areas
 from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
     UNCERTAIN,
@@ -148,7 +146,8 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
         if context is None:
             return output
         mask = (context[:, :1] > 0).to(output)
-        return match_plain_areas(smooth_outlines(output, planes, mask), planes, mask)
+        smooth = outlines.smooth_outlines(output, planes, mask)
+        return plain_areas.match_plain_areas(smooth, planes, mask)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """For each branch the image with an estimated blend inverted, and the opacity: (h,w,8) float32.
