@@ -1,9 +1,9 @@
 """dewatermark: semi-transparent marks, and the head that detects and removes them.
 
 The mask is detected in the whole image in two passes: opacity and colour of the mark are estimated from the result of
-the first, and are an input of the second. Inside of the mask the blend is inverted, and the network corrects the
-remaining error; in plain areas outlines that are left are interpolated, and the rest is matched to what is beside it.
-Pixels outside of the mask stay bit-identical.
+the first, and are an input of the second. Copies of a repeated mark are reconciled with each other. Inside of the mask
+the blend is inverted, and the network corrects the remaining error; in plain areas outlines that are left are
+interpolated, and the rest is matched to what is beside it. Pixels outside of the mask stay bit-identical.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from restore.tasks.dewatermark.confidence import (
     contrast_across,
     watermark_confidence,
 )
+from restore.tasks.dewatermark.repetition import reconcile_copies
 from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
     UNCERTAIN,
@@ -117,7 +118,8 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
             return nothing
         if log_odds < CONFIDENT_LOG_ODDS and not options.aggressive:
             return replace(nothing, note=UNCERTAIN, confidence=probability(log_odds))
-        marks = _marks(picture, detected.mask, detected.blend, options.grow + EDGE)
+        found = reconcile_copies(picture.rgb, detected.mask, detected.blend, picture.device)
+        marks = _marks(picture, found, detected.blend, options.grow + EDGE)
         return replace(marks, confidence=probability(log_odds))
 
     def context(self, analysis: Marks, window: Window) -> torch.Tensor | None:
