@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from conftest import ROOT
 from folder_tools import files_in, pixels
 
 import restore as package
@@ -31,7 +32,9 @@ from restore.folders.watch import watch
 from restore.images import Image, encode_image, read_image, write_image
 from restore.images.masks import as_mask
 from restore.inference.restored import Restored
+from restore.metrics import masked_psnr
 from restore.tasks import TASKS
+from restore.tasks.mask_detection import dilate
 
 NAMING = Naming("inpainted")
 SIZE = (40, 56)
@@ -248,6 +251,22 @@ def test_a_mask_of_most_of_the_picture_is_questioned(tiny, photo):
     assert not restorer.examine(Image(photo), ~mask).note
     with pytest.raises(UsageError, match="marks nothing"):
         restorer(photo, mask=mask & False)
+
+
+@pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket"])
+def test_a_mask_may_be_painted_loosely_over_a_mark(name):
+    """What surrounds the marks stays as it was, and they are removed about as well as by a tight mask."""
+    clean, marked = (read_image(ROOT / "samples" / kind / f"{name}.png").pixels for kind in ("clean", "marked"))
+    tight = (clean != marked).any(-1)
+    loose = dilate(tight, 8)
+    restorer = package.load("dewatermark", device="cpu")
+    found = restorer.examine(Image(marked), loose).mask
+    assert not (found & ~loose).any()
+    assert found.sum() < 1.3 * tight.sum() < 0.8 * loose.sum()
+    by_tight, by_loose = (restorer(marked, mask=mask) for mask in (tight, loose))
+    assert np.array_equal(by_loose[~found], marked[~found])
+    assert masked_psnr(by_loose, clean, tight) > masked_psnr(by_tight, clean, tight) - 4
+    assert np.array_equal(restorer.examine(Image(marked), tight).mask, tight)
 
 
 def test_a_mask_is_turned_upright_as_its_picture_is(here):

@@ -44,6 +44,11 @@ class Blend:
     colour: tuple[float, float, float]  # RGB, white at 1
     correlation: float = 1.0  # between the values inside and outside of the border; low for opaque objects of the scene
 
+    @property
+    def strength(self) -> float:
+        """How clearly a border is that of a mark, to compare masks: 0 to 1."""
+        return self.opacity * self.correlation
+
     def invert(self, pixels: np.ndarray) -> np.ndarray:
         """Inverts the blend at every pixel of (h,w,3) float32; clipped to `OVERSHOOT` beyond black and white."""
         overlay = np.array(self.colour, np.float32) * np.float32(self.opacity)

@@ -38,6 +38,7 @@ from restore.tasks.dewatermark.confidence import (
 from restore.tasks.dewatermark.repetition import reconcile_copies
 from restore.tasks.losses import PixelLoss
 from restore.tasks.mask_detection import (
+    LOWEST,
     UNCERTAIN,
     HysteresisThreshold,
     detect_logits,
@@ -55,6 +56,9 @@ SECOND_PASS = HysteresisThreshold(low=-1.0, high=2.0, min_share=5e-4)
 # Logits from which on pixels are used to estimate the opacity, strictest first: soft edges would make it too low.
 INSIDE_LOGITS = (2.0, 1.0, 0.0)
 EDGE = 1  # pixels by which the detected mask is dilated, for soft edges
+# A given mask counts as wider than the marks if at most this share of it is detected as such, and their blend is this
+# many times as strong as that along the border of all of it.
+LOOSE, CLEARER = 0.8, 1.1
 # Probabilities of dilating the training mask by 0, 1, 2 and 3 pixels.
 DILATION_SHARES = (0.25, 0.4, 0.25, 0.1)
 EPSILON = 1e-6  # contrast, against a division by 0
@@ -111,7 +115,11 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
         self, picture: Picture, options: MaskOptions, predict: Predictor, mask: np.ndarray | None = None
     ) -> Marks:
         if mask is not None:
-            return _marks(picture, mask, estimate_alpha(picture.rgb, mask), options.grow)
+            blend = estimate_alpha(picture.rgb, mask)
+            within = _marks_within(picture, mask, blend, predict)
+            if within is None:
+                return _marks(picture, mask, blend, options.grow)
+            return _marks(picture, *within, options.grow + EDGE, limit=dilate(mask, options.grow))
         nothing = Marks(np.zeros(picture.size, bool))
         detected = detect_marks(picture, predict, self)
         if detected is None or (log_odds := detected.evidence.log_odds) < AGGRESSIVE_LOG_ODDS:
@@ -186,15 +194,51 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
         )
 
 
-def _marks(picture: Picture, mask: np.ndarray, blend: Blend | None, grow: int) -> Marks:
-    """The marks of a mask (H,W) bool, not empty, that is dilated by `grow` pixels once their colours are known."""
-    labels = dilate(mask, grow).astype(np.uint8)
-    if blend is None:
-        return Marks.at(labels, (), picture.device)
-    parts, blends = estimate_parts(picture.rgb, mask, blend)
-    for number in range(1, 1 + len(blends)):
-        labels[dilate(parts == number, grow)] = number + 1
-    return Marks.at(labels, (blend, *blends), picture.device)
+def _marks(
+    picture: Picture, mask: np.ndarray, blend: Blend | None, grow: int, limit: np.ndarray | None = None
+) -> Marks:
+    """The marks of a mask (H,W) bool, not empty, that is dilated by `grow` pixels once their colours are known.
+
+    limit: (H,W) bool, beyond which it is not dilated.
+    """
+    labels, blends = dilate(mask, grow).astype(np.uint8), tuple[Blend, ...]()
+    if blend is not None:
+        parts, others = estimate_parts(picture.rgb, mask, blend)
+        for number in range(1, 1 + len(others)):
+            labels[dilate(parts == number, grow)] = number + 1
+        blends = (blend, *others)
+    return Marks.at(labels if limit is None else labels * limit, blends, picture.device)
+
+
+def _marks_within(
+    picture: Picture, area: np.ndarray, blend: Blend | None, predict: Predictor
+) -> tuple[np.ndarray, Blend] | None:
+    """Detects marks within a given mask that is wider than they are, such as one that was painted over them loosely.
+
+    Args:
+        picture: with the marks.
+        area: (H,W) bool, the given mask.
+        blend: estimated by it; along a border that is not the mark's, what is estimated is weaker.
+        predict: as in `Head.analyse`.
+
+    Returns:
+        Their mask (H,W) bool, and their blend; None where the given mask serves better.
+    """
+
+    def detect(known: Blend | None, threshold: HysteresisThreshold) -> tuple[np.ndarray, Blend | None]:
+        logits, _ = detect_logits(picture, predict, FIND, partial(_finder_input, blend=known))
+        logits = np.where(area, logits, np.int8(LOWEST))
+        found = _estimated_blend(picture, logits, threshold)
+        clear = found is not None and found.strength >= CLEARER * (0.0 if blend is None else blend.strength)
+        return mask_from_logits(logits, threshold), found if clear else None
+
+    _, first = detect(None, FIRST_PASS)
+    if first is None:
+        return None
+    mask, second = detect(first, SECOND_PASS)
+    if second is None or np.count_nonzero(mask) > LOOSE * np.count_nonzero(area):
+        return None
+    return reconcile_copies(picture.rgb, mask, second, picture.device) & area, second
 
 
 def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) -> Detection | None:
