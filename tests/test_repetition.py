@@ -15,6 +15,7 @@ from restore.images import read_image
 from restore.pixels import to_dtype, to_float
 from restore.tasks.dewatermark.alpha import Blend
 from restore.tasks.dewatermark.repetition import find_shifts, is_lattice, reconcile_copies
+from restore.tasks.mask_detection import LEVELS
 
 CPU = torch.device("cpu")
 WHITE = Blend(0.5, (1.0, 1.0, 1.0))
@@ -31,6 +32,11 @@ def tiled(height: int, width: int, down: tuple[int, int], across: tuple[int, int
             if 0 <= top <= height + word.shape[0] and 0 <= left <= width + word.shape[1]:
                 canvas[top : top + word.shape[0], left : left + word.shape[1]] |= word
     return canvas[word.shape[0] :, word.shape[1] :][:height, :width].copy()
+
+
+def logits(certain: np.ndarray, uncertain: np.ndarray | bool = False) -> np.ndarray:
+    """Of 5 and of 1, and -5 elsewhere; as `detect_logits` gives them."""
+    return (np.where(certain, 5, np.where(uncertain, 1, -5)) * LEVELS).astype(np.int8)
 
 
 def marked(mask: np.ndarray, blend: Blend = WHITE) -> np.ndarray:
@@ -51,11 +57,20 @@ def test_copies_are_completed_and_cleaned():
     missed, alien = whole & ~found, scene & ~cv2.dilate(whole.astype(np.uint8), np.ones((3, 3))).astype(bool)
     assert missed.sum() > 300
     assert alien.sum() > 100
-    result = reconcile_copies(marked(whole), found | scene, WHITE, CPU)
+    result = reconcile_copies(marked(whole), found | scene, logits(found, scene), WHITE, CPU)
     assert (result & missed).sum() > 0.95 * missed.sum()
     assert not (result & alien).any()
     assert (result & found).sum() > 0.99 * found.sum()
     assert not (result & ~whole & ~scene).any()
+
+
+def test_a_mark_of_its_own_between_copies_stays():
+    """A number beside tiled words is as certain as they are."""
+    whole = tiled(300, 420, (60, -25), (14, 95))
+    number = draw_text("2026", "sans", 30) > 127
+    whole[150 : 150 + number.shape[0], 180 : 180 + number.shape[1]] |= number
+    result = reconcile_copies(marked(whole), whole, logits(whole), WHITE, CPU)
+    assert result.sum() > 0.99 * whole.sum()
 
 
 def test_copies_that_are_not_in_the_image_are_not_added():
@@ -63,7 +78,7 @@ def test_copies_that_are_not_in_the_image_are_not_added():
     whole = tiled(300, 420, (60, -25), (14, 95))
     whole[120:160, 180:290] = False
     whole[:, 330:] = False
-    result = reconcile_copies(marked(whole), whole, WHITE, CPU)
+    result = reconcile_copies(marked(whole), whole, logits(whole), WHITE, CPU)
     assert not (result & ~whole).any()
     assert result.sum() > 0.99 * whole.sum()
 
@@ -74,7 +89,7 @@ def test_large_images():
     found = whole.copy()
     found[700:1000, 600:1000] = False
     assert {(301, -97), (53, 467)} <= set(find_shifts(torch.from_numpy(found)))
-    result = reconcile_copies(marked(whole), found, WHITE, CPU)
+    result = reconcile_copies(marked(whole), found, logits(found), WHITE, CPU)
     assert (result & whole).sum() > 0.99 * whole.sum()
     assert (result & ~whole).sum() < 0.01 * whole.sum()
 
@@ -94,7 +109,7 @@ def test_what_does_not_repeat_stays(kind):
     else:
         for top, left in ((40, 50), (150, 170)):
             mask[top : top + WORD.shape[0], left : left + WORD.shape[1]] = WORD
-    assert np.array_equal(reconcile_copies(marked(mask), mask, WHITE, CPU), mask)
+    assert np.array_equal(reconcile_copies(marked(mask), mask, logits(mask), WHITE, CPU), mask)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +134,7 @@ def test_letters_of_a_word_are_no_copies():
     mask = np.zeros((120, 360), bool)
     mask[40 : 40 + word.shape[0], 10 : 10 + word.shape[1]] = word
     assert len(find_shifts(torch.from_numpy(mask))) > 1
-    assert np.array_equal(reconcile_copies(marked(mask), mask, WHITE, CPU), mask)
+    assert np.array_equal(reconcile_copies(marked(mask), mask, logits(mask), WHITE, CPU), mask)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 2**31))
@@ -127,6 +142,7 @@ def test_letters_of_a_word_are_no_copies():
 def test_any_size(height, width, share, seed):
     rng = np.random.default_rng(seed)
     mask = rng.random((height, width)) < share
-    result = reconcile_copies(rng.integers(0, 256, (height, width, 3), np.uint8), mask, WHITE, CPU)
+    image, levels = rng.integers(0, 256, (height, width, 3), np.uint8), rng.integers(-128, 128, mask.shape, np.int8)
+    result = reconcile_copies(image, mask, levels, WHITE, CPU)
     assert result.shape == mask.shape
     assert result.dtype == bool

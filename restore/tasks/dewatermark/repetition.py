@@ -2,7 +2,7 @@
 
 Previews are often covered by one mark again and again, at equal distances. A part that is missed in one copy, since it
 lies on something bright or is cut by the border of the image, is found in others; what was found in a single copy is
-something of the scene.
+rather something of the scene.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from restore.pixels import to_float
 from restore.tasks.dewatermark.alpha import Blend
 from restore.tasks.functional import to_array
-from restore.tasks.mask_detection import dilate
+from restore.tasks.mask_detection import LEVELS, dilate
 
 SIMILAR = 0.65  # correlation of a mask with itself, shifted, from which on it repeats by that
 OVERLAP = 0.2  # share of the image that both have in common, at least
@@ -30,6 +30,9 @@ CORRELATED = 1 << 18  # pixels; masks of larger images are shrunk to about so ma
 # resemble each other as well, but at distances of no lattice.
 STEP_TOLERANCE, TOLERANCE = 0.5, 1.0
 OWN_VOTES = 2  # of what was detected in a pixel itself; each of the copies has one
+# Mean logit from which on a part stays that the copies do not have: it may be a mark of its own, such as a number
+# between tiled logos.
+CERTAIN_LOGIT = 2.0
 # The opacity measured where copies have more, relative to the mark's, from which on it belongs to the mark. Soft edges
 # and compression lower it; where there is no mark it is about 0.
 MIN_OPACITY = 0.4
@@ -38,14 +41,18 @@ MIN_SHARE = 0.02  # of the weight of that mean, for a pixel to count
 EPSILON = 1e-6  # against a division by 0
 
 
-def reconcile_copies(image: np.ndarray, mask: np.ndarray, blend: Blend, device: torch.device) -> np.ndarray:
+def reconcile_copies(
+    image: np.ndarray, mask: np.ndarray, logits: np.ndarray, blend: Blend, device: torch.device
+) -> np.ndarray:
     """Adds to each copy of a repeated mark what most others have, and removes what most do not have.
 
-    Pixels are added only where the image shows the mark: where it is shifted towards the mark's colour.
+    Pixels are added only where the image shows the mark, that is where it is shifted towards the mark's colour, and
+    removed only where the segmentation was not certain.
 
     Args:
         image: RGB (H,W,3) with the marks.
         mask: (H,W) bool, the detected marks.
+        logits: (H,W) int8, quantised as by `detect_logits`, that it follows from.
         blend: of the marks.
         device: that computes.
 
@@ -62,8 +69,8 @@ def reconcile_copies(image: np.ndarray, mask: np.ndarray, blend: Blend, device: 
         votes[here] += values[there]
         copies[here] += 1
     missed = to_array((2 * votes > copies) & ~values)
-    kept = to_array((2 * (votes + OWN_VOTES) > copies + OWN_VOTES) & values)
-    return kept | _confirmed(image, missed, mask | missed, blend)
+    alone = to_array((2 * (votes + OWN_VOTES) <= copies + OWN_VOTES) & values)
+    return (mask & ~_uncertain(alone, logits)) | _confirmed(image, missed, mask | missed, blend)
 
 
 def find_shifts(mask: torch.Tensor) -> list[tuple[int, int]]:
@@ -135,6 +142,16 @@ def _common(size: tuple[int, ...], shift: tuple[int, int]) -> tuple[tuple[slice,
     here = tuple(slice(max(0, -by), min(side, side - by)) for side, by in zip(size, shift, strict=True))
     there = tuple(slice(max(0, by), min(side, side + by)) for side, by in zip(size, shift, strict=True))
     return here, there
+
+
+def _uncertain(alone: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """The connected parts of `alone` (H,W) bool with a low mean logit."""
+    count, labels = cv2.connectedComponents(alone.astype(np.uint8), connectivity=8)
+    flat = labels.ravel()
+    means = np.bincount(flat, logits.ravel(), count) / np.maximum(np.bincount(flat, minlength=count), 1)
+    uncertain = means < CERTAIN_LOGIT * LEVELS
+    uncertain[0] = False  # what is not in `alone`
+    return uncertain[labels]
 
 
 def _confirmed(image: np.ndarray, missed: np.ndarray, marked: np.ndarray, blend: Blend) -> np.ndarray:

@@ -94,11 +94,13 @@ class Detection:
 
     Args:
         mask: (H,W) bool, not empty.
+        logits: (H,W) int8, quantised, that it follows from.
         blend: of most of it.
         evidence: that it is a watermark.
     """
 
     mask: np.ndarray
+    logits: np.ndarray
     blend: Blend
     evidence: Evidence
 
@@ -126,7 +128,7 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
             return nothing
         if log_odds < CONFIDENT_LOG_ODDS and not options.aggressive:
             return replace(nothing, note=UNCERTAIN, confidence=probability(log_odds))
-        found = reconcile_copies(picture.rgb, detected.mask, detected.blend, picture.device)
+        found = reconcile_copies(picture.rgb, detected.mask, detected.logits, detected.blend, picture.device)
         marks = _marks(picture, found, detected.blend, options.grow + EDGE)
         return replace(marks, confidence=probability(log_odds))
 
@@ -230,15 +232,16 @@ def _marks_within(
         logits = np.where(area, logits, np.int8(LOWEST))
         found = _estimated_blend(picture, logits, threshold)
         clear = found is not None and found.strength >= CLEARER * (0.0 if blend is None else blend.strength)
-        return mask_from_logits(logits, threshold), found if clear else None
+        return logits, found if clear else None
 
     _, first = detect(None, FIRST_PASS)
     if first is None:
         return None
-    mask, second = detect(first, SECOND_PASS)
+    logits, second = detect(first, SECOND_PASS)
+    mask = mask_from_logits(logits, SECOND_PASS)
     if second is None or np.count_nonzero(mask) > LOOSE * np.count_nonzero(area):
         return None
-    return reconcile_copies(picture.rgb, mask, second, picture.device) & area, second
+    return reconcile_copies(picture.rgb, mask, logits, second, picture.device) & area, second
 
 
 def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) -> Detection | None:
@@ -260,7 +263,7 @@ def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) ->
         blend.correlation,
         _contrast_removed(picture, mask, blend, predict, head),
     )
-    return Detection(mask, blend, evidence)
+    return Detection(mask, second, blend, evidence)
 
 
 def _contrast_removed(
