@@ -269,6 +269,18 @@ def test_a_mask_may_be_painted_loosely_over_a_mark(name):
     assert np.array_equal(restorer.examine(Image(marked), tight).mask, tight)
 
 
+def test_a_loose_mask_over_a_small_mark_in_a_large_picture():
+    """What is looked at is the mask and what surrounds it."""
+    clean, marked = (read_image(ROOT / "samples" / kind / "astronaut.png").pixels for kind in ("clean", "marked"))
+    tight = (clean != marked).any(-1)
+    restorer = package.load("dewatermark", device="cpu")
+    alone = restorer.examine(Image(marked), dilate(tight, 8)).mask
+    large, mask = np.tile(clean, (3, 4, 1)), np.zeros((3 * 512, 4 * 512), bool)
+    large[512:1024, 512:1024], mask[512:1024, 512:1024] = marked, tight
+    found = restorer.examine(Image(large), dilate(mask, 8)).mask
+    assert (found[512:1024, 512:1024] & alone).sum() > 0.95 * max(alone.sum(), found.sum())
+
+
 def test_a_mask_is_turned_upright_as_its_picture_is(here):
     mask = hole()
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"

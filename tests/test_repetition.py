@@ -73,6 +73,16 @@ def test_a_mark_of_its_own_between_copies_stays():
     assert result.sum() > 0.99 * whole.sum()
 
 
+def test_the_corners_of_a_block_of_copies_stay():
+    """They have a few copies on two sides, and nothing on the others."""
+    mask = np.zeros((300, 500), bool)
+    for row in range(4):
+        for column in range(3):
+            top, left = 40 + 55 * row, 60 + 120 * column + 60 * (row % 2)
+            mask[top : top + WORD.shape[0], left : left + WORD.shape[1]] = WORD
+    assert np.array_equal(reconcile_copies(marked(mask), mask, logits(mask), WHITE, CPU), mask)
+
+
 def test_copies_that_are_not_in_the_image_are_not_added():
     """A row ends within the image, a word of the lattice is left out."""
     whole = tiled(300, 420, (60, -25), (14, 95))

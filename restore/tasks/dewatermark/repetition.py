@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from restore.models.blocks import max_filter
 from restore.pixels import to_float
 from restore.tasks.dewatermark.alpha import Blend
 from restore.tasks.functional import to_array
@@ -39,6 +40,7 @@ MIN_OPACITY = 0.4
 SIGMA = 2.5  # pixels: of the mean of what is beside
 MIN_SHARE = 0.02  # of the weight of that mean, for a pixel to count
 EPSILON = 1e-6  # against a division by 0
+BAND_PIXELS = 1 << 20  # processed at once
 
 
 def reconcile_copies(
@@ -78,11 +80,11 @@ def find_shifts(mask: torch.Tensor) -> list[tuple[int, int]]:
 
     Of two opposite ones that with positive rows, or columns where rows are 0; at most `MAX_SHIFTS`.
     """
-    factor = max(1, math.isqrt(mask.numel() // CORRELATED))
+    factor = max(1, math.ceil(math.sqrt(mask.numel() / CORRELATED)))
     small = F.avg_pool2d(mask[None, None].float(), factor, ceil_mode=True)[0, 0] if factor > 1 else mask.float()
     similar = _correlation(small)
-    nearest, apart = NEAREST / factor, max(1, APART // factor)
-    highest = F.max_pool2d(similar[None, None], 2 * apart + 1, 1, apart)[0, 0]
+    nearest, apart = NEAREST / factor, (max(1, APART // factor),) * 2
+    highest = max_filter(similar[None, None].clamp(min=0), apart, apart)[0, 0]
     peaks = ((similar >= highest) & (similar >= SIMILAR)).nonzero().tolist()
     shifts = [(row - small.shape[0], column - small.shape[1]) for row, column in peaks]
     half = [shift for shift in shifts if shift > (0, 0) and math.hypot(*shift) >= nearest]
@@ -134,7 +136,7 @@ def _refined(mask: torch.Tensor, shift: tuple[int, int], factor: int) -> tuple[i
 
 def _repeated(mask: torch.Tensor, shift: tuple[int, int]) -> int:
     here, there = _common(tuple(mask.shape), shift)
-    return int((mask[here] & mask[there]).sum())
+    return int(torch.count_nonzero(mask[here] & mask[there]))
 
 
 def _common(size: tuple[int, ...], shift: tuple[int, int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -155,23 +157,28 @@ def _uncertain(alone: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 def _confirmed(image: np.ndarray, missed: np.ndarray, marked: np.ndarray, blend: Blend) -> np.ndarray:
-    """The connected parts of `missed` (H,W) bool in which the mark is seen; `marked`: (H,W) bool, all that may be."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(missed.astype(np.uint8), connectivity=8)
-    confirmed, reach = np.zeros(missed.shape, bool), math.ceil(3 * SIGMA)
-    for number in range(1, count):
-        left, top, width, height, _ = stats[number].tolist()
-        window = slice(max(0, top - reach), top + height + reach), slice(max(0, left - reach), left + width + reach)
-        part = labels[window] == number
-        if _measured_opacity(to_float(image[window]), part, marked[window], blend) >= MIN_OPACITY * blend.opacity:
-            confirmed[window] |= part
-    return confirmed
+    """The connected parts of `missed` (H,W) bool in which the mark is seen; `marked`: (H,W) bool, all that may be.
 
-
-def _measured_opacity(pixels: np.ndarray, part: np.ndarray, marked: np.ndarray, blend: Blend) -> float:
-    """How far the colours in a part (h,w) are shifted from those beside it to that of the mark, by least squares."""
-    beside = (~dilate(marked, 1)).astype(np.float32)
-    weight = cv2.GaussianBlur(beside, (0, 0), SIGMA)
-    mean = cv2.GaussianBlur(pixels * beside[..., None], (0, 0), SIGMA) / (weight[..., None] + EPSILON)
-    known = part & (weight > MIN_SHARE)
-    full = np.array(blend.colour, np.float32) - mean[known]
-    return float(((pixels - mean)[known] * full).sum() / (np.square(full).sum() + EPSILON))
+    In each part the opacity is measured by least squares: how far its colours are shifted from those beside to that of
+    the mark.
+    """
+    count, labels = cv2.connectedComponents(missed.astype(np.uint8), connectivity=8)
+    shifted, full = np.zeros((2, count))
+    reach, rows = math.ceil(3 * SIGMA) + 1, max(1, BAND_PIXELS // missed.shape[1])
+    for top in range(0, len(missed), rows):
+        around = slice(max(0, top - reach), top + rows + reach)
+        own = slice(top - around.start, top - around.start + rows)
+        part = missed[around][own]
+        if not part.any():
+            continue
+        pixels, beside = to_float(image[around]), (~dilate(marked[around], 1)).astype(np.float32)
+        weight = cv2.GaussianBlur(beside, (0, 0), SIGMA)
+        mean = cv2.GaussianBlur(pixels * beside[..., None], (0, 0), SIGMA) / (weight[..., None] + EPSILON)
+        known = part & (weight[own] > MIN_SHARE)
+        number, mean, pixels = labels[around][own][known], mean[own][known], pixels[own][known]
+        towards = np.array(blend.colour, np.float32) - mean
+        shifted += np.bincount(number, ((pixels - mean) * towards).sum(-1), count)
+        full += np.bincount(number, np.square(towards).sum(-1), count)
+    seen = shifted >= MIN_OPACITY * blend.opacity * (full + EPSILON)
+    seen[0] = False  # what is not in `missed`
+    return np.asarray(seen[labels])

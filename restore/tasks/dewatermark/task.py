@@ -59,6 +59,7 @@ EDGE = 1  # pixels by which the detected mask is dilated, for soft edges
 # A given mask counts as wider than the marks if at most this share of it is detected as such, and their blend is this
 # many times as strong as that along the border of all of it.
 LOOSE, CLEARER = 0.8, 1.1
+CONTEXT = 128  # pixels around a given mask that are looked at
 # Probabilities of dilating the training mask by 0, 1, 2 and 3 pixels.
 DILATION_SHARES = (0.25, 0.4, 0.25, 0.1)
 EPSILON = 1e-6  # contrast, against a division by 0
@@ -227,10 +228,13 @@ def _marks_within(
         Their mask (H,W) bool, and their blend; None where the given mask serves better.
     """
 
+    window = _surroundings(area)
+    seen, inside = Picture(picture.array[window], picture.pixels[window], picture.device), area[window]
+
     def detect(known: Blend | None, threshold: HysteresisThreshold) -> tuple[np.ndarray, Blend | None]:
-        logits, _ = detect_logits(picture, predict, FIND, partial(_finder_input, blend=known))
-        logits = np.where(area, logits, np.int8(LOWEST))
-        found = _estimated_blend(picture, logits, threshold)
+        logits, _ = detect_logits(seen, predict, FIND, partial(_finder_input, blend=known))
+        logits = np.where(inside, logits, np.int8(LOWEST))
+        found = _estimated_blend(seen, logits, threshold)
         clear = found is not None and found.strength >= CLEARER * (0.0 if blend is None else blend.strength)
         return logits, found if clear else None
 
@@ -239,9 +243,20 @@ def _marks_within(
         return None
     logits, second = detect(first, SECOND_PASS)
     mask = mask_from_logits(logits, SECOND_PASS)
-    if second is None or np.count_nonzero(mask) > LOOSE * np.count_nonzero(area):
+    if second is None or np.count_nonzero(mask) > LOOSE * np.count_nonzero(inside):
         return None
-    return reconcile_copies(picture.rgb, mask, logits, second, picture.device) & area, second
+    whole = np.zeros_like(area)
+    whole[window] = reconcile_copies(seen.rgb, mask, logits, second, picture.device) & inside
+    return whole, second
+
+
+def _surroundings(area: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of a mask (H,W) bool, not empty, and `CONTEXT` more."""
+    rows, columns = (np.flatnonzero(area.any(axis)) for axis in (1, 0))
+    return (
+        slice(max(0, rows[0] - CONTEXT), rows[-1] + 1 + CONTEXT),
+        slice(max(0, columns[0] - CONTEXT), columns[-1] + 1 + CONTEXT),
+    )
 
 
 def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) -> Detection | None:
