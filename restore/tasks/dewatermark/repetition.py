@@ -33,7 +33,7 @@ STEP_TOLERANCE, TOLERANCE = 0.5, 1.0
 OWN_VOTES = 2  # of what was detected in a pixel itself; each of the copies has one
 # Mean logit from which on a part stays that the copies do not have: it may be a mark of its own, such as a number
 # between tiled logos.
-CERTAIN_LOGIT = 2.0
+CERTAIN_LOGIT = 2.5
 # The opacity measured where copies have more, relative to the mark's, from which on it belongs to the mark. Soft edges
 # and compression lower it; where there is no mark it is about 0.
 MIN_OPACITY = 0.4
