@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import restore as package
 from restore.errors import UsageError
+from restore.images import read_image
 from restore.inference.restorer import Restorer
 from restore.pixels import white
 from restore.tasks import TASKS
@@ -161,6 +163,15 @@ def test_tta_averages_the_symmetries(task, tiny, photo):
     if task in ("denoise", "dewatermark"):  # the latter averages what it restores over four of the symmetries
         apart = np.abs(np.flipud(plain(image)) - plain(np.ascontiguousarray(np.flipud(image)))).max()
         assert (apart < 1e-5) == (task == "dewatermark")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("inpaint", "covered"), ("dewatermark", "marked")])
+def test_tta_finds_the_same(name, kind):
+    """Damage is looked for in one view: in the mean of several, thresholds would mean another thing."""
+    image = read_image(ROOT / "samples" / kind / "coffee.png").pixels
+    plain, averaged = (package.load(name, device="cpu", tta=tta).find(image)[0] for tta in (False, True))
+    assert plain.any()
+    assert np.array_equal(plain, averaged)
 
 
 @tasks

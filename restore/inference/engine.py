@@ -68,8 +68,11 @@ class PixelModel(nn.Module):
         return to_pixels(luma(restored) if gray else restored, pixels.dtype), finite
 
     def predict(self, planes: torch.Tensor, stage: str = "") -> torch.Tensor:
-        """The network's output (N,C',h,w) float32 for (N,C,h,w); with `tta` the mean over the symmetries."""
-        return self._mean(planes, stage, self._turns)
+        """The network's output (N,C',h,w) float32 for (N,C,h,w); with `tta` the mean over the symmetries.
+
+        The stages that look for damage see one view: the mean of logits is lower, and thresholds are set for one.
+        """
+        return self._mean(planes, stage, () if stage else self._turns)
 
     def _mean(self, planes: torch.Tensor, stage: str, turns: Sequence[int]) -> torch.Tensor:
         """The mean of the outputs for the planes turned by each of `turns` quarters, and mirrored; () for neither."""
