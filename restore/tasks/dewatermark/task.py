@@ -227,7 +227,6 @@ def _marks_within(
     Returns:
         Their mask (H,W) bool, and their blend; None where the given mask serves better.
     """
-
     window = _surroundings(area)
     seen, inside = Picture(picture.array[window], picture.pixels[window], picture.device), area[window]
 
