@@ -18,7 +18,7 @@ from restore.models.blocks import max_filter
 from restore.pixels import to_float
 from restore.tasks.dewatermark.alpha import Blend
 from restore.tasks.functional import to_array
-from restore.tasks.mask_detection import LEVELS, dilate
+from restore.tasks.mask_detection import LEVELS, component_means, components, dilate
 
 SIMILAR = 0.65  # correlation of a mask with itself, shifted, from which on it repeats by that
 OVERLAP = 0.2  # share of the image that both have in common, at least
@@ -148,12 +148,9 @@ def _common(size: tuple[int, ...], shift: tuple[int, int]) -> tuple[tuple[slice,
 
 def _uncertain(alone: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """The connected parts of `alone` (H,W) bool with a low mean logit."""
-    count, labels = cv2.connectedComponents(alone.astype(np.uint8), connectivity=8)
-    flat = labels.ravel()
-    means = np.bincount(flat, logits.ravel(), count) / np.maximum(np.bincount(flat, minlength=count), 1)
-    uncertain = means < CERTAIN_LOGIT * LEVELS
-    uncertain[0] = False  # what is not in `alone`
-    return uncertain[labels]
+    labels, sizes, _ = components(alone, alone)
+    means = component_means(logits, labels, alone, len(sizes))
+    return np.asarray(alone & (means < CERTAIN_LOGIT * LEVELS)[labels])
 
 
 def _confirmed(image: np.ndarray, missed: np.ndarray, marked: np.ndarray, blend: Blend) -> np.ndarray:
@@ -180,5 +177,4 @@ def _confirmed(image: np.ndarray, missed: np.ndarray, marked: np.ndarray, blend:
         shifted += np.bincount(number, ((pixels - mean) * towards).sum(-1), count)
         full += np.bincount(number, np.square(towards).sum(-1), count)
     seen = shifted >= MIN_OPACITY * blend.opacity * (full + EPSILON)
-    seen[0] = False  # what is not in `missed`
-    return np.asarray(seen[labels])
+    return np.asarray(missed & seen[labels])

@@ -231,8 +231,7 @@ def _marks_within(
     seen, inside = Picture(picture.array[window], picture.pixels[window], picture.device), area[window]
 
     def detect(known: Blend | None, threshold: HysteresisThreshold) -> tuple[np.ndarray, Blend | None]:
-        logits, _ = detect_logits(seen, predict, FIND, partial(_finder_input, blend=known))
-        logits = np.where(inside, logits, np.int8(LOWEST))
+        logits = np.where(inside, _find(seen, predict, known), np.int8(LOWEST))
         found = _estimated_blend(seen, logits, threshold)
         clear = found is not None and found.strength >= CLEARER * (0.0 if blend is None else blend.strength)
         return logits, found if clear else None
@@ -260,11 +259,11 @@ def _surroundings(area: np.ndarray) -> tuple[slice, slice]:
 
 def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) -> Detection | None:
     """Detects marks in two passes; None if nothing was detected."""
-    first, _ = detect_logits(picture, predict, FIND, partial(_finder_input, blend=None))
+    first = _find(picture, predict, None)
     blend = _estimated_blend(picture, first, FIRST_PASS)
     if blend is None:
         return None
-    second, _ = detect_logits(picture, predict, FIND, partial(_finder_input, blend=blend))
+    second = _find(picture, predict, blend)
     mask = mask_from_logits(second, SECOND_PASS)
     if not mask.any():
         return None
@@ -278,6 +277,12 @@ def detect_marks(picture: Picture, predict: Predictor, head: DewatermarkHead) ->
         _contrast_removed(picture, mask, blend, predict, head),
     )
     return Detection(mask, second, blend, evidence)
+
+
+def _find(picture: Picture, predict: Predictor, blend: Blend | None) -> np.ndarray:
+    """The quantised logits (H,W) int8 of one pass, that is told the blend of the marks; None: unknown."""
+    logits, _ = detect_logits(picture, predict, FIND, partial(_finder_input, blend=blend))
+    return logits
 
 
 def _contrast_removed(
