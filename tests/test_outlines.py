@@ -1,7 +1,8 @@
-"""Outlines that marks leave: gone in plain areas, while detail, and what no mark changed, stays."""
+"""Outlines and ringing that marks leave: gone in plain areas, while detail, and what no mark changed, stays."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restore.corruptions.drawing.text import draw_text
-from restore.tasks.dewatermark.outlines import REACH, smooth_outlines
+from restore.pixels import to_uint8
+from restore.tasks.dewatermark.outlines import REACH, RINGING_REACH, reduce_ringing, smooth_outlines
 from restore.tasks.functional import luma
 
 SIZE = 96
@@ -76,26 +78,69 @@ def test_strong_marks_are_smoothed_among_more_contrast():
     assert changed[0] < 1e-5 < changed[1] < changed[2]
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
+def compressed(clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A white mark on `clean`, its removal after JPEG, with ringing beside the rims, and the mask."""
+    covered = letters()
+    marked = clean + 0.5 * covered * (1 - clean)
+    encoded = cv2.imencode(
+        ".jpg", to_uint8(marked[0].permute(1, 2, 0).numpy())[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75]
+    )
+    decoded = torch.from_numpy(cv2.imdecode(encoded[1], cv2.IMREAD_COLOR)[..., ::-1] / np.float32(255))
+    decoded = decoded.permute(2, 0, 1)[None]
+    mask = (F.max_pool2d(covered, 7, 1, 3) > 0).float()
+    restored = torch.where(mask > 0, (decoded - 0.5 * covered) / (1 - 0.5 * covered), decoded)
+    return restored, decoded, mask
+
+
+def test_ringing_in_the_sky_is_reduced():
+    clean = sky()
+    restored, marked, mask = compressed(clean)
+    calm = reduce_ringing(restored, marked, mask)
+    assert error(calm, clean) < 0.8 * error(restored, clean)
+    outside = mask.expand_as(clean) == 0
+    assert torch.equal(calm[outside], marked[outside])
+
+
+def test_grain_and_objects_are_no_ringing():
+    """The deviations of a grainy sky stay as large as they are beside the mark, and a dark wire across it stays."""
+    grain = 0.02 * torch.randn(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    wire = torch.zeros(1, 1, SIZE, SIZE)
+    wire[..., 40:42, :] = -0.3
+    covered = letters()
+    mask = (F.max_pool2d(covered, 7, 1, 3) > 0).float()
+    for detail, largest in ((grain, 0.2 * 0.02), (wire, 0.1 * 0.3)):
+        clean = sky() + detail
+        calm = reduce_ringing(clean, clean + 0.5 * covered * (1 - clean), mask)
+        changed = ((detail != 0) & (mask > 0)).expand_as(clean)
+        assert error(calm[changed], clean[changed]) < largest
+
+
+both = pytest.mark.parametrize("correct", [smooth_outlines, reduce_ringing])
+
+
+@both
+@given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
-def test_any_size(height, width, seed):
+def test_any_size(correct, height, width, seed):
     """Finite for any size; without a mask, or without a change, everything stays."""
     generator = torch.Generator().manual_seed(seed)
     restored, marked = torch.rand(2, 2, 3, height, width, generator=generator)
     mask = (torch.rand(2, 1, height, width, generator=generator) > 0.3).float()
-    assert smooth_outlines(restored, marked, mask).isfinite().all()
-    assert torch.equal(smooth_outlines(restored, marked, torch.zeros_like(mask)), marked)
-    assert torch.equal(smooth_outlines(restored, restored, mask), restored)
+    restored = torch.where(mask > 0, restored, marked)
+    assert correct(restored, marked, mask).isfinite().all()
+    assert torch.equal(correct(marked, marked, torch.zeros_like(mask)), marked)
+    assert torch.equal(correct(restored, restored, mask), restored)
 
 
-@pytest.mark.parametrize("far", [REACH, 0])
-def test_reach(far):
-    """Pixels more than `REACH` away do not matter; those beside do."""
-    clean = sky()
-    restored, marked, mask = removed(clean)
+@pytest.mark.parametrize(
+    ("correct", "damaged", "reach"), [(smooth_outlines, removed, REACH), (reduce_ringing, compressed, RINGING_REACH)]
+)
+def test_reach(correct, damaged, reach):
+    """Pixels further away than the reach do not matter; those beside do."""
     middle = slice(SIZE // 2 - 8, SIZE // 2 + 8)
-    seen = slice(middle.start - far, middle.stop + far)
-    whole = smooth_outlines(restored, marked, mask)[..., middle, middle]
-    part = smooth_outlines(*(values[..., seen, seen] for values in (restored, marked, mask)))
-    inner = slice(far, far + 16)
-    assert torch.allclose(part[..., inner, inner], whole, atol=1e-6) == (far == REACH)
+    values = damaged(sky())
+    whole = correct(*values)[..., middle, middle]
+    for far in (reach, 0):
+        seen = slice(middle.start - far, middle.stop + far)
+        part = correct(*(value[..., seen, seen] for value in values))
+        assert torch.allclose(part[..., far : far + 16, far : far + 16], whole, atol=1e-6) == (far > 0)

@@ -4,6 +4,9 @@ Along the rim of a mark, how much of a pixel it covers is uncertain, the more so
 is a thin line in the shape of the mark, which can be read in a sky or on skin. There the pixels of the rim are
 interpolated from those on both sides. Among contrasts, where a line is not seen and detail would be lost, this is done
 to their colour alone: its detail is not missed, and most files have it at half the resolution.
+
+Compression leaves ringing beside the rim as well. It is fainter, and wider than what can be interpolated without loss:
+in plain areas its deviations are scaled to those of what is around.
 """
 
 from __future__ import annotations
@@ -25,7 +28,15 @@ SIGMA, RADIUS = 1.5, 3  # pixels: of the normalised convolution (Knutsson and We
 # all. Strong marks leave strong outlines.
 PLAIN = 0.15
 AROUND = 8  # pixels, a power of 2
-REACH = NEARBY + 2 + AROUND  # pixels: how far a result depends on others; the 2 are dilations by 1
+RINGING = 3  # pixels to either side of a rim
+WIDE_SIGMA, WIDE_RADIUS = 2.5, 6  # pixels: of the convolution that deviations are measured from
+# As `PLAIN`, for ringing; and the deviation, as a share of what the mark changed, up to which it counts as ringing. At
+# twice as much it is something of the scene, or a part of the mark that was missed.
+PLAIN_RINGING, LARGEST = 0.08, 0.15
+ROUNDING = 0.4 / 255  # standard deviation that an area has at least
+# Pixels: how far the results of both functions depend on others; the 2 and the 1 are dilations.
+REACH = NEARBY + 2 + AROUND
+RINGING_REACH = NEARBY + RINGING + 1 + WIDE_RADIUS + AROUND
 MIN_SHARE = 0.02  # of pixels nearby that tell what belongs into a rim; with fewer it stays
 EPSILON = 1e-6  # against a division by 0
 
@@ -44,13 +55,40 @@ def smooth_outlines(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Te
         restored = torch.where(mask > 0, restored, planes)
         covered, strongest = coverage(restored, planes)
         rim = (dilated(covered, 1) - 1 + dilated(1 - covered, 1)) * mask
-        interpolated, known = _interpolated(restored, 1 - rim)
+        interpolated, known = _interpolated(restored, 1 - rim, SIGMA, RADIUS)
         calm = 1 - dilated(rim, 1)  # the steps into a rim do not count
         contrast, share = _weighted_mean(_contrast(restored), calm)
         plain = (2 - contrast / (PLAIN * strongest)).clamp(0, 1)
         enough = (torch.minimum(share, known) / MIN_SHARE).clamp(max=1)
         correction = (interpolated - restored) * enough * rim
         return restored + correction - (1 - plain) * luma(correction)
+
+
+def reduce_ringing(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Scales deviations along the rims of a removed mark, in plain areas, to those of what is around.
+
+    Args:
+        restored, planes: RGB without and with the mark, (N,3,h,w) float32, white at 1, equal outside of the mask.
+        mask: (N,1,h,w), 1 in the marks and 0 elsewhere.
+
+    Returns:
+        (N,3,h,w); `planes` outside of the mask.
+    """
+    with without_autocast(planes.device):
+        covered, strongest = coverage(restored, planes)
+        ringing = (dilated(covered, RINGING) - 1 + dilated(1 - covered, RINGING)).clamp(min=0) * mask
+        calm = 1 - dilated(torch.maximum(ringing, covered), 1)
+        interpolated, known = _interpolated(restored, 1 - ringing, WIDE_SIGMA, WIDE_RADIUS)
+        deviation = restored - interpolated
+        own, _ = _weighted_mean(deviation.square().mean(1, keepdim=True), ringing)
+        smooth, _ = _interpolated(restored, calm, WIDE_SIGMA, WIDE_RADIUS)
+        usual, _ = _weighted_mean((restored - smooth).square().mean(1, keepdim=True), calm)
+        contrast, share = _weighted_mean(_contrast(restored), calm)
+        excess = 1 - ((usual + ROUNDING**2) / (own + ROUNDING**2)).clamp(max=1)
+        plain = (2 - contrast / (PLAIN_RINGING * strongest)).clamp(0, 1)
+        small = (2 - deviation.abs().mean(1, keepdim=True) / (LARGEST * strongest)).clamp(0, 1)
+        enough = (torch.minimum(share, known) / MIN_SHARE).clamp(max=1)
+        return restored - deviation * ringing * excess * plain * small * enough
 
 
 def coverage(restored: torch.Tensor, planes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,8 +160,10 @@ def _box_sum(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def _interpolated(values: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _interpolated(
+    values: torch.Tensor, known: torch.Tensor, sigma: float, radius: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The normalised convolution of pixels that are `known` (N,1,h,w), and how much of them there is nearby."""
-    kernel, both = gaussian(SIGMA, RADIUS), torch.cat([known, values * known], dim=1)
+    kernel, both = gaussian(sigma, radius), torch.cat([known, values * known], dim=1)
     weight, total = filtered(filtered(both, kernel, -1), kernel, -2).split((1, values.shape[1]), dim=1)
     return total / weight.clamp(min=EPSILON), weight

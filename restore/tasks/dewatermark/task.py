@@ -110,7 +110,7 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
     """Detects the marks, unless their mask is given, and restores the pixels inside."""
 
     masked = True
-    reach = outlines.REACH + plain_areas.REACH
+    reach = outlines.REACH + outlines.RINGING_REACH + plain_areas.REACH
     turns = (0, 2)  # errors along the rim of a mark differ from view to view, and average out
     training_stage = TRAIN
 
@@ -160,6 +160,7 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
             return output
         mask = (context[:, :1] > 0).to(output)
         smooth = outlines.smooth_outlines(output, planes, mask)
+        smooth = outlines.reduce_ringing(smooth, planes, mask)
         return plain_areas.match_plain_areas(smooth, planes, mask)
 
     def hints(self, damaged: Corrupted, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
