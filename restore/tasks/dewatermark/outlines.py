@@ -29,10 +29,12 @@ SIGMA, RADIUS = 1.5, 3  # pixels: of the normalised convolution (Knutsson and We
 PLAIN = 0.15
 AROUND = 8  # pixels, a power of 2
 RINGING = 3  # pixels to either side of a rim
-WIDE_SIGMA, WIDE_RADIUS = 2.5, 6  # pixels: of the convolution that deviations are measured from
+# Pixels: of the convolution that deviations are measured from, and of the Gaussian that is left out of its centre where
+# the pixel itself is known.
+WIDE_SIGMA, WIDE_RADIUS, CENTRE_SIGMA = 2.5, 6, 1.75
 # As `PLAIN`, for ringing; and the deviation, as a share of what the mark changed, up to which it counts as ringing. At
 # twice as much it is something of the scene, or a part of the mark that was missed.
-PLAIN_RINGING, LARGEST = 0.08, 0.15
+PLAIN_RINGING, MAX_RINGING = 0.08, 0.15
 ROUNDING = 0.4 / 255  # standard deviation that an area has at least
 # Pixels: how far the results of both functions depend on others; the 2 and the 1 are dilations.
 REACH = NEARBY + 2 + AROUND
@@ -55,7 +57,7 @@ def smooth_outlines(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Te
         restored = torch.where(mask > 0, restored, planes)
         covered, strongest = coverage(restored, planes)
         rim = (dilated(covered, 1) - 1 + dilated(1 - covered, 1)) * mask
-        interpolated, known = _interpolated(restored, 1 - rim, SIGMA, RADIUS)
+        interpolated, known = _interpolated(restored, 1 - rim)
         calm = 1 - dilated(rim, 1)  # the steps into a rim do not count
         contrast, share = _weighted_mean(_contrast(restored), calm)
         plain = (2 - contrast / (PLAIN * strongest)).clamp(0, 1)
@@ -65,29 +67,31 @@ def smooth_outlines(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Te
 
 
 def reduce_ringing(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Scales deviations along the rims of a removed mark, in plain areas, to those of what is around.
+    """Reduces deviations along the rims of a removed mark in plain areas.
+
+    Each is multiplied by the share of its variance nearby that is usual in what is around, as by a Wiener filter.
 
     Args:
-        restored, planes: RGB without and with the mark, (N,3,h,w) float32, white at 1, equal outside of the mask.
+        restored, planes: RGB without and with the mark, (N,3,h,w) float32, white at 1.
         mask: (N,1,h,w), 1 in the marks and 0 elsewhere.
 
     Returns:
         (N,3,h,w); `planes` outside of the mask.
     """
     with without_autocast(planes.device):
+        restored = torch.where(mask > 0, restored, planes)
         covered, strongest = coverage(restored, planes)
         ringing = (dilated(covered, RINGING) - 1 + dilated(1 - covered, RINGING)).clamp(min=0) * mask
         calm = 1 - dilated(torch.maximum(ringing, covered), 1)
-        interpolated, known = _interpolated(restored, 1 - ringing, WIDE_SIGMA, WIDE_RADIUS)
-        deviation = restored - interpolated
-        own, _ = _weighted_mean(deviation.square().mean(1, keepdim=True), ringing)
-        smooth, _ = _interpolated(restored, calm, WIDE_SIGMA, WIDE_RADIUS)
-        usual, _ = _weighted_mean((restored - smooth).square().mean(1, keepdim=True), calm)
+        deviation, known = _deviation(restored, 1 - ringing, centre=False)
+        own, _ = _weighted_mean(_power(deviation), ringing * known)
+        around, seen = _deviation(restored, calm, centre=True)
+        usual, _ = _weighted_mean(_power(around), calm * seen)
         contrast, share = _weighted_mean(_contrast(restored), calm)
         excess = 1 - ((usual + ROUNDING**2) / (own + ROUNDING**2)).clamp(max=1)
         plain = (2 - contrast / (PLAIN_RINGING * strongest)).clamp(0, 1)
-        small = (2 - deviation.abs().mean(1, keepdim=True) / (LARGEST * strongest)).clamp(0, 1)
-        enough = (torch.minimum(share, known) / MIN_SHARE).clamp(max=1)
+        small = (2 - deviation.abs().mean(1, keepdim=True) / (MAX_RINGING * strongest)).clamp(0, 1)
+        enough = torch.minimum(known, (share / MIN_SHARE).clamp(max=1))
         return restored - deviation * ringing * excess * plain * small * enough
 
 
@@ -160,10 +164,33 @@ def _box_sum(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def _interpolated(
-    values: torch.Tensor, known: torch.Tensor, sigma: float, radius: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _interpolated(values: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The normalised convolution of pixels that are `known` (N,1,h,w), and how much of them there is nearby."""
-    kernel, both = gaussian(sigma, radius), torch.cat([known, values * known], dim=1)
-    weight, total = filtered(filtered(both, kernel, -1), kernel, -2).split((1, values.shape[1]), dim=1)
+    weight, total = _smoothed(values, known, SIGMA, RADIUS)
     return total / weight.clamp(min=EPSILON), weight
+
+
+def _smoothed(values: torch.Tensor, known: torch.Tensor, sigma: float, radius: int) -> list[torch.Tensor]:
+    """`known` (N,1,h,w), and `values` (N,C,h,w) where they are known, 0 elsewhere, by a Gaussian."""
+    kernel, both = gaussian(sigma, radius), torch.cat([known, values * known], dim=1)
+    return list(filtered(filtered(both, kernel, -1), kernel, -2).split((1, values.shape[1]), dim=1))
+
+
+def _deviation(values: torch.Tensor, known: torch.Tensor, centre: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far each pixel deviates from the known ones nearby (N,C,h,w), and whether there are enough (N,1,h,w), 0 to 1.
+
+    Args:
+        values: (N,C,h,w).
+        known: (N,1,h,w), 0 to 1.
+        centre: the pixel itself is known, and is left out.
+    """
+    weight, total = _smoothed(values, known, WIDE_SIGMA, WIDE_RADIUS)
+    if centre:
+        own = (gaussian(WIDE_SIGMA, WIDE_RADIUS)[WIDE_RADIUS] / gaussian(CENTRE_SIGMA, WIDE_RADIUS)[WIDE_RADIUS]) ** 2
+        inner_weight, inner_total = _smoothed(values, known, CENTRE_SIGMA, WIDE_RADIUS)
+        weight, total = weight - own * inner_weight, total - own * inner_total
+    return values - total / weight.clamp(min=EPSILON), (weight / MIN_SHARE).clamp(0, 1)
+
+
+def _power(values: torch.Tensor) -> torch.Tensor:
+    return values.square().mean(1, keepdim=True)
