@@ -11,13 +11,11 @@ in plain areas its deviations are scaled to those of what is around.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 
 from restore.models.blocks import max_filter, without_autocast
-from restore.tasks.functional import luma
+from restore.tasks.functional import correlate1d, gaussian_kernel1d, luma
 
 COVERED = 0.6  # share of the strongest change nearby, from which on a pixel counts as covered
 SOFTNESS = 0.4  # of that decision, in the same unit, so that rounding does not decide it
@@ -111,25 +109,6 @@ def dilated(values: torch.Tensor, radius: int) -> torch.Tensor:
     return max_filter(values, (radius, radius), (radius, radius))
 
 
-def filtered(values: torch.Tensor, kernel: list[float], dim: int) -> torch.Tensor:
-    """(N,C,h,w) correlated with `kernel`, of odd length, along `dim`, -1 or -2; 0 is assumed beyond the image.
-
-    By sums: faster than a convolution on a CPU, and in full precision on GPUs, which may compute that in TF32.
-    """
-    reach, length = len(kernel) // 2, values.shape[dim]
-    padded = F.pad(values, (reach, reach, 0, 0) if dim == -1 else (0, 0, reach, reach))
-    total = torch.zeros_like(values)
-    for place, weight in enumerate(kernel):
-        total.add_(padded.narrow(dim, place, length), alpha=weight)
-    return total
-
-
-def gaussian(sigma: float, radius: int) -> list[float]:
-    """A kernel for `filtered`, 2 * radius + 1 long, with a sum of 1."""
-    weights = [math.exp(-(offset**2) / (2 * sigma**2)) for offset in range(-radius, radius + 1)]
-    return [weight / sum(weights) for weight in weights]
-
-
 def _contrast(planes: torch.Tensor) -> torch.Tensor:
     """The mean absolute difference to the pixels left and right, plus that to those above and below: (N,1,h,w).
 
@@ -172,8 +151,8 @@ def _interpolated(values: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tens
 
 def _smoothed(values: torch.Tensor, known: torch.Tensor, sigma: float, radius: int) -> list[torch.Tensor]:
     """`known` (N,1,h,w), and `values` (N,C,h,w) where they are known, 0 elsewhere, by a Gaussian."""
-    kernel, both = gaussian(sigma, radius), torch.cat([known, values * known], dim=1)
-    return list(filtered(filtered(both, kernel, -1), kernel, -2).split((1, values.shape[1]), dim=1))
+    kernel, both = gaussian_kernel1d(sigma, radius), torch.cat([known, values * known], dim=1)
+    return list(correlate1d(correlate1d(both, kernel, -1), kernel, -2).split((1, values.shape[1]), dim=1))
 
 
 def _deviation(values: torch.Tensor, known: torch.Tensor, centre: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -186,7 +165,10 @@ def _deviation(values: torch.Tensor, known: torch.Tensor, centre: bool) -> tuple
     """
     weight, total = _smoothed(values, known, WIDE_SIGMA, WIDE_RADIUS)
     if centre:
-        own = (gaussian(WIDE_SIGMA, WIDE_RADIUS)[WIDE_RADIUS] / gaussian(CENTRE_SIGMA, WIDE_RADIUS)[WIDE_RADIUS]) ** 2
+        own = (
+            gaussian_kernel1d(WIDE_SIGMA, WIDE_RADIUS)[WIDE_RADIUS]
+            / gaussian_kernel1d(CENTRE_SIGMA, WIDE_RADIUS)[WIDE_RADIUS]
+        ) ** 2
         inner_weight, inner_total = _smoothed(values, known, CENTRE_SIGMA, WIDE_RADIUS)
         weight, total = weight - own * inner_weight, total - own * inner_total
     return values - total / weight.clamp(min=EPSILON), (weight / MIN_SHARE).clamp(0, 1)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from restore.models.blocks import without_autocast
-from restore.tasks.dewatermark.outlines import EPSILON, coverage, dilated, filtered, gaussian
+from restore.tasks.dewatermark.outlines import EPSILON, coverage, dilated
+from restore.tasks.functional import correlate1d, gaussian_kernel1d
 
 CELL = 2  # pixels a side of the cells that planes are fitted to: several times as fast as to pixels
 SIGMA, RADIUS = 2.0, 5  # cells: of the neighbourhood that a plane is fitted to
@@ -89,20 +90,20 @@ def fit_planes(values: torch.Tensor, known: torch.Tensor) -> PlaneFit:
         known: (N,1,h,w), how much each pixel counts, 0 to 1.
     """
     channels, (height, width) = values.shape[1], values.shape[-2:]
-    constant = gaussian(SIGMA, RADIUS)
+    constant = gaussian_kernel1d(SIGMA, RADIUS)
     linear = [weight * offset / SIGMA for offset, weight in enumerate(constant, -RADIUS)]
     square = [weight * offset / SIGMA for offset, weight in enumerate(linear, -RADIUS)]
     values = values - MIDDLE
     seen = values * known
     pixels = torch.cat([known, seen, (values * seen).mean(1, keepdim=True)], dim=1)
     across = F.avg_pool2d(pixels, CELL, ceil_mode=True, count_include_pad=False)
-    plain, slanted = filtered(across, constant, -1), filtered(across[:, :-1], linear, -1)
-    by_row, by_row_slanted = filtered(plain, constant, -2), filtered(slanted, constant, -2)
+    plain, slanted = correlate1d(across, constant, -1), correlate1d(across[:, :-1], linear, -1)
+    by_row, by_row_slanted = correlate1d(plain, constant, -2), correlate1d(slanted, constant, -2)
     total, first, power = by_row.split((1, channels, 1), dim=1)
     x, first_x = by_row_slanted.split((1, channels), dim=1)
-    y, first_y = filtered(plain[:, :-1], linear, -2).split((1, channels), dim=1)
-    xx = filtered(filtered(across[:, :1], square, -1), constant, -2)
-    yy, xy = filtered(plain[:, :1], square, -2), filtered(slanted[:, :1], linear, -2)
+    y, first_y = correlate1d(plain[:, :-1], linear, -2).split((1, channels), dim=1)
+    xx = correlate1d(correlate1d(across[:, :1], square, -1), constant, -2)
+    yy, xy = correlate1d(plain[:, :1], square, -2), correlate1d(slanted[:, :1], linear, -2)
     weight = total.clamp(min=EPSILON)
     # The slopes, from the moments around the mean; then the value in the centre.
     xx, yy, xy = xx - x * x / weight + RIDGE * weight, yy - y * y / weight + RIDGE * weight, xy - x * y / weight
