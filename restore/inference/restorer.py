@@ -253,7 +253,8 @@ class Restorer(InputAdapter):
         with torch.inference_mode():
             analysis: Analysis = self.head.analyse(picture, self.options, self, mask)
         if mask is not None and mask.dtype == bool and (share := float(mask.mean())) > QUESTIONED:
-            return replace(analysis, note=f"the mask covers {100 * share:.0f} % of the picture; is it inverted?")
+            question = f"the mask covers {100 * share:.0f} % of the picture; is it inverted?"
+            return replace(analysis, note="; ".join(filter(None, (analysis.note, question))))
         return analysis
 
     def _check_given(self, given: np.ndarray, size: tuple[int, ...]) -> None:

@@ -122,7 +122,13 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
             within = _marks_within(picture, mask, blend, predict)
             if within is None:
                 return _marks(picture, mask, blend, options.grow)
-            return _marks(picture, *within, options.grow + EDGE, limit=dilate(mask, options.grow))
+            limit = dilate(mask, options.grow)
+            marks = _marks(picture, *within, options.grow + EDGE, limit=limit)
+            assert marks.mask is not None
+            share = np.count_nonzero(marks.mask) / np.count_nonzero(limit)
+            return replace(
+                marks, note=f"marks were found in {100 * share:.0f} % of the mask, the rest is left unchanged"
+            )
         nothing = Marks(np.zeros(picture.size, bool))
         detected = detect_marks(picture, predict, self)
         if detected is None or (log_odds := detected.evidence.log_odds) < AGGRESSIVE_LOG_ODDS:
