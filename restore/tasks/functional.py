@@ -129,25 +129,6 @@ def resize_area(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return down @ (planes @ across.T)
 
 
-def _area_weights(length: int, count: int, device: torch.device) -> torch.Tensor:
-    """(count,length) weights of `length` pixels in the mean of each of `count` equal intervals."""
-    edges = torch.arange(count + 1, dtype=torch.float64, device=device) * (length / count)
-    pixels = torch.arange(length, dtype=torch.float64, device=device)
-    overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
-    return (overlap.clamp(min=0) * (count / length)).float()
-
-
-def _neighbours(
-    count: int, length: int, start: int, taken: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The two nearest of `count` samples for pixels `start` to `start + taken` of `length`; weight of the second."""
-    position = (torch.arange(start, start + taken, dtype=torch.float64, device=device) + 0.5) * (count / length) - 0.5
-    position = position.clamp(0, count - 1)
-    lower = position.floor()
-    first = lower.long()
-    return first, (first + 1).clamp(max=count - 1), (position - lower).float()
-
-
 def correlate1d(values: torch.Tensor, kernel: list[float], dim: int) -> torch.Tensor:
     """(N,C,h,w) correlated with `kernel`, of odd length, along `dim`, -1 or -2; 0 is assumed beyond the image.
 
@@ -165,3 +146,22 @@ def gaussian_kernel1d(sigma: float, radius: int) -> list[float]:
     """A kernel for `correlate1d`, 2 * radius + 1 long, with a sum of 1."""
     weights = [math.exp(-(offset**2) / (2 * sigma**2)) for offset in range(-radius, radius + 1)]
     return [weight / sum(weights) for weight in weights]
+
+
+def _area_weights(length: int, count: int, device: torch.device) -> torch.Tensor:
+    """(count,length) weights of `length` pixels in the mean of each of `count` equal intervals."""
+    edges = torch.arange(count + 1, dtype=torch.float64, device=device) * (length / count)
+    pixels = torch.arange(length, dtype=torch.float64, device=device)
+    overlap = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    return (overlap.clamp(min=0) * (count / length)).float()
+
+
+def _neighbours(
+    count: int, length: int, start: int, taken: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The two nearest of `count` samples for pixels `start` to `start + taken` of `length`; weight of the second."""
+    position = (torch.arange(start, start + taken, dtype=torch.float64, device=device) + 0.5) * (count / length) - 0.5
+    position = position.clamp(0, count - 1)
+    lower = position.floor()
+    first = lower.long()
+    return first, (first + 1).clamp(max=count - 1), (position - lower).float()

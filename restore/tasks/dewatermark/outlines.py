@@ -30,13 +30,17 @@ RINGING = 3  # pixels to either side of a rim
 # Pixels: of the convolution that deviations are measured from, and of the Gaussian that is left out of its centre where
 # the pixel itself is known.
 WIDE_SIGMA, WIDE_RADIUS, CENTRE_SIGMA = 2.5, 6, 1.75
+# How much of the narrow Gaussian is subtracted from the wide one, so that the pixel in the centre has no weight.
+CENTRE_WEIGHT = (
+    gaussian_kernel1d(WIDE_SIGMA, WIDE_RADIUS)[WIDE_RADIUS] / gaussian_kernel1d(CENTRE_SIGMA, WIDE_RADIUS)[WIDE_RADIUS]
+) ** 2
 # As `PLAIN`, for ringing; and the deviation, as a share of what the mark changed, up to which it counts as ringing. At
 # twice as much it is something of the scene, or a part of the mark that was missed.
 PLAIN_RINGING, MAX_RINGING = 0.08, 0.15
-ROUNDING = 0.4 / 255  # standard deviation that an area has at least
+ROUNDING = 0.4 / 255  # standard deviation of rounding, which is added to both
 # Pixels: how far the results of both functions depend on others; the 2 and the 1 are dilations.
 REACH = NEARBY + 2 + AROUND
-RINGING_REACH = NEARBY + RINGING + 1 + WIDE_RADIUS + AROUND
+RINGING_REACH = NEARBY + RINGING + 1 + 2 * WIDE_RADIUS + AROUND
 MIN_SHARE = 0.02  # of pixels nearby that tell what belongs into a rim; with fewer it stays
 EPSILON = 1e-6  # against a division by 0
 
@@ -54,7 +58,7 @@ def smooth_outlines(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Te
     with without_autocast(planes.device):
         restored = torch.where(mask > 0, restored, planes)
         covered, strongest = coverage(restored, planes)
-        rim = (dilated(covered, 1) - 1 + dilated(1 - covered, 1)) * mask
+        rim = _rim(covered, 1, mask)
         interpolated, known = _interpolated(restored, 1 - rim)
         calm = 1 - dilated(rim, 1)  # the steps into a rim do not count
         contrast, share = _weighted_mean(_contrast(restored), calm)
@@ -67,7 +71,8 @@ def smooth_outlines(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Te
 def reduce_ringing(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Reduces deviations along the rims of a removed mark in plain areas.
 
-    Each is multiplied by the share of its variance nearby that is usual in what is around, as by a Wiener filter.
+    Each is multiplied by the share of its variance nearby that is usual in what is around, as by a Wiener filter. Those
+    beyond `MAX_RINGING` stay; so do all where contrasts are beyond `PLAIN_RINGING`, or too little is around.
 
     Args:
         restored, planes: RGB without and with the mark, (N,3,h,w) float32, white at 1.
@@ -79,17 +84,20 @@ def reduce_ringing(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Ten
     with without_autocast(planes.device):
         restored = torch.where(mask > 0, restored, planes)
         covered, strongest = coverage(restored, planes)
-        ringing = (dilated(covered, RINGING) - 1 + dilated(1 - covered, RINGING)).clamp(min=0) * mask
+        ringing = _rim(covered, RINGING, mask)
         calm = 1 - dilated(torch.maximum(ringing, covered), 1)
-        deviation, known = _deviation(restored, 1 - ringing, centre=False)
-        own, _ = _weighted_mean(_power(deviation), ringing * known)
+        largest = MAX_RINGING * strongest
+        first, _ = _deviation(restored, 1 - ringing, centre=False)
+        # An object that crosses the mark would pull what is beside it towards its own colour: it is not compared with.
+        deviation, known = _deviation(restored, (1 - ringing) * _small(first, largest), centre=False)
+        small = _small(deviation, largest)
+        own, _ = _weighted_mean(_power(deviation), ringing * known * small)
         around, seen = _deviation(restored, calm, centre=True)
-        usual, _ = _weighted_mean(_power(around), calm * seen)
-        contrast, share = _weighted_mean(_contrast(restored), calm)
+        usual, compared = _weighted_mean(_power(around), calm * seen)
+        contrast, _ = _weighted_mean(_contrast(restored), calm)
         excess = 1 - ((usual + ROUNDING**2) / (own + ROUNDING**2)).clamp(max=1)
         plain = (2 - contrast / (PLAIN_RINGING * strongest)).clamp(0, 1)
-        small = (2 - deviation.abs().mean(1, keepdim=True) / (MAX_RINGING * strongest)).clamp(0, 1)
-        enough = torch.minimum(known, (share / MIN_SHARE).clamp(max=1))
+        enough = torch.minimum(known, (compared / MIN_SHARE).clamp(max=1))
         return restored - deviation * ringing * excess * plain * small * enough
 
 
@@ -149,10 +157,18 @@ def _interpolated(values: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tens
     return total / weight.clamp(min=EPSILON), weight
 
 
-def _smoothed(values: torch.Tensor, known: torch.Tensor, sigma: float, radius: int) -> list[torch.Tensor]:
-    """`known` (N,1,h,w), and `values` (N,C,h,w) where they are known, 0 elsewhere, by a Gaussian."""
+def _rim(covered: torch.Tensor, radius: int, mask: torch.Tensor) -> torch.Tensor:
+    """How near to a border of what is `covered` each pixel of the mask is, within `radius`: (N,1,h,w), 0 to 1."""
+    return (dilated(covered, radius) - 1 + dilated(1 - covered, radius)).clamp(min=0) * mask
+
+
+def _smoothed(
+    values: torch.Tensor, known: torch.Tensor, sigma: float, radius: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`known` (N,1,h,w), and `values` (N,C,h,w) where they are known and 0 elsewhere, both smoothed by a Gaussian."""
     kernel, both = gaussian_kernel1d(sigma, radius), torch.cat([known, values * known], dim=1)
-    return list(correlate1d(correlate1d(both, kernel, -1), kernel, -2).split((1, values.shape[1]), dim=1))
+    weight, total = correlate1d(correlate1d(both, kernel, -1), kernel, -2).split((1, values.shape[1]), dim=1)
+    return weight, total
 
 
 def _deviation(values: torch.Tensor, known: torch.Tensor, centre: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -165,14 +181,16 @@ def _deviation(values: torch.Tensor, known: torch.Tensor, centre: bool) -> tuple
     """
     weight, total = _smoothed(values, known, WIDE_SIGMA, WIDE_RADIUS)
     if centre:
-        own = (
-            gaussian_kernel1d(WIDE_SIGMA, WIDE_RADIUS)[WIDE_RADIUS]
-            / gaussian_kernel1d(CENTRE_SIGMA, WIDE_RADIUS)[WIDE_RADIUS]
-        ) ** 2
         inner_weight, inner_total = _smoothed(values, known, CENTRE_SIGMA, WIDE_RADIUS)
-        weight, total = weight - own * inner_weight, total - own * inner_total
+        weight, total = weight - CENTRE_WEIGHT * inner_weight, total - CENTRE_WEIGHT * inner_total
     return values - total / weight.clamp(min=EPSILON), (weight / MIN_SHARE).clamp(0, 1)
 
 
 def _power(values: torch.Tensor) -> torch.Tensor:
+    """The mean square of the channels: (N,C,h,w) -> (N,1,h,w)."""
     return values.square().mean(1, keepdim=True)
+
+
+def _small(deviation: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+    """1 where a deviation (N,C,h,w) is at most `largest` (N,1,h,w), 0 from twice as much: (N,1,h,w)."""
+    return (2 - deviation.abs().mean(1, keepdim=True) / largest).clamp(0, 1)

@@ -3,7 +3,8 @@
 The mask is detected in the whole image in two passes: opacity and colour of the mark are estimated from the result of
 the first, and are an input of the second. Copies of a repeated mark are reconciled with each other. Inside of the mask
 the blend is inverted, and the network corrects the remaining error; in plain areas outlines that are left are
-interpolated, and the rest is matched to what is beside it. Pixels outside of the mask stay bit-identical.
+interpolated, ringing beside them is reduced, and the rest is matched to what is around. Pixels outside of the mask stay
+bit-identical.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ EDGE = 1  # pixels by which the detected mask is dilated, for soft edges
 # A given mask counts as wider than the marks if at most this share of it is detected as such, and their blend is this
 # many times as strong as that along the border of all of it.
 LOOSE, CLEARER = 0.8, 1.1
+LEAST_LEFT = 0.01  # share of a given mask that is left unchanged, from which on it is said
 CONTEXT = 128  # pixels around a given mask that are looked at
 # Probabilities of dilating the training mask by 0, 1, 2 and 3 pixels.
 DILATION_SHARES = (0.25, 0.4, 0.25, 0.1)
@@ -122,13 +124,11 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
             within = _marks_within(picture, mask, blend, predict)
             if within is None:
                 return _marks(picture, mask, blend, options.grow)
-            limit = dilate(mask, options.grow)
-            marks = _marks(picture, *within, options.grow + EDGE, limit=limit)
+            marks = _marks(picture, *within, options.grow + EDGE, limit=dilate(mask, options.grow))
             assert marks.mask is not None
-            share = np.count_nonzero(marks.mask) / np.count_nonzero(limit)
-            return replace(
-                marks, note=f"marks were found in {100 * share:.0f} % of the mask, the rest is left unchanged"
-            )
+            left = np.count_nonzero(mask & ~marks.mask) / np.count_nonzero(mask)
+            note = f"the mask is wider than what was found in it: {100 * left:.0f} % of it is left unchanged"
+            return replace(marks, note=note if left >= LEAST_LEFT else "")
         nothing = Marks(np.zeros(picture.size, bool))
         detected = detect_marks(picture, predict, self)
         if detected is None or (log_odds := detected.evidence.log_odds) < AGGRESSIVE_LOG_ODDS:
