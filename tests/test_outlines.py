@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from restore.corruptions.drawing.text import draw_text
 from restore.pixels import to_uint8
-from restore.tasks.dewatermark.outlines import REACH, RINGING_REACH, reduce_ringing, smooth_outlines
+from restore.tasks.dewatermark.outlines import REACH, reduce_ringing, smooth_outlines
 from restore.tasks.dewatermark.plain_areas import match_plain_areas
 from restore.tasks.dewatermark.task import DewatermarkHead
 from restore.tasks.functional import luma
@@ -154,7 +154,6 @@ def test_the_head_reduces_ringing():
     finished = head.postprocess(restored, marked, torch.cat([mask, torch.zeros(1, 4, SIZE, SIZE)], dim=1))
     without = match_plain_areas(smooth_outlines(restored, marked, mask), marked, mask)
     assert error(finished, clean) < 0.95 * error(without, clean)
-    assert head.reach >= REACH + RINGING_REACH
 
 
 both = pytest.mark.parametrize("correct", [smooth_outlines, reduce_ringing])
@@ -174,9 +173,10 @@ def test_any_size(correct, height, width, seed):
 
 
 @pytest.mark.parametrize(
-    ("correct", "damaged", "reach"), [(smooth_outlines, removed, REACH), (reduce_ringing, compressed, RINGING_REACH)]
+    ("correct", "damaged", "reach", "tolerance"),
+    [(smooth_outlines, removed, REACH, 1e-6), (reduce_ringing, compressed, DewatermarkHead.reach, 0.01 / 255)],
 )
-def test_reach(correct, damaged, reach):
+def test_reach(correct, damaged, reach, tolerance):
     """Pixels further away than the reach do not matter; those beside do."""
     middle = slice(SIZE // 2 - 8, SIZE // 2 + 8)
     values = damaged(sky())
@@ -184,4 +184,4 @@ def test_reach(correct, damaged, reach):
     for far in (reach, 0):
         seen = slice(middle.start - far, middle.stop + far)
         part = correct(*(value[..., seen, seen] for value in values))
-        assert torch.allclose(part[..., far : far + 16, far : far + 16], whole, atol=1e-6) == (far > 0)
+        assert torch.allclose(part[..., far : far + 16, far : far + 16], whole, atol=tolerance) == (far > 0)

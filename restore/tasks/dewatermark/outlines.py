@@ -38,9 +38,7 @@ CENTRE_WEIGHT = (
 # twice as much it is something of the scene, or a part of the mark that was missed.
 PLAIN_RINGING, MAX_RINGING = 0.08, 0.15
 ROUNDING = 0.4 / 255  # standard deviation of rounding, which is added to both
-# Pixels: how far the results of both functions depend on others; the 2 and the 1 are dilations.
-REACH = NEARBY + 2 + AROUND
-RINGING_REACH = NEARBY + RINGING + 1 + 2 * WIDE_RADIUS + AROUND
+REACH = NEARBY + 2 + AROUND  # pixels: how far smooth outlines depend on others; the 2 are dilations by 1
 MIN_SHARE = 0.02  # of pixels nearby that tell what belongs into a rim; with fewer it stays
 EPSILON = 1e-6  # against a division by 0
 
