@@ -112,8 +112,8 @@ class DewatermarkHead(Head[MaskOptions, Marks]):
     """Detects the marks, unless their mask is given, and restores the pixels inside."""
 
     masked = True
-    # With `reduce_ringing` in between it would be 28 pixels more, but these count little: in 191 places of the test sets
-    # what is 28 pixels away changes no result by more than a thousandth of a level.
+    # With `reduce_ringing` in between it would be 28 pixels more, but these count little: in 191 places of the test
+    # sets what is 28 pixels away changes no result by more than a thousandth of a level.
     reach = outlines.REACH + plain_areas.REACH
     turns = (0, 2)  # errors along the rim of a mark differ from view to view, and average out
     training_stage = TRAIN
