@@ -54,8 +54,7 @@ def smooth_outlines(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Te
         (N,3,h,w); `planes` outside of the mask.
     """
     with without_autocast(planes.device):
-        restored = torch.where(mask > 0, restored, planes)
-        covered, strongest = coverage(restored, planes)
+        restored, covered, strongest = coverage(restored, planes, mask)
         rim = _rim(covered, 1, mask)
         interpolated, known = _interpolated(restored, 1 - rim)
         calm = 1 - dilated(rim, 1)  # the steps into a rim do not count
@@ -80,8 +79,7 @@ def reduce_ringing(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Ten
         (N,3,h,w); `planes` outside of the mask.
     """
     with without_autocast(planes.device):
-        restored = torch.where(mask > 0, restored, planes)
-        covered, strongest = coverage(restored, planes)
+        restored, covered, strongest = coverage(restored, planes, mask)
         ringing = _rim(covered, RINGING, mask)
         calm = 1 - dilated(torch.maximum(ringing, covered), 1)
         largest = MAX_RINGING * strongest
@@ -99,15 +97,22 @@ def reduce_ringing(restored: torch.Tensor, planes: torch.Tensor, mask: torch.Ten
         return restored - deviation * ringing * excess * plain * small * enough
 
 
-def coverage(restored: torch.Tensor, planes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """How much each pixel counts as covered by a mark, 0 to 1, and what the mark changed nearby: (N,1,h,w) each.
+def coverage(
+    restored: torch.Tensor, planes: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a mark changed.
 
     Args:
-        restored, planes: RGB without and with the mark, as of `smooth_outlines`, and equal outside of the mask.
+        restored, planes, mask: as of `smooth_outlines`.
+
+    Returns:
+        `restored` (N,3,h,w), `planes` outside of the mask; how much each pixel counts as covered by the mark, 0 to 1;
+        and what the mark changed nearby: (N,1,h,w) each.
     """
+    restored = torch.where(mask > 0, restored, planes)
     change = (planes - restored).abs().mean(1, keepdim=True)
     strongest = dilated(change, NEARBY).clamp(min=MIN_CHANGE)
-    return ((change / strongest - COVERED) / SOFTNESS + 0.5).clamp(0, 1), strongest
+    return restored, ((change / strongest - COVERED) / SOFTNESS + 0.5).clamp(0, 1), strongest
 
 
 def dilated(values: torch.Tensor, radius: int) -> torch.Tensor:

@@ -61,8 +61,7 @@ def match_plain_areas(restored: torch.Tensor, planes: torch.Tensor, mask: torch.
         (N,3,h,w); `planes` outside of the mask.
     """
     with without_autocast(planes.device):
-        restored = torch.where(mask > 0, restored, planes)
-        covered, strongest = coverage(restored, planes)
+        restored, covered, strongest = coverage(restored, planes, mask)
         near = dilated(covered, 1)
         inside = near * mask
         beside, within = fit_planes(restored, 1 - near), fit_planes(restored, inside)
