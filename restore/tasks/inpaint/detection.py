@@ -18,6 +18,7 @@ from restore.pixels import to_uint8
 from restore.tasks.base import Picture, Predictor
 from restore.tasks.functional import to_array
 from restore.tasks.inpaint.solid_colour import complete_shapes, extend_strokes, has_solid_colour
+from restore.tasks.inpaint.uniform_colour import repeated_colours, spanning_bars
 from restore.tasks.mask_detection import (
     HIGHEST,
     LEVELS,
@@ -49,6 +50,9 @@ CONVINCING, LIKELY = (2.5, 1.25), -1.5
 CONVINCING_MONOCHROME, LIKELY_MONOCHROME, MONOCHROME_SHARE = (1.75, 1.0), -1.0, 0.05
 THIN, THIN_SHARE = 3.0, 0.015  # half the width of thin parts at most: in pixels, or as a share of the short side
 DOUBTFUL = 1.0  # log odds that a picture is damaged, from which on its parts are reported
+# Log odds of bars from side to side and of parts of a repeated colour, which hardly any scene has; and the least that
+# the judge must give a part of a repeated colour.
+UNIFORM, POSSIBLE = 4.0, -2.0
 LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, which nothing has blurred
 # Parts of a picture in colours with log odds below `LIKELY_SOLID` are restored only if their mean colour is within so
 # many levels of 255, in each channel, of a part above it: what covers a picture has few colours.
@@ -83,22 +87,24 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
             return np.zeros(picture.size, bool), confidence, UNCERTAIN
         return found, confidence, ""
     labels = part_labels(levels, PART_LOW * LEVELS, PART_HIGH * LEVELS)
-    sizes = np.bincount(labels.ravel())[1:]
-    if not len(sizes):
+    if not labels.any():
         return labels > 0, None, ""
     part, whole = _judged(levels, evidence, labels, predict)
-    likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
-    odds = float(whole.max()), float(part[likely].max(initial=LIKELY))
+    odds = float(whole.max()), float(part[_likely(labels, part)].max(initial=LIKELY))
     monochrome = (aggressive or all(np.greater_equal(odds, CONVINCING_MONOCHROME))) and is_monochrome(picture)
+    labels, part, drawn = _with_uniform(picture.rgb, levels, labels, part)
+    if drawn:
+        odds = max(odds[0], UNIFORM), UNIFORM
+    likely = _likely(labels, part)
     if aggressive:
         taken = likely & (odds[0] >= DOUBTFUL)
     elif all(np.greater_equal(odds, CONVINCING)):
         taken = likely if monochrome else likely & _same_colour(picture.rgb, levels, labels, part, likely)
     else:
         taken = likely & (part >= LIKELY_MONOCHROME) & monochrome
-        taken &= sizes[taken].sum() <= MONOCHROME_SHARE * labels.size
+        taken &= np.append(False, taken)[labels].mean() <= MONOCHROME_SHARE
         if taken.any():
-            taken &= _thin(labels, len(sizes))
+            taken &= _thin(labels, len(part))
     left = int(np.count_nonzero(likely & ~taken)) if odds[0] >= DOUBTFUL else 0
     confidence, nothing = probability(odds[0]), np.zeros(picture.size, bool)
     if not taken.any():
@@ -108,6 +114,40 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     if mask.mean() > MAX_SHARE and not aggressive:
         return nothing, confidence, left_note(left + int(np.count_nonzero(taken)))
     return mask, confidence, left_note(left)
+
+
+def _with_uniform(
+    rgb: np.ndarray, levels: np.ndarray, labels: np.ndarray, part: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Believes what only a drawing has: bars of one colour from side to side, and one colour at several places.
+
+    Args:
+        rgb: (H,W,3), any supported dtype.
+        levels: quantised logits.
+        labels: (H,W) of the parts, from 1.
+        part: (P,) log odds of each.
+
+    Returns:
+        Labels (H,W) and log odds (Q,), with the bars as a further part if there are any, and as certain as these those
+        parts that mostly lie within the reach of their soft edges; and whether anything is believed.
+    """
+    drawn = repeated_colours(rgb, levels, labels) & (part >= POSSIBLE)
+    bars = spanning_bars(rgb, levels)
+    if bars.any():
+        count = len(part) + 1
+        near, sizes = (
+            np.bincount(places, minlength=count) for places in (labels[dilate(bars, GROWTH)], labels.ravel())
+        )
+        drawn |= (2 * near >= sizes)[1:]
+        labels, part, drawn = np.where(bars, count, labels), np.append(part, UNIFORM), np.append(drawn, True)
+    return labels, np.where(drawn, np.maximum(part, UNIFORM), part), bool(drawn.any())
+
+
+def _likely(labels: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Which parts, labelled from 1 in (H,W), have log odds (P,) of `LIKELY` and are large enough: (P,) bool."""
+    sizes = np.bincount(labels.ravel(), minlength=len(part) + 1)[1:]
+    likely: np.ndarray = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
+    return likely
 
 
 def _same_colour(
@@ -126,7 +166,7 @@ def _same_colour(
     number = labels[inside] - 1
     weight = np.where(levels[inside] >= COLOUR_LOGIT * LEVELS, 1.0, 1e-3)  # the rim is mixed with what is beside
     sums = [np.bincount(number, weight * channel, len(part)) for channel in to_uint8(rgb[inside]).T]
-    colours = np.stack(sums, axis=-1) / np.bincount(number, weight, len(part))[:, None]
+    colours = np.stack(sums, axis=-1) / np.bincount(number, weight, len(part)).clip(min=1e-3)[:, None]
     apart = np.full(len(part), np.inf)
     for colour in colours[likely & (part >= LIKELY_SOLID)]:
         np.minimum(apart, np.abs(colours - colour).max(-1), out=apart)
