@@ -267,12 +267,17 @@ def test_mask_is_completed_by_colour(photo):
     found = np.zeros_like(bar)
     found[48:57, 20:110] = True
     excluded = np.zeros_like(found)
-    assert np.array_equal(complete_shapes(image, found, excluded), bar)
+    assert np.array_equal(complete_shapes(image, found, found, excluded), bar)
     assert has_solid_colour(image, found)
     assert not has_solid_colour(photo[:120, :160], found), "a photograph has no solid colour"
     soft = image.copy()
     soft[49] = (soft[49] / 2 + np.array([100, 15, 45])).astype(np.uint8)
-    assert complete_shapes(soft, found, excluded)[49:56].all()
+    assert complete_shapes(soft, found, found, excluded)[49:56].all()
+    image[:], bar[:] = (9, 7, 8), False  # a black vest
+    bar[50:56, 20:110], bar[70:76, 20:110], bar[50:76, 20:26], bar[50:76, 104:110] = True, True, True, True
+    image[bar], found = 255, bar.copy()
+    found[56:60, 40:80] = True
+    assert np.array_equal(complete_shapes(image, found, bar, excluded), bar), "what a letter encloses is not damaged"
 
 
 def test_strokes_are_extended(photo):
@@ -432,7 +437,7 @@ def test_background_of_equal_colour_is_kept(photo):
     image[:, 70:76] = 255
     found = np.zeros(image.shape[:2], bool)
     found[:, 70:76] = True
-    assert np.array_equal(complete_shapes(image, found, np.zeros_like(found)), found)
+    assert np.array_equal(complete_shapes(image, found, found, np.zeros_like(found)), found)
 
 
 def test_excluded_pixels_of_equal_colour_are_kept():
@@ -441,8 +446,8 @@ def test_excluded_pixels_of_equal_colour_are_kept():
     image[4:24, 12:15] = 255
     bar[10:12] = True
     image[bar] = 255
-    assert not np.array_equal(complete_shapes(image, bar, np.zeros_like(bar)), bar)
-    assert np.array_equal(complete_shapes(image, bar, ~bar), bar)
+    assert not np.array_equal(complete_shapes(image, bar, bar, np.zeros_like(bar)), bar)
+    assert np.array_equal(complete_shapes(image, bar, bar, ~bar), bar)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

@@ -200,7 +200,7 @@ def _completed(
     for chosen in (taken & (part >= LIKELY_SOLID), taken):
         mask = np.append(False, chosen)[labels]
         if chosen.any() and has_solid_colour(pixels, mask):
-            return complete_shapes(pixels, mask, excluded=levels == LOWEST)
+            return complete_shapes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS, excluded=levels == LOWEST)
     return soft_edged(pixels, mask, levels, edge)
 
 
@@ -217,7 +217,7 @@ def detect_unjudged(picture: Picture, levels: np.ndarray, aggressive: bool) -> t
             return None, probability(logit)
         return extend_strokes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS), probability(logit)
     confidence = probability(highest_mean_logit(levels, mask))
-    return complete_shapes(pixels, mask, excluded=levels == LOWEST), confidence
+    return complete_shapes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS, excluded=levels == LOWEST), confidence
 
 
 def left_note(parts: int) -> str:

@@ -15,6 +15,7 @@ SOLID_SHARE = 0.5  # of masked pixels with a neighbour of equal colour, above wh
 # For exact colours, in images that were not re-encoded.
 MIN_COLOUR_SHARE = 0.02  # of the masked pixels, for a colour to be one of the damage
 MIN_COLOUR_PIXELS = 12
+MIN_CERTAIN_SHARE = 0.6  # of the masked pixels of such a colour: what letters enclose has less
 MIN_MASKED_SHARE = 0.35  # of a component of such a colour: the sky behind a white bar has less
 MAX_EXCLUDED_SHARE = 0.95  # of an added component, from which on it is dropped
 MIN_EXPLAINED_SHARE = 0.8  # of the masked pixels, by the exact colours
@@ -32,7 +33,7 @@ MAX_THICKNESS_RATIO = 1.5  # of a component to the masked strokes
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 
 
-def complete_shapes(image: Array, mask: Array, excluded: Array) -> Array:
+def complete_shapes(image: Array, mask: Array, certain: Array, excluded: Array) -> Array:
     """Completes the shapes that a mask covers in part, and removes pixels that do not belong to them.
 
     For images with `has_solid_colour`: what was drawn into the file has exactly constant colours, so the mask becomes
@@ -41,12 +42,13 @@ def complete_shapes(image: Array, mask: Array, excluded: Array) -> Array:
     Args:
         image: (H,W,3) uint8.
         mask: (H,W) bool, detected so far.
+        certain: (H,W) bool, certainly damaged.
         excluded: (H,W) bool, certainly not damaged, such as a white digit below a white bar.
 
     Returns:
         The refined mask (H,W) bool.
     """
-    complete = _solid_shapes(image, mask)
+    complete = _solid_shapes(image, mask, certain)
     labels, size, overlap = components(complete & ~mask, excluded)
     rejected = overlap >= MAX_EXCLUDED_SHARE * size
     rejected[0] = False
@@ -122,9 +124,9 @@ def _strokes(distance: Array, mask: Array, core: Array) -> Array:
     return strokes
 
 
-def _solid_shapes(image: Array, mask: Array) -> Array:
+def _solid_shapes(image: Array, mask: Array, certain: Array) -> Array:
     """The components of the exact colours under `mask` that it covers in part, with their soft edges."""
-    shapes = _masked_components(np.isin(_codes(image), _exact_colours(image, mask)), mask)
+    shapes = _masked_components(np.isin(_codes(image), _exact_colours(image, mask, certain)), mask)
     with_edge = _add_soft_edge(image, shapes)
     if with_edge is shapes and shapes.sum() > MIN_EXPLAINED_SHARE * mask.sum():
         return shapes  # hard edges: the rest of the mask is not damaged
@@ -178,9 +180,10 @@ def _codes(colours: Array) -> Array:
     return red << 16 | green << 8 | blue
 
 
-def _exact_colours(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    codes, counts = np.unique(_codes(image[mask]), return_counts=True)
-    frequent: Array = codes[counts >= max(MIN_COLOUR_PIXELS, MIN_COLOUR_SHARE * mask.sum())]
+def _exact_colours(image: np.ndarray, mask: np.ndarray, certain: np.ndarray) -> np.ndarray:
+    codes, inverse, counts = np.unique(_codes(image[mask]), return_inverse=True, return_counts=True)
+    damaged = np.bincount(inverse, certain[mask]) >= MIN_CERTAIN_SHARE * counts
+    frequent: Array = codes[damaged & (counts >= max(MIN_COLOUR_PIXELS, MIN_COLOUR_SHARE * mask.sum()))]
     return frequent
 
 
