@@ -385,6 +385,40 @@ def test_weak_parts_of_another_colour_are_left(photo):
         assert all(mask[place, 20:150].all() for place in rows) and not note
 
 
+def test_uniform_colours_are_believed_in_spite_of_the_judge(photo):
+    """A bar from side to side with a part at its edge, and shapes of one colour; the rest is as the judge has it."""
+    pixels, logits = photo[:120, :160].copy(), np.full((120, 160), -8.0, np.float32)
+    first, other, bar, edge, second = (
+        (slice(10, 22), slice(30, 60)),
+        (slice(30, 34), slice(100, 120)),
+        (slice(60, 68), slice(None)),
+        (slice(69, 70), slice(20, 150)),
+        (slice(90, 102), slice(70, 120)),
+    )
+    for place in (first, other, bar, second):
+        pixels[place], logits[place] = (200, 30, 30) if place is other else (30, 200, 60), 6.0
+    logits[edge] = 1.0
+    picture = Picture.of(compressed(pixels))
+
+    def find(odds: list[float], whole: float = -1.0) -> tuple[np.ndarray, float, str]:
+        mask, confidence, note = detection.detect_holes(picture, Found(logits, odds, whole), aggressive=False)
+        assert confidence is not None
+        return mask, confidence, note
+
+    mask, confidence, note = find([-1.9, -1.2, -3.0, -3.0, -1.9])
+    assert all(mask[place].all() for place in (first, bar, edge, second)) and not mask[other].any()
+    assert confidence > 0.9 and not note
+    mask = find([-1.9, -1.2, -3.0, -3.0, -2.5])[0]  # doubted too much
+    assert mask[bar].all() and mask[first].all() and not mask[second].any()
+    mask = find([-9.0, 5.0, -9.0, -9.0, -9.0], 5.0)[0]
+    assert mask[other].all() and mask[bar].all() and not mask[first].any()
+    for place in (bar, (slice(72, 92), slice(None))):  # more than a fifth of the picture
+        pixels[place], logits[place] = (30, 200, 60), 6.0
+    picture = Picture.of(compressed(pixels))
+    mask, confidence, _ = find([-9.0, 5.0, -9.0, -9.0, -9.0], 5.0)
+    assert mask[other].all() and not mask[bar].any() and confidence < 0.995
+
+
 @pytest.mark.parametrize("gray", [False, True])
 def test_what_was_found_grows_further_in_gray_pictures(gray, photo):
     logits, pixels = np.full((120, 160), -8.0, np.float32), photo[:120, :160].copy()

@@ -30,6 +30,13 @@ def compressed(pixels: np.ndarray, quality: int = 85) -> np.ndarray:
     return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
+def drawn(pixels: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """The bars that are drawn; there are no gutters."""
+    bars, gutters = spanning_bars(pixels, levels)
+    assert not gutters.any()
+    return bars
+
+
 def as_dtype(pixels: np.ndarray, dtype: str) -> np.ndarray:
     return (pixels / 255 * white(dtype)).astype(dtype)
 
@@ -86,8 +93,8 @@ def test_photographs_have_none_even_where_the_network_sees_damage_everywhere(pat
     pixels = cv2.resize(
         pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     )
-    assert not spanning_bars(pixels, everywhere(pixels)).any()
-    assert not spanning_bars(compressed(pixels), everywhere(pixels)).any()
+    for image in (pixels, compressed(pixels)):
+        assert not any(found.any() for found in spanning_bars(image, everywhere(image)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -111,7 +118,7 @@ def test_bars_that_stand_out_are_found_whole(start, width, colour, down, quality
     levels = seen(mask)
     if down:
         damaged, mask, levels = damaged.swapaxes(0, 1), mask.T, levels.T
-    found = spanning_bars(as_dtype(damaged, dtype), levels)
+    found = drawn(as_dtype(damaged, dtype), levels)
     core = cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     assert found[core].all()
     assert not (found & ~(cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0)).any()
@@ -128,32 +135,32 @@ def barred(colour=BLUE, rows=slice(100, 108), columns=slice(None)) -> tuple[np.n
 
 def test_what_makes_a_bar():
     pixels, mask = barred()
-    found = spanning_bars(pixels, seen(mask))
+    found = drawn(pixels, seen(mask))
     assert found[mask].all() and found.sum() <= mask.sum() * 1.25
-    assert not spanning_bars(pixels, seen(np.zeros_like(mask))).any()  # the network sees nothing
+    assert not drawn(pixels, seen(np.zeros_like(mask))).any()  # the network sees nothing
     shaded = np.linspace(-40, 40, pixels.shape[1])[:, None]  # such as a pole in the light
     pole = np.where(mask[..., None], np.clip(pixels + shaded, 0, 255), pixels).astype(np.uint8)
-    assert not spanning_bars(pole, seen(mask)).any()
+    assert not drawn(pole, seen(mask)).any()
     thin, line = barred(rows=slice(100, 101))
-    assert not spanning_bars(thin, seen(line)).any()
+    assert not drawn(thin, seen(line)).any()
     partial, part = barred(columns=slice(40, None))
-    assert not spanning_bars(partial, seen(part)).any()
+    assert not drawn(partial, seen(part)).any()
     for rows in (slice(0, 8), slice(-8, None)):  # a border
         framed, frame = barred(rows=rows)
-        assert not spanning_bars(framed, seen(frame)).any()
+        assert not drawn(framed, seen(frame)).any()
     paper = np.full_like(pixels, 245)  # a table
     paper[20::40, 10:60] = 30
     paper[mask] = BLUE
-    assert not spanning_bars(paper, everywhere(paper)).any()
+    assert not drawn(paper, everywhere(paper)).any()
     small = pixels[90:120, : MIN_LENGTH - 1]
-    assert not spanning_bars(small, seen(mask[90:120, : MIN_LENGTH - 1])).any()
+    assert not drawn(small, seen(mask[90:120, : MIN_LENGTH - 1])).any()
 
 
 def test_soft_edges_of_a_bar_belong_to_it():
     _, mask = barred()
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)[..., None]
     blended = (soft * np.float32(BLUE) + (1 - soft) * sample("astronaut")).astype(np.uint8)
-    found = spanning_bars(compressed(blended, 95), seen(mask))
+    found = drawn(compressed(blended, 95), seen(mask))
     assert found[99:109].all()  # an opacity of 0.3 in the outermost lines, and less than 0.1 beyond
     assert not found[:98].any() and not found[110:].any()
 
@@ -165,10 +172,45 @@ def test_a_bar_before_a_plain_sky_is_known_by_the_colour_of_another():
     mask = np.zeros(pixels.shape[:2], bool)
     mask[30:36] = True
     pixels[mask] = BLUE
-    assert not spanning_bars(compressed(pixels), seen(mask)).any()
+    assert not drawn(compressed(pixels), seen(mask)).any()
     mask[180:188] = True
     pixels[mask] = BLUE
-    assert spanning_bars(compressed(pixels), seen(mask))[mask].all()
+    assert drawn(compressed(pixels), seen(mask))[mask].all()
+
+
+def collage(colour: tuple[int, int, int], down: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Two photographs with a gutter of 10 pixels between them, saved as JPEG, and its mask."""
+    first, second = sample("astronaut")[100:300, :400], sample("coffee")[100:300, 100:500]
+    pixels = np.concatenate([first, np.full((10, 400, 3), colour, np.uint8), second])
+    mask = np.zeros(pixels.shape[:2], bool)
+    mask[200:210] = True
+    if down:
+        pixels, mask = pixels.swapaxes(0, 1), mask.T
+    return compressed(pixels, 92), mask
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), BLUE])
+def test_gutters_part_pictures(colour, down):
+    pixels, mask = collage(colour, down)
+    bars, gutters = spanning_bars(pixels, seen(mask))
+    assert not bars.any() and gutters[mask].mean() > 0.7 and not gutters[~mask].any()
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (250, 240, 220), BLUE])
+def test_a_collage_is_left(colour, tmp_path, restore):
+    """Byte for byte, by the weights that ship; a bar of the same colour over one photograph is restored."""
+    pixels, mask = collage(colour)
+    source, target = tmp_path / "collage.png", tmp_path / "out.png"
+    cv2.imwrite(str(source), pixels[..., ::-1])
+    restore("inpaint", source, target)
+    assert source.read_bytes() == target.read_bytes()
+    covered = sample("astronaut")[50:460, :400].copy()
+    covered[mask] = colour
+    source, target = tmp_path / "covered.png", tmp_path / "mended.png"
+    cv2.imwrite(str(source), compressed(covered, 92)[..., ::-1])
+    restore("inpaint", source, target)
+    assert (read_image(target).pixels != read_image(source).pixels).any(-1)[mask].mean() > 0.9
 
 
 def patches(*colours: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -60,6 +60,8 @@ SAME_COLOUR = 40
 # Largest share of a picture that is restored unasked: one of 112 damaged pictures of the validation set has more, and a
 # false detection of that size would replace most of what the picture shows.
 MAX_SHARE = 0.2
+# Share of a part that is within the reach of a bar, or of a gutter, from which on it belongs to it.
+EDGE_SHARE, GUTTER_SHARE = 0.5, 0.75
 MIN_PIXELS = 4  # of a part
 # Where pixels were resized or compressed, parts grow by up to `GROWTH` pixels of at least `EDGE_LOGIT`, since a missed
 # one stays visible; in gray and sepia pictures, whose scratches have softer edges, of `EDGE_LOGIT_MONOCHROME`.
@@ -87,67 +89,55 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
             return np.zeros(picture.size, bool), confidence, UNCERTAIN
         return found, confidence, ""
     labels = part_labels(levels, PART_LOW * LEVELS, PART_HIGH * LEVELS)
-    if not labels.any():
-        return labels > 0, None, ""
+    bars, gutters = spanning_bars(picture.rgb, levels)
+    parted = 0
+    if gutters.any() and not aggressive:
+        labels, parted = _without(labels, _parts_within(gutters, labels, GUTTER_SHARE))
+    sizes = np.bincount(labels.ravel())[1:]
+    if not len(sizes):
+        return labels > 0, None, left_note(parted)
     part, whole = _judged(levels, evidence, labels, predict)
-    odds = float(whole.max()), float(part[_likely(labels, part)].max(initial=LIKELY))
+    likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
+    odds = float(whole.max()), float(part[likely].max(initial=LIKELY))
     monochrome = (aggressive or all(np.greater_equal(odds, CONVINCING_MONOCHROME))) and is_monochrome(picture)
-    labels, part, drawn = _with_uniform(picture.rgb, levels, labels, part)
-    if drawn:
-        odds = max(odds[0], UNIFORM), UNIFORM
-    likely = _likely(labels, part)
     if aggressive:
         taken = likely & (odds[0] >= DOUBTFUL)
     elif all(np.greater_equal(odds, CONVINCING)):
         taken = likely if monochrome else likely & _same_colour(picture.rgb, levels, labels, part, likely)
     else:
         taken = likely & (part >= LIKELY_MONOCHROME) & monochrome
-        taken &= np.append(False, taken)[labels].mean() <= MONOCHROME_SHARE
+        taken &= sizes[taken].sum() <= MONOCHROME_SHARE * labels.size
         if taken.any():
-            taken &= _thin(labels, len(part))
-    left = int(np.count_nonzero(likely & ~taken)) if odds[0] >= DOUBTFUL else 0
-    confidence, nothing = probability(odds[0]), np.zeros(picture.size, bool)
-    if not taken.any():
-        return nothing, confidence, left_note(left)
-    edge = EDGE_LOGIT_MONOCHROME if monochrome else EDGE_LOGIT
-    mask = _completed(to_uint8(picture.rgb), levels, labels, taken, part, edge)
-    if mask.mean() > MAX_SHARE and not aggressive:
-        return nothing, confidence, left_note(left + int(np.count_nonzero(taken)))
-    return mask, confidence, left_note(left)
+            taken &= _thin(labels, len(sizes))
+    drawn = repeated_colours(picture.rgb, levels, labels) & (part >= POSSIBLE) | _parts_within(bars, labels, EDGE_SHARE)
+    found, certain = taken | drawn, bool(bars.any() or drawn.any())
+    suspected = found | likely & (odds[0] >= DOUBTFUL)
+    mask = np.zeros(picture.size, bool)
+    if found.any() or certain:
+        pixels, part = to_uint8(picture.rgb), np.where(drawn, UNIFORM, part)
+        edge = EDGE_LOGIT_MONOCHROME if monochrome else EDGE_LOGIT
+        mask = _completed(pixels, levels, labels, found, part, edge, bars)
+        if certain and mask.mean() > MAX_SHARE and not aggressive:
+            found, certain = taken, False
+            mask = _completed(pixels, levels, labels, found, part, edge)
+        if mask.mean() > MAX_SHARE and not aggressive:
+            found, mask = np.zeros_like(found), np.zeros_like(mask)
+    confidence = probability(max(odds[0], UNIFORM) if certain else odds[0])
+    return mask, confidence, left_note(parted + int(np.count_nonzero(suspected & ~found)))
 
 
-def _with_uniform(
-    rgb: np.ndarray, levels: np.ndarray, labels: np.ndarray, part: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Believes what only a drawing has: bars of one colour from side to side, and one colour at several places.
-
-    Args:
-        rgb: (H,W,3), any supported dtype.
-        levels: quantised logits.
-        labels: (H,W) of the parts, from 1.
-        part: (P,) log odds of each.
-
-    Returns:
-        Labels (H,W) and log odds (Q,), with the bars as a further part if there are any, and as certain as these those
-        parts that mostly lie within the reach of their soft edges; and whether anything is believed.
-    """
-    drawn = repeated_colours(rgb, levels, labels) & (part >= POSSIBLE)
-    bars = spanning_bars(rgb, levels)
-    if bars.any():
-        count = len(part) + 1
-        near, sizes = (
-            np.bincount(places, minlength=count) for places in (labels[dilate(bars, GROWTH)], labels.ravel())
-        )
-        drawn |= (2 * near >= sizes)[1:]
-        labels, part, drawn = np.where(bars, count, labels), np.append(part, UNIFORM), np.append(drawn, True)
-    return labels, np.where(drawn, np.maximum(part, UNIFORM), part), bool(drawn.any())
+def _parts_within(lines: np.ndarray, labels: np.ndarray, share: float) -> np.ndarray:
+    """Which parts, labelled from 1 in (H,W), lie by `share` within the reach of `lines` (H,W) bool: (P,) bool."""
+    sizes = np.bincount(labels.ravel())[1:]
+    within: np.ndarray = np.bincount(labels[dilate(lines, GROWTH)], minlength=len(sizes) + 1)[1:] >= share * sizes
+    return within
 
 
-def _likely(labels: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Which parts, labelled from 1 in (H,W), have log odds (P,) of `LIKELY` and are large enough: (P,) bool."""
-    sizes = np.bincount(labels.ravel(), minlength=len(part) + 1)[1:]
-    likely: np.ndarray = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
-    return likely
+def _without(labels: np.ndarray, dropped: np.ndarray) -> tuple[np.ndarray, int]:
+    """Labels (H,W) from 1 of the parts that are not `dropped` (P,) bool, and how many are."""
+    kept = np.append(False, ~dropped)
+    numbers: np.ndarray = np.where(kept, kept.cumsum(), 0).astype(labels.dtype)[labels]
+    return numbers, int(np.count_nonzero(dropped))
 
 
 def _same_colour(
@@ -166,7 +156,7 @@ def _same_colour(
     number = labels[inside] - 1
     weight = np.where(levels[inside] >= COLOUR_LOGIT * LEVELS, 1.0, 1e-3)  # the rim is mixed with what is beside
     sums = [np.bincount(number, weight * channel, len(part)) for channel in to_uint8(rgb[inside]).T]
-    colours = np.stack(sums, axis=-1) / np.bincount(number, weight, len(part)).clip(min=1e-3)[:, None]
+    colours = np.stack(sums, axis=-1) / np.bincount(number, weight, len(part))[:, None]
     apart = np.full(len(part), np.inf)
     for colour in colours[likely & (part >= LIKELY_SOLID)]:
         np.minimum(apart, np.abs(colours - colour).max(-1), out=apart)
@@ -186,7 +176,13 @@ def _thin(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _completed(
-    pixels: np.ndarray, levels: np.ndarray, labels: np.ndarray, taken: np.ndarray, part: np.ndarray, edge: float
+    pixels: np.ndarray,
+    levels: np.ndarray,
+    labels: np.ndarray,
+    taken: np.ndarray,
+    part: np.ndarray,
+    edge: float,
+    bars: np.ndarray | None = None,
 ) -> np.ndarray:
     """The mask (H,W) bool of the parts that are `taken` (P,), completed: by their colour, or by soft edges.
 
@@ -196,10 +192,13 @@ def _completed(
         labels: of the parts, 0 for the background.
         part: (P,) log odds of each.
         edge: see `soft_edged`.
+        bars: (H,W) bool, taken too.
     """
     for chosen in (taken & (part >= LIKELY_SOLID), taken):
         mask = np.append(False, chosen)[labels]
-        if chosen.any() and has_solid_colour(pixels, mask):
+        if bars is not None:
+            mask |= bars
+        if mask.any() and has_solid_colour(pixels, mask):
             return complete_shapes(pixels, mask, certain=levels >= COLOUR_LOGIT * LEVELS, excluded=levels == LOWEST)
     return soft_edged(pixels, mask, levels, edge)
 

@@ -19,16 +19,22 @@ from restore.tasks.mask_detection import LEVELS
 CONTRAST = 16  # levels, from which on another colour differs clearly
 GAP, BESIDE = 2, 4  # pixels left out around what has one colour, where its edge may be soft; and compared beyond
 
-# Bars, which consist of lines: rows or columns of the picture.
+# Bars and gutters, which consist of lines: rows or columns of the picture.
 LINE_TOLERANCE = 14  # levels of 255, by which noise of compression changes the colour of a bar
 UNIFORM_LINE, UNIFORM_CORE = 0.9, 0.97  # share of a line, and of `MIN_LINES`, that is within so many of its median
-AGREEMENT = 0.8  # share of a bar that the network takes for damage
-SAME_COLOUR_AGREEMENT = 0.5  # the same, of a bar that has the colour of a certain one
-MIN_LINES = 2  # of a bar: the rules of a table or chart may have one
+MIN_LINES = 2  # the rules of a table or chart may have one
 MIN_LENGTH = 64  # pixels, below which lines of a scene are uniform by chance
-LINE_CONTRAST = 0.85  # share of the lines beside a bar that differ clearly from it
-# Median deviation of the lines beside a bar from their medians, in levels: a picture is there, and not plain paper.
-LINE_TEXTURE = 5
+GUTTER_AGREEMENT, BAR_AGREEMENT = 0.5, 0.8  # share of it that the network takes for damage
+GUTTER_CONTRAST, BAR_CONTRAST = 0.6, 0.85  # share of the lines on each side that differ clearly from it
+# Median deviation of the lines beside a bar from their medians, in levels: a picture is there, and not plain paper. A
+# bar of a colour that is known needs it no more, and only the agreement and contrast of a gutter.
+BAR_TEXTURE = 5
+# The mean difference of the lines on both sides, divided by that of lines which are shifted by these shares of their
+# length: up to the first a scene goes on behind bars of one colour, from the second on gutters part pictures.
+CONTINUED, PARTED = 0.75, 0.85
+MIN_DIFFERENCE = 5  # levels, of shifted lines beside a gutter: in a plain sky all are alike
+SHIFTS = (1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4)
+SMOOTHED = 9  # pixels along the lines, over which they are averaged for it
 # Lines of a soft edge at most, and the opacity from which on a line is one, by its colours, which are between those of
 # the bar and of the line beyond: of 190 lines beside a bar 2 % have more than 0.11, of 492 of an edge 2 % have less.
 SOFT_LINES, MIN_OPACITY = 3, 0.1
@@ -48,22 +54,27 @@ MIN_CHROMA, MIN_BRIGHTNESS = 20, 80
 
 @dataclass(frozen=True)
 class _Bar:
-    """Consecutive lines of one colour.
+    """Consecutive lines of one colour, a bar or a gutter.
 
     start, stop: of the lines.
     colour: (3,), median, levels of 255.
     agreement: share of the pixels that the network takes for damage.
-    texture: of the plainer side; see `LINE_TEXTURE`.
+    contrast: share of the lines on a side that differ clearly, the smaller one.
+    texture: of the plainer side; see `BAR_TEXTURE`.
+    across, elsewhere: differences of the two sides; see `CONTINUED`.
     """
 
     start: int
     stop: int
     colour: Array
     agreement: float
+    contrast: float
     texture: float
+    across: float
+    elsewhere: float
 
 
-def spanning_bars(image: Array, levels: Array) -> Array:
+def spanning_bars(image: Array, levels: Array) -> tuple[Array, Array]:
     """Finds horizontal and vertical bars of one colour that reach from side to side.
 
     Args:
@@ -71,22 +82,39 @@ def spanning_bars(image: Array, levels: Array) -> Array:
         levels: (H,W) int8, logits of the network that a pixel is damaged, times `LEVELS`.
 
     Returns:
-        (H,W) bool, True in bars and their soft edges.
+        Two masks (H,W) bool: bars that were drawn over a scene, which goes on behind them, with their soft edges; and
+        the gutters between the pictures of a collage.
     """
-    mask = np.zeros(levels.shape, bool)
-    across = [
-        (lines, pixels, list(_bars(pixels, logits)))
-        for lines, pixels, logits in ((mask, image, levels), (mask.T, image.swapaxes(0, 1), levels.T))
-    ]
+    drawn, gutters = np.zeros(levels.shape, bool), np.zeros(levels.shape, bool)
+    turned = image.swapaxes(0, 1)
+    found = [(bar, image, drawn, gutters) for bar in _bars(image, levels)]
+    found += [(bar, turned, drawn.T, gutters.T) for bar in _bars(turned, levels.T)]
+    bars = [bar for bar, *_ in found]
     certain = [
-        bar.colour for *_, bars in across for bar in bars if bar.agreement >= AGREEMENT and bar.texture >= LINE_TEXTURE
+        bar.colour
+        for bar in bars
+        if bar.agreement >= BAR_AGREEMENT
+        and bar.contrast >= BAR_CONTRAST
+        and bar.texture >= BAR_TEXTURE
+        and _discontinuity(bar.colour, bars) <= CONTINUED
     ]
-    for lines, pixels, bars in across:
-        for bar in bars:
-            if any(np.abs(bar.colour - colour).max() <= LINE_TOLERANCE for colour in certain):
-                before = _soft_lines(pixels[: bar.start][::-1], bar.colour)
-                lines[bar.start - before : bar.stop + _soft_lines(pixels[bar.stop :], bar.colour)] = True
-    return mask
+    for bar, pixels, drawn_lines, gutter_lines in found:
+        if any(_equal(bar.colour, colour) for colour in certain):
+            before = _soft_lines(pixels[: bar.start][::-1], bar.colour)
+            drawn_lines[bar.start - before : bar.stop + _soft_lines(pixels[bar.stop :], bar.colour)] = True
+        elif bar.elsewhere >= MIN_DIFFERENCE and _discontinuity(bar.colour, bars) >= PARTED:
+            gutter_lines[bar.start : bar.stop] = True
+    return drawn, gutters
+
+
+def _discontinuity(colour: Array, bars: list[_Bar]) -> float:
+    """How much the sides of those `bars` differ that have about this colour; see `CONTINUED`."""
+    same = [bar for bar in bars if _equal(bar.colour, colour)]
+    return sum(bar.across for bar in same) / max(sum(bar.elsewhere for bar in same), 1e-6)
+
+
+def _equal(colour: Array, other: Array) -> bool:
+    return bool(np.abs(colour - other).max() <= LINE_TOLERANCE)
 
 
 def _soft_lines(image: Array, colour: Array) -> int:
@@ -103,13 +131,13 @@ def _soft_lines(image: Array, colour: Array) -> int:
 
 
 def _bars(image: Array, levels: Array) -> Iterator[_Bar]:
-    """Bars along the second axis of (N,L,3) and (N,L), which differ from what is on both sides."""
+    """Bars and gutters along the second axis of (N,L,3) and (N,L), which differ from what is on both sides."""
     count, length = levels.shape
     if length < MIN_LENGTH:
         return
     damaged = np.count_nonzero(levels >= 0, axis=1) / length
     uniform, colours = np.zeros(count), np.zeros((count, 3))
-    for line in np.flatnonzero(damaged >= SAME_COLOUR_AGREEMENT):
+    for line in np.flatnonzero(damaged >= GUTTER_AGREEMENT):
         pixels = to_uint8(image[line]).astype(np.int16)
         colours[line] = np.median(pixels, axis=0)
         uniform[line] = _share_near(pixels, colours[line], LINE_TOLERANCE)
@@ -120,16 +148,29 @@ def _bars(image: Array, levels: Array) -> Iterator[_Bar]:
     ends = np.flatnonzero(~joined) + 1
     for start, stop in pairwise([0, *ends.tolist(), count]):
         core = colours[start:stop][uniform[start:stop] >= UNIFORM_CORE]
-        if len(core) < MIN_LINES:
+        above, below = start - GAP, stop + GAP
+        if len(core) < MIN_LINES or above <= 0 or below >= count:
             continue
-        colour, before, after = np.median(core, axis=0), max(start - GAP, 0), stop + GAP
+        colour = np.median(core, axis=0)
         sides = [
             to_uint8(side).astype(np.int16)
-            for side in (image[max(before - BESIDE, 0) : before], image[after : after + BESIDE])
+            for side in (image[max(above - BESIDE, 0) : above], image[below : below + BESIDE])
         ]
-        if all(len(side) and _contrast(side, colour) >= LINE_CONTRAST for side in sides):
+        contrast = min(_contrast(side, colour) for side in sides)
+        if contrast >= GUTTER_CONTRAST:
             texture = min(_deviation(side, np.median(side, axis=1, keepdims=True)) for side in sides)
-            yield _Bar(start, stop, colour, float(damaged[start:stop].mean()), texture)
+            agreement = float(damaged[start:stop].mean())
+            yield _Bar(start, stop, colour, agreement, contrast, texture, *_differences(*sides))
+
+
+def _differences(before: Array, after: Array) -> tuple[float, float]:
+    """Mean differences of lines (N,L,3) and (M,L,3) on both sides of a bar, and of shifted ones; see `CONTINUED`."""
+    first, second = (
+        cv2.blur(side.mean(axis=0, dtype=np.float32)[None], (SMOOTHED, 1), borderType=cv2.BORDER_REFLECT)[0]
+        for side in (before, after)
+    )
+    shifted = [np.abs(first - np.roll(second, int(shift * len(second)), axis=0)).mean() for shift in SHIFTS]
+    return float(np.abs(first - second).mean()), float(np.mean(shifted))
 
 
 def repeated_colours(image: Array, levels: Array, labels: Array) -> Array:
