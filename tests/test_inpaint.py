@@ -398,6 +398,8 @@ def test_uniform_colours_are_believed_in_spite_of_the_judge(photo):
     for place in (first, other, bar, second):
         pixels[place], logits[place] = (200, 30, 30) if place is other else (30, 200, 60), 6.0
     logits[edge] = 1.0
+    little = (slice(108, 115), slice(8, 16))  # of the same colour, too small for evidence
+    pixels[little], logits[little] = (30, 200, 60), 6.0
     picture = Picture.of(compressed(pixels))
 
     def find(odds: list[float], whole: float = -1.0) -> tuple[np.ndarray, float, str]:
@@ -405,17 +407,17 @@ def test_uniform_colours_are_believed_in_spite_of_the_judge(photo):
         assert confidence is not None
         return mask, confidence, note
 
-    mask, confidence, note = find([-1.9, -1.2, -3.0, -3.0, -1.9])
-    assert all(mask[place].all() for place in (first, bar, edge, second)) and not mask[other].any()
+    mask, confidence, note = find([-1.9, -1.2, -3.0, -3.0, -1.9, -1.2])
+    assert all(mask[place].all() for place in (first, bar, edge, second, little)) and not mask[other].any()
     assert confidence > 0.9 and not note
-    mask = find([-1.9, -1.2, -3.0, -3.0, -2.5])[0]  # doubted too much
-    assert mask[bar].all() and mask[first].all() and not mask[second].any()
-    mask = find([-9.0, 5.0, -9.0, -9.0, -9.0], 5.0)[0]
+    mask = find([-1.9, -1.2, -3.0, -3.0, -2.5, -1.6])[0]  # doubted too much
+    assert mask[bar].all() and mask[first].all() and not mask[second].any() and not mask[little].any()
+    mask = find([-9.0, 5.0, -9.0, -9.0, -9.0, -9.0], 5.0)[0]
     assert mask[other].all() and mask[bar].all() and not mask[first].any()
     for place in (bar, (slice(72, 92), slice(None))):  # more than a fifth of the picture
         pixels[place], logits[place] = (30, 200, 60), 6.0
     picture = Picture.of(compressed(pixels))
-    mask, confidence, _ = find([-9.0, 5.0, -9.0, -9.0, -9.0], 5.0)
+    mask, confidence, _ = find([-9.0, 5.0, -9.0, -9.0, -9.0, -9.0], 5.0)
     assert mask[other].all() and not mask[bar].any() and confidence < 0.995
 
 

@@ -1,11 +1,12 @@
 """Detection of holes: which pixels the network takes for damage, and which connected parts of them are.
 
-Weights with a judge give log odds that each part is damage, and that the picture has any; without one, the logits of
-the pixels decide.
+Weights with a judge give log odds that each part is damage, and that the picture has any; what has one colour as only
+a drawing has is believed without it. For weights that have none the logits of the pixels decide.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import cv2
@@ -57,6 +58,7 @@ LIKELY_SOLID = 0.5  # instead of `LIKELY`, where these have a constant colour, w
 # Parts of a picture in colours with log odds below `LIKELY_SOLID` are restored only if their mean colour is within so
 # many levels of 255, in each channel, of a part above it: what covers a picture has few colours.
 SAME_COLOUR = 40
+DRAWN_COLOUR = 14  # the same, of likely parts in spite of a picture that is in doubt, to a part that only a drawing has
 # Largest share of a picture that is restored unasked: one of 112 damaged pictures of the validation set has more, and a
 # false detection of that size would replace most of what the picture shows.
 MAX_SHARE = 0.2
@@ -100,16 +102,21 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     likely = (part >= LIKELY) & (sizes >= min(MIN_PIXELS, labels.size // 2))
     odds = float(whole.max()), float(part[likely].max(initial=LIKELY))
     monochrome = (aggressive or all(np.greater_equal(odds, CONVINCING_MONOCHROME))) and is_monochrome(picture)
+    same_colour = functools.partial(_same_colour, picture.rgb, levels, labels)
     if aggressive:
         taken = likely & (odds[0] >= DOUBTFUL)
     elif all(np.greater_equal(odds, CONVINCING)):
-        taken = likely if monochrome else likely & _same_colour(picture.rgb, levels, labels, part, likely)
+        taken = likely
+        if not monochrome:
+            taken = likely & same_colour(likely & (part >= LIKELY_SOLID), SAME_COLOUR)
     else:
         taken = likely & (part >= LIKELY_MONOCHROME) & monochrome
         taken &= sizes[taken].sum() <= MONOCHROME_SHARE * labels.size
         if taken.any():
             taken &= _thin(labels, len(sizes))
     drawn = repeated_colours(picture.rgb, levels, labels) & (part >= POSSIBLE) | _parts_within(bars, labels, EDGE_SHARE)
+    if drawn.any():
+        drawn |= likely & same_colour(drawn, DRAWN_COLOUR)
     found, certain = taken | drawn, bool(bars.any() or drawn.any())
     suspected = found | likely & (odds[0] >= DOUBTFUL)
     mask = np.zeros(picture.size, bool)
@@ -141,26 +148,27 @@ def _without(labels: np.ndarray, dropped: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _same_colour(
-    rgb: np.ndarray, levels: np.ndarray, labels: np.ndarray, part: np.ndarray, likely: np.ndarray
+    rgb: np.ndarray, levels: np.ndarray, labels: np.ndarray, known: np.ndarray, tolerance: int
 ) -> np.ndarray:
-    """Which parts are of log odds `LIKELY_SOLID`, or have about the colour of one that is: (P,) bool.
+    """Which parts have about the colour of one that is known to be damage: (P,) bool.
 
     Args:
         rgb: (H,W,3), any supported dtype.
         levels: quantised logits.
         labels: (H,W) of the parts, from 1.
-        part: (P,) log odds of each.
-        likely: (P,) bool, those that may be restored.
+        known: (P,) bool.
+        tolerance: levels of 255, by which the means differ at most in any channel.
     """
+    count = len(known)
     inside = labels > 0
     number = labels[inside] - 1
     weight = np.where(levels[inside] >= COLOUR_LOGIT * LEVELS, 1.0, 1e-3)  # the rim is mixed with what is beside
-    sums = [np.bincount(number, weight * channel, len(part)) for channel in to_uint8(rgb[inside]).T]
-    colours = np.stack(sums, axis=-1) / np.bincount(number, weight, len(part))[:, None]
-    apart = np.full(len(part), np.inf)
-    for colour in colours[likely & (part >= LIKELY_SOLID)]:
+    sums = [np.bincount(number, weight * channel, count) for channel in to_uint8(rgb[inside]).T]
+    colours = np.stack(sums, axis=-1) / np.bincount(number, weight, count)[:, None]
+    apart = np.full(count, np.inf)
+    for colour in colours[known]:
         np.minimum(apart, np.abs(colours - colour).max(-1), out=apart)
-    same: np.ndarray = apart <= SAME_COLOUR
+    same: np.ndarray = apart <= tolerance
     return same
 
 
