@@ -246,19 +246,19 @@ def patches(*colours: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_colours_that_are_repeated(colours, repeated):
     pixels, labels = patches(*colours)
-    levels = seen(labels > 0)
-    assert repeated_colours(pixels, levels, labels).tolist() == repeated
-    assert repeated_colours(as_dtype(pixels, "float32"), levels, labels).tolist() == repeated
-    turned = repeated_colours(pixels.swapaxes(0, 1), levels.T, labels.T)
+    certain, sizes = labels > 0, np.bincount(labels.ravel())[1:]
+    assert repeated_colours(pixels, certain, labels, sizes).tolist() == repeated
+    assert repeated_colours(as_dtype(pixels, "float32"), certain, labels, sizes).tolist() == repeated
+    turned = repeated_colours(pixels.swapaxes(0, 1), certain.T, labels.T, sizes)
     assert turned.tolist() == repeated
 
 
 def test_colours_of_textured_parts_and_of_plain_surroundings_are_not_repeated():
     pixels, labels = patches((180, 90, 20), (180, 90, 20))
-    levels = seen(labels > 0)
+    certain, sizes = labels > 0, np.bincount(labels.ravel())[1:]
     noise = np.random.default_rng(0).normal(0, 20, pixels.shape)
     textured = np.where(labels[..., None] > 0, np.clip(pixels + noise, 0, 255), pixels).astype(np.uint8)
-    assert not repeated_colours(textured, levels, labels).any()
+    assert not repeated_colours(textured, certain, labels, sizes).any()
     plain = np.where(labels[..., None] > 0, pixels, 240).astype(np.uint8)  # a page with coloured marks
-    assert not repeated_colours(plain, levels, labels).any()
-    assert not repeated_colours(pixels, levels, np.minimum(labels, 1)).any()
+    assert not repeated_colours(plain, certain, labels, sizes).any()
+    assert not repeated_colours(pixels, certain, np.minimum(labels, 1), sizes.sum(keepdims=True)).any()

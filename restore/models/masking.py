@@ -276,6 +276,19 @@ def part_labels(logits: np.ndarray, low: float = PART_LOW, high: float = PART_HI
     count, labels = cv2.connectedComponents((logits >= low).astype(np.uint8), connectivity=8)
     kept = np.zeros(count, bool)
     kept[labels[certain]] = True
+    return keep_labels(labels, kept)
+
+
+def keep_labels(labels: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Numbers the labels that are kept anew.
+
+    Args:
+        labels: (H,W) integers from 0, the background, to P.
+        kept: (P + 1,) bool; False for the background.
+
+    Returns:
+        (H,W) int32: 0 for the background and what is not kept, and from 1 on without gaps.
+    """
     numbers: np.ndarray = np.where(kept, kept.cumsum(), 0).astype(np.int32)[labels]
     return numbers
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from restore.models.masking import FIND, JUDGE, PART_HIGH, PART_LOW, part_labels, pool_evidence
+from restore.models.masking import FIND, JUDGE, PART_HIGH, PART_LOW, keep_labels, part_labels, pool_evidence
 from restore.pixels import to_uint8
 from restore.tasks.base import Picture, Predictor
 from restore.tasks.functional import to_array
@@ -91,11 +91,12 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
             return np.zeros(picture.size, bool), confidence, UNCERTAIN
         return found, confidence, ""
     labels = part_labels(levels, PART_LOW * LEVELS, PART_HIGH * LEVELS)
+    sizes = np.bincount(labels.ravel())[1:]
     bars, gutters = spanning_bars(picture.rgb, levels)
     parted = 0
     if gutters.any() and not aggressive:
-        labels, parted = _without(labels, _parts_within(gutters, labels, GUTTER_SHARE))
-    sizes = np.bincount(labels.ravel())[1:]
+        kept = ~_parts_within(gutters, labels, sizes, GUTTER_SHARE)
+        labels, sizes, parted = keep_labels(labels, np.append(False, kept)), sizes[kept], int(np.count_nonzero(~kept))
     if not len(sizes):
         return labels > 0, None, left_note(parted)
     part, whole = _judged(levels, evidence, labels, predict)
@@ -114,7 +115,9 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
         taken &= sizes[taken].sum() <= MONOCHROME_SHARE * labels.size
         if taken.any():
             taken &= _thin(labels, len(sizes))
-    drawn = repeated_colours(picture.rgb, levels, labels) & (part >= POSSIBLE) | _parts_within(bars, labels, EDGE_SHARE)
+    drawn = (part >= POSSIBLE) & repeated_colours(picture.rgb, levels >= COLOUR_LOGIT * LEVELS, labels, sizes)
+    if bars.any():
+        drawn |= _parts_within(bars, labels, sizes, EDGE_SHARE)
     if drawn.any():
         drawn |= likely & same_colour(drawn, DRAWN_COLOUR)
     found, certain = taken | drawn, bool(bars.any() or drawn.any())
@@ -133,18 +136,10 @@ def detect_holes(picture: Picture, predict: Predictor, aggressive: bool) -> tupl
     return mask, confidence, left_note(parted + int(np.count_nonzero(suspected & ~found)))
 
 
-def _parts_within(lines: np.ndarray, labels: np.ndarray, share: float) -> np.ndarray:
-    """Which parts, labelled from 1 in (H,W), lie by `share` within the reach of `lines` (H,W) bool: (P,) bool."""
-    sizes = np.bincount(labels.ravel())[1:]
+def _parts_within(lines: np.ndarray, labels: np.ndarray, sizes: np.ndarray, share: float) -> np.ndarray:
+    """Which parts, labelled from 1 and of `sizes` (P,), lie by `share` within the reach of `lines` (H,W): (P,) bool."""
     within: np.ndarray = np.bincount(labels[dilate(lines, GROWTH)], minlength=len(sizes) + 1)[1:] >= share * sizes
     return within
-
-
-def _without(labels: np.ndarray, dropped: np.ndarray) -> tuple[np.ndarray, int]:
-    """Labels (H,W) from 1 of the parts that are not `dropped` (P,) bool, and how many are."""
-    kept = np.append(False, ~dropped)
-    numbers: np.ndarray = np.where(kept, kept.cumsum(), 0).astype(labels.dtype)[labels]
-    return numbers, int(np.count_nonzero(dropped))
 
 
 def _same_colour(

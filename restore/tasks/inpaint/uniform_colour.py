@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 
 from restore.pixels import Array, to_uint8
-from restore.tasks.mask_detection import LEVELS
 
 CONTRAST = 16  # levels, from which on another colour differs clearly
 GAP, BESIDE = 2, 4  # pixels left out around what has one colour, where its edge may be soft; and compared beyond
@@ -41,8 +40,7 @@ SOFT_LINES, MIN_OPACITY = 3, 0.1
 
 # Parts of one colour.
 MIN_PART_PIXELS, MIN_PART_SHARE = 60, 0.001  # of the picture
-CORE_LOGIT = 2.0  # from which on a pixel is in the core of a part
-MIN_CORE = 20  # pixels
+MIN_CORE = 20  # pixels that are certainly damaged, and of the surroundings
 PART_TOLERANCE, UNIFORM_PART = 12, 0.95  # levels; share of the core that is within so many of its median
 PART_CONTRAST = 0.7  # share of the surroundings that differ clearly from it
 PART_TEXTURE = 7  # median deviation of the surroundings from their median, in levels
@@ -173,52 +171,50 @@ def _differences(before: Array, after: Array) -> tuple[float, float]:
     return float(np.abs(first - second).mean()), float(np.mean(shifted))
 
 
-def repeated_colours(image: Array, levels: Array, labels: Array) -> Array:
+def repeated_colours(image: Array, certain: Array, labels: Array, sizes: Array) -> Array:
     """Which parts have a colour, uniform and neither gray nor dark, that another part has too.
 
     Args:
         image: (H,W,3), any supported dtype.
-        levels: (H,W) int8, logits of the network that a pixel is damaged, times `LEVELS`.
+        certain: (H,W) bool, certainly damaged.
         labels: (H,W) integers of the parts, from 1 to P.
+        sizes: (P,) pixels of each.
 
     Returns:
         (P,) bool.
     """
-    sizes = np.bincount(labels.ravel())
-    repeated = np.zeros(len(sizes) - 1, bool)
+    repeated = np.zeros(len(sizes), bool)
     large = sizes >= max(MIN_PART_PIXELS, MIN_PART_SHARE * labels.size)
-    large[0] = False  # the background
-    if np.count_nonzero(large) < 2:
-        return repeated
-    rows, columns = large[labels].nonzero()
-    numbers = labels[rows, columns]
-    order = np.argsort(numbers, kind="stable")
     found = np.flatnonzero(large)
+    if len(found) < 2:
+        return repeated
+    rows, columns = np.append(False, large)[labels].nonzero()
+    order = np.argsort(labels[rows, columns], kind="stable")
     colours = np.full((len(found), 3), np.nan)
     for index, own in enumerate(np.split(order, np.cumsum(sizes[found])[:-1])):
         window = tuple(
             slice(max(int(places[own].min()) - GAP - BESIDE, 0), int(places[own].max()) + GAP + BESIDE + 1)
             for places in (rows, columns)
         )
-        colour = _part_colour(to_uint8(image[window]), levels[window], labels[window], found[index])
+        colour = _part_colour(to_uint8(image[window]), certain[window], labels[window], found[index] + 1)
         if colour is not None:
             colours[index] = colour
     apart = np.abs(colours[:, None] - colours).max(-1)
     np.fill_diagonal(apart, np.inf)
-    repeated[found - 1] = (apart <= EQUAL).any(-1)
+    repeated[found] = (apart <= EQUAL).any(-1)
     return repeated
 
 
-def _part_colour(image: Array, levels: Array, labels: Array, number: int) -> Array | None:
+def _part_colour(image: Array, certain: Array, labels: Array, number: int) -> Array | None:
     """The colour (3,) of the part `number`, in levels of 255; None if it has not a single one, or hardly stands out.
 
     Args:
         image: (h,w,3) uint8, with the surroundings of the part.
-        levels, labels: (h,w).
+        certain, labels: (h,w).
         number: of the part.
     """
     part = (labels == number).astype(np.uint8)
-    core = part & (levels >= CORE_LOGIT * LEVELS)
+    core = part & certain
     inner = cv2.erode(core, _square(1))
     core = inner if 5 * inner.sum() >= core.sum() else core
     ring = (cv2.dilate(part, _square(GAP + BESIDE - 1)) > cv2.dilate(part, _square(GAP))) & (labels == 0)
